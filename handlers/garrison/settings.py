@@ -1,0 +1,269 @@
+"""Read a YAML file that a person wrote: text in, checked values out, every problem reported at once.
+
+Shared by the contract and by the gateway's files. Refuses what YAML allows and nobody means in a settings file:
+duplicate keys, anchors and aliases (the "billion laughs" attack), more than one document, files over 64 KiB.
+Values that fail are replaced by a stand-in of the right type, so that reading goes on and finds the other
+problems; `finish` then raises, so no stand-in is ever used.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from garrison.errors import ConfigError
+
+MAX_FILE_BYTES = 64 * 1024
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_MISSING: Any = object()
+
+
+def load_settings(path: Path) -> "Settings":
+    """Read a settings file from disk.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, too large, or not one YAML mapping.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a file that exists") from error
+    return parse_settings(data, str(path))
+
+
+def parse_settings(data: bytes, file: str) -> "Settings":
+    """Read a settings file's bytes; `file` is its name in messages.
+
+    Raises:
+        ConfigError: as for `load_settings`.
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{file}: larger than {MAX_FILE_BYTES} bytes; a settings file is a page or two")
+    try:
+        values = yaml.load(data.decode("utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader, made stricter
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8 text") from error
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deeply; a settings file has three or four levels") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{file}, line {line}: {error.problem or 'not YAML'}") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{file}: not YAML ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: must be a YAML mapping (`key: value` lines)")
+    return Settings(values, file)
+
+
+class Settings:
+    """One mapping of a settings file, read key by key."""
+
+    def __init__(self, values: dict[Any, Any], file: str, prefix: str = "", problems: list[str] | None = None) -> None:
+        self.file = file
+        self._values = values
+        self._prefix = prefix
+        self._seen: set[str] = set()
+        self._problems: list[str] = [] if problems is None else problems
+        self._children: list[Settings] = []
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def problem(self, key: str, sentence: str) -> None:
+        """Note a fault; `finish` raises them together."""
+        where = f"{self._prefix}{key}" if key else self._prefix.rstrip(".")
+        self._problems.append(f"{self.file}: {where or 'the file'}: {sentence}")
+
+    def finish(self) -> None:
+        """Report unknown keys, then raise if anything was wrong here or below.
+
+        Raises:
+            ConfigError: with every problem found.
+        """
+        self._check_unknown()
+        if self._problems:
+            raise ConfigError(*self._problems)
+
+    def integer(self, key: str, low: int, high: int, default: int = _MISSING) -> int:
+        """Read a whole number between `low` and `high`, both included."""
+        value = self._get(key, default, f"a whole number from {low} to {high}")
+        if value is _MISSING:
+            return low
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            self.problem(key, f"{_show(value)} is not a whole number from {low} to {high}")
+            return low
+        return value
+
+    def number(self, key: str, low: float, high: float, default: float = _MISSING) -> float:
+        """Read a finite number between `low` and `high`, both included."""
+        value = self._get(key, default, f"a number from {low} to {high}")
+        if value is _MISSING:
+            return low
+        if not _is_number(value) or not low <= value <= high:
+            self.problem(key, f"{_show(value)} is not a number from {low} to {high}")
+            return low
+        return float(value)
+
+    def numbers(self, key: str, low: float, high: float) -> tuple[float, ...]:
+        """Read a list of one to four finite numbers, as a channel's mean or deviation."""
+        value = self._get(key, _MISSING, f"a list of numbers from {low} to {high}")
+        if value is _MISSING:
+            return (low,)
+        if not isinstance(value, list) or not 1 <= len(value) <= 4 or not all(_is_number(n) and low <= n <= high for n in value):
+            self.problem(key, f"{_show(value)} is not a list of one to four numbers from {low} to {high}")
+            return (low,)
+        return tuple(float(n) for n in value)
+
+    def integers(self, key: str, count: int, low: int, high: int) -> tuple[int, ...]:
+        """Read a list of exactly `count` whole numbers."""
+        value = self._get(key, _MISSING, f"a list of {count} whole numbers")
+        if value is _MISSING:
+            return (low,) * count
+        fits = isinstance(value, list) and len(value) == count
+        if not fits or any(isinstance(n, bool) or not isinstance(n, int) or not low <= n <= high for n in value):
+            self.problem(key, f"{_show(value)} is not a list of {count} whole numbers from {low} to {high}")
+            return (low,) * count
+        return tuple(value)
+
+    def size(self, key: str, high: int, default: int = _MISSING) -> int:
+        """Read a number of bytes, at least 1: `4MiB`, `300kB`, or a plain number of bytes."""
+        value = self._get(key, default, "a size such as 4MiB")
+        if value is _MISSING:
+            return 1
+        size = _parse_size(value)
+        if size is None or not 1 <= size <= high:
+            self.problem(key, f"{_show(value)} is not a size from 1 byte to {high} bytes; write for example 4MiB")
+            return 1
+        return size
+
+    def text(self, key: str, pattern: str, meaning: str, default: str = _MISSING) -> str:
+        """Read a string that matches `pattern` as a whole; `meaning` tells a person what is wanted."""
+        value = self._get(key, default, meaning)
+        if value is _MISSING:
+            return ""
+        if not isinstance(value, str):
+            self.problem(key, f'{_show(value)} must be text: write {key}: "{value}" in quotes ({meaning})')
+            return ""
+        if not re.fullmatch(pattern, value):
+            self.problem(key, f"{_show(value)} is not {meaning}")
+            return ""
+        return value
+
+    def choice(self, key: str, options: Sequence[str], default: str = _MISSING) -> str:
+        """Read one of several words."""
+        value = self._get(key, default, f"one of {', '.join(options)}")
+        if value is _MISSING:
+            return options[0]
+        if not isinstance(value, str) or value not in options:
+            self.problem(key, f"{_show(value)} is not one of {', '.join(options)}")
+            return options[0]
+        return value
+
+    def choices(self, key: str, options: Sequence[str], default: Sequence[str] = _MISSING) -> tuple[str, ...]:
+        """Read a list of one or more different words out of several."""
+        value = self._get(key, default, f"a list out of {', '.join(options)}")
+        if value is _MISSING:
+            return ()
+        listed = list(value) if isinstance(value, list | tuple) else []
+        known = all(isinstance(word, str) and word in options for word in listed)
+        if not listed or not known or len(set(listed)) != len(listed):
+            self.problem(key, f"{_show(value)} is not a list of different words out of {', '.join(options)}")
+            return ()
+        return tuple(listed)
+
+    def texts(self, key: str, pattern: str, meaning: str) -> tuple[str, ...]:
+        """Read a list of one or more different strings that each match `pattern`."""
+        value = self._get(key, _MISSING, f"a list of {meaning}")
+        if value is _MISSING:
+            return ()
+        fits = isinstance(value, list) and value and all(isinstance(t, str) and re.fullmatch(pattern, t) for t in value)
+        if not fits or len(set(value)) != len(value):
+            self.problem(key, f"{_show(value)} is not a list of different values, each {meaning}")
+            return ()
+        return tuple(value)
+
+    def section(self, key: str, meaning: str = "a mapping", *, required: bool = True) -> "Settings":
+        """Read a nested mapping; a missing optional one reads as empty."""
+        value = self._get(key, _MISSING if required else {}, meaning)
+        if value is not _MISSING and not isinstance(value, dict):
+            self.problem(key, f"{_show(value)} must be {meaning}")
+            value = _MISSING
+        if value is _MISSING:
+            return Settings({}, self.file, f"{self._prefix}{key}.", [])  # its own missing keys would only be noise
+        return self._child(key, value)
+
+    def sections(self, pattern: str, meaning: str) -> Iterator[tuple[str, "Settings"]]:
+        """Go through a mapping whose keys are names that match `pattern` and whose values are mappings."""
+        for key, value in self._values.items():
+            self._seen.add(key)
+            if not isinstance(key, str) or not re.fullmatch(pattern, key):
+                self.problem("", f"{_show(key)} is not {meaning}")
+            elif not isinstance(value, dict):
+                self.problem(key, f"{_show(value)} must be a mapping")
+            else:
+                yield key, self._child(key, value)
+
+    def _child(self, key: str, values: dict[Any, Any]) -> "Settings":
+        child = Settings(values, self.file, f"{self._prefix}{key}.", self._problems)
+        self._children.append(child)
+        return child
+
+    def _get(self, key: str, default: Any, meaning: str) -> Any:
+        self._seen.add(key)
+        if key in self._values:
+            return self._values[key]
+        if default is _MISSING:
+            self.problem(key, f"missing; write {meaning}")
+        return default
+
+    def _check_unknown(self) -> None:
+        for key in self._values:
+            if key not in self._seen:
+                known = ", ".join(sorted(self._seen))
+                self.problem(str(key), f"unknown key; take it out, or write one of: {known}")
+        for child in self._children:
+            child._check_unknown()
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without aliases and without duplicate keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not accepted; repeat the value", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
+            if key_node.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {_show(key_node.value)} stands twice", problem_mark=key_node.start_mark)
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_size(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    match = re.fullmatch(r"(\d{1,12})\s?([kMGKi]{0,2}B)", value) if isinstance(value, str) else None
+    if match is None or match[2] not in UNITS:
+        return None
+    return int(match[1]) * UNITS[match[2]]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
