@@ -73,6 +73,10 @@ class Settings:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def values(self) -> dict[Any, Any]:
+        """Return the mapping as it stands, for a file that is compared as a whole."""
+        return self._values
+
     def problem(self, key: str, sentence: str) -> None:
         """Note a fault; `finish` raises them together."""
         where = f"{self._prefix}{key}" if key else self._prefix.rstrip(".")

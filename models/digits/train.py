@@ -1,0 +1,320 @@
+"""Train, check and export the digits model: scikit-learn's digits in, `model.pt`, `metrics.json` and `samples/` out.
+
+The resize and the normalisation come from `contract.yaml`, and every accuracy is measured on encoded PNG and JPEG
+files that pass through the same steps as a request. It writes nothing outside its own folder. Training repeats bit
+for bit on the same machine and library versions; another processor may round differently.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import platform
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+import sklearn  # type: ignore[import-untyped]
+import torch
+from garrison.contract import ImageInput, load_contract
+from PIL import Image
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+from torch import nn
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+FOLDER = Path(__file__).resolve().parent
+MODEL_FILE = FOLDER / "model.pt"
+METRICS_FILE = FOLDER / "metrics.json"
+SAMPLES_FOLDER = FOLDER / "samples"
+
+SEED = 20
+EPOCHS = 40
+BATCH_ITEMS = 64
+LEARNING_RATE = 3e-3
+TEST_SHARE = 0.2
+MIN_ACCURACY = 0.97
+SAMPLE_SIDES_PIXELS = (64, 96, 128, 192, 256)
+FILTERS = (
+    Image.Resampling.NEAREST,
+    Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC,
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way in which a client may store a digit before sending it."""
+
+    side_pixels: int
+    filter: Image.Resampling
+    format: str
+
+    @property
+    def name(self) -> str:
+        """Name used in the output and in `metrics.json`."""
+        return f"{self.format.lower()}-{self.side_pixels}-{self.filter.name.lower()}"
+
+
+# The first one is the headline; all of them must reach MIN_ACCURACY.
+VARIANTS = (
+    Variant(64, Image.Resampling.BILINEAR, "PNG"),
+    Variant(64, Image.Resampling.BILINEAR, "JPEG"),
+    Variant(8, Image.Resampling.NEAREST, "PNG"),
+    Variant(8, Image.Resampling.NEAREST, "JPEG"),
+    Variant(32, Image.Resampling.BICUBIC, "PNG"),
+    Variant(128, Image.Resampling.NEAREST, "PNG"),
+    Variant(256, Image.Resampling.BICUBIC, "JPEG"),
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of shape (n, 8, 8), uint8, bright strokes on dark, with their digits of shape (n,)."""
+
+    images: Pixels
+    digits: Labels
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train or check; return 0 if the model is good enough, 1 if not, 2 if there is no model to check."""
+    options = _parse_arguments(arguments)
+    torch.set_num_threads(1)
+    image = load_contract(FOLDER / "contract.yaml").inputs[0]
+    train, test = load_splits()
+    if options.check:
+        if not MODEL_FILE.is_file():
+            print(f"{MODEL_FILE} does not exist; run this script without --check to train it", file=sys.stderr)
+            return 2
+        return _report(measure(load_model(), test, image), len(test.digits))
+    model = train_model(train, image, options.epochs)
+    save_model(model)
+    model = load_model()
+    correct = measure(model, test, image)
+    METRICS_FILE.write_text(json.dumps(_metrics(correct, train, test, options.epochs), indent=2) + "\n")
+    write_samples(model, test, image)
+    return _report(correct, len(test.digits))
+
+
+def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Train the digits model and write model.pt, metrics.json and samples/ beside this script.",
+        epilog=f"Exit status: 0 the accuracy is at least {MIN_ACCURACY:.0%} on every kind of file, 1 it is not, "
+        "2 wrong use, or no model.pt to check.",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="measure the committed model.pt on the test split; train and write nothing"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=EPOCHS, metavar="N", help="passes over the training split (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    if options.epochs < 1:
+        parser.error("--epochs: must be at least 1")
+    return options
+
+
+def load_splits() -> tuple[Split, Split]:
+    """Return the training and the test split: 80 % and 20 %, stratified by digit, always the same."""
+    data = load_digits()
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    train_images, test_images, train_digits, test_digits = train_test_split(
+        images, data.target, test_size=TEST_SHARE, stratify=data.target, random_state=SEED
+    )
+    return Split(train_images, train_digits), Split(test_images, test_digits)
+
+
+def encode(pixels: Pixels, variant: Variant) -> bytes:
+    """Scale one (8, 8) image and store it as the file that a client would send."""
+    picture = Image.fromarray(pixels).resize((variant.side_pixels,) * 2, variant.filter)
+    return _compress(picture, variant.format, quality=90)
+
+
+def _compress(picture: Image.Image, file_format: str, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    if file_format == "JPEG":
+        picture.save(buffer, "JPEG", quality=quality)
+    else:
+        picture.save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def read_file(payload: bytes, image: ImageInput) -> Pixels:
+    """Decode, convert to grey, resize and crop as the contract says; returns (height, width), uint8."""
+    with Image.open(io.BytesIO(payload), formats=("PNG", "JPEG")) as picture:
+        return _fit(picture.convert("L"), image)
+
+
+def _fit(picture: Image.Image, image: ImageInput) -> Pixels:
+    if image.resize is None:
+        raise TypeError("this script needs a contract with `resize`")
+    scale = image.resize.short_side_pixels / min(picture.size)
+    width, height = (max(image.resize.short_side_pixels, int(side * scale)) for side in picture.size)
+    crop = image.resize.crop_pixels
+    left, top = (width - crop) // 2, (height - crop) // 2
+    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(scaled.crop((left, top, left + crop, top + crop)))
+
+
+def to_tensor(pixels: list[Pixels], image: ImageInput) -> torch.Tensor:
+    """Stack uint8 images into the model's input: (n, 1, height, width), float32, normalised."""
+    scaled = torch.from_numpy(np.stack(pixels)).unsqueeze(1).float() / 255
+    return (scaled - image.mean[0]) / image.std[0]
+
+
+def build_model() -> nn.Module:
+    """Return the untrained network: (n, 1, 32, 32) float32 to (n, 10) logits, about 34,000 weights."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((1, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 4 * 4, 10))
+
+
+def train_model(split: Split, image: ImageInput, epochs: int) -> nn.Module:
+    """Train on freshly varied images in every epoch and return the model in evaluation mode."""
+    torch.manual_seed(SEED)
+    torch.use_deterministic_algorithms(True)
+    random = np.random.default_rng(SEED)
+    model = build_model()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    digits = torch.from_numpy(split.digits)
+    for epoch in range(1, epochs + 1):
+        inputs = to_tensor([vary(pixels, image, random) for pixels in split.images], image)
+        loss = _train_epoch(model, optimiser, inputs, digits)
+        schedule.step()
+        print(f"\repoch {epoch}/{epochs}  loss {loss:.4f}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return model.eval()
+
+
+def _train_epoch(
+    model: nn.Module, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, digits: torch.Tensor
+) -> float:
+    total = 0.0
+    for chosen in torch.randperm(len(digits)).split(BATCH_ITEMS):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(inputs[chosen]), digits[chosen])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += loss.item() * len(chosen)
+    return total / len(digits)
+
+
+def vary(pixels: Pixels, image: ImageInput, random: np.random.Generator) -> Pixels:
+    """Return one (8, 8) image as some client might send it, read back at the model's size.
+
+    Varied: size from 8 to 256 pixels and filter, position, angle, brightness, JPEG compression.
+    """
+    side = round(float(np.exp(random.uniform(np.log(8), np.log(256)))))
+    picture = Image.fromarray(pixels).resize((side, side), FILTERS[random.integers(len(FILTERS))])
+    shift_x, shift_y = random.uniform(-0.08, 0.08, 2) * side
+    if side >= 16:  # a smaller image would be torn, not moved
+        picture = picture.rotate(
+            random.uniform(-8, 8), Image.Resampling.BILINEAR, translate=(round(shift_x), round(shift_y))
+        )
+    gain, offset = random.uniform(0.75, 1.15), random.uniform(0, 20)
+    picture = picture.point([min(255, round(level * gain + offset)) for level in range(256)])
+    if random.random() < 0.4:
+        with Image.open(io.BytesIO(_compress(picture, "JPEG", int(random.integers(60, 96))))) as compressed:
+            return _fit(compressed.convert("L"), image)
+    return _fit(picture, image)
+
+
+def save_model(model: nn.Module) -> None:
+    """Write the model as TorchScript."""
+    with warnings.catch_warnings():
+        _ignore_torchscript_deprecation()
+        torch.jit.script(model).save(str(MODEL_FILE))
+
+
+def load_model() -> nn.Module:
+    """Read the TorchScript model onto the CPU."""
+    with warnings.catch_warnings():
+        _ignore_torchscript_deprecation()
+        model: nn.Module = torch.jit.load(str(MODEL_FILE), map_location="cpu")  # type: ignore[no-untyped-call]
+    return model.eval()
+
+
+def _ignore_torchscript_deprecation() -> None:
+    # Since torch 2.9 every torch.jit call warns; TorchServe 0.12 still serves TorchScript files as they are.
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+
+
+def predict(model: nn.Module, payloads: list[bytes], image: ImageInput) -> Labels:
+    """Return the digit, of shape (n,), that the model sees in each encoded file."""
+    with torch.inference_mode():
+        logits = model(to_tensor([read_file(payload, image) for payload in payloads], image))
+    digits: Labels = logits.argmax(dim=1).numpy()
+    return digits
+
+
+def measure(model: nn.Module, split: Split, image: ImageInput) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return, for every variant's name, which images of the split are recognised."""
+    return {
+        variant.name: predict(model, [encode(pixels, variant) for pixels in split.images], image) == split.digits
+        for variant in VARIANTS
+    }
+
+
+def write_samples(model: nn.Module, split: Split, image: ImageInput) -> None:
+    """Write one test image per digit, the first that is recognised: even digits as PNG, odd ones as JPEG."""
+    SAMPLES_FOLDER.mkdir(exist_ok=True)
+    for digit in range(10):
+        file_format, suffix = ("JPEG", "jpg") if digit % 2 else ("PNG", "png")
+        variant = Variant(SAMPLE_SIDES_PIXELS[digit // 2], Image.Resampling.BILINEAR, file_format)
+        payloads = [encode(pixels, variant) for pixels in split.images[split.digits == digit]]
+        first = int(np.flatnonzero(predict(model, payloads, image) == digit)[0])
+        (SAMPLES_FOLDER / f"{digit}.{suffix}").write_bytes(payloads[first])
+
+
+def _metrics(
+    correct: dict[str, npt.NDArray[np.bool_]], train: Split, test: Split, epochs: int
+) -> dict[str, Any]:
+    headline = VARIANTS[0].name
+    return {
+        "accuracy": round(float(correct[headline].mean()), 4),
+        "accuracy_is_of": headline,
+        "accuracy_by_file": {name: round(float(hits.mean()), 4) for name, hits in correct.items()},
+        "per_class": {str(digit): _class_metrics(correct[headline], test.digits == digit) for digit in range(10)},
+        "images": {"train": len(train.digits), "test": len(test.digits)},
+        "seed": SEED,
+        "epochs": epochs,
+        "model_bytes": MODEL_FILE.stat().st_size,
+        "model_sha256": hashlib.sha256(MODEL_FILE.read_bytes()).hexdigest(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+    }
+
+
+def _class_metrics(hits: npt.NDArray[np.bool_], chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return {
+        "test_images": int(chosen.sum()),
+        "correct": int(hits[chosen].sum()),
+        "accuracy": round(float(hits[chosen].mean()), 4),
+    }
+
+
+def _report(correct: dict[str, npt.NDArray[np.bool_]], images: int) -> int:
+    for name, hits in correct.items():
+        print(f"{name:<20} {hits.mean():7.2%}  ({hits.sum()} of {images})")
+    if min(float(hits.mean()) for hits in correct.values()) < MIN_ACCURACY:
+        print(f"below {MIN_ACCURACY:.0%}: do not publish this model", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
