@@ -42,6 +42,7 @@ class PackedModel:
 def render_manifest(contract: Contract, weights: str) -> dict[str, Any]:
     """Return the manifest that TorchServe reads: our handler by its dotted name, our interpreter, nothing to install."""
     return {
+        "createdOn": "not recorded",  # the same inputs give the same bytes
         "runtime": "python",
         "model": {
             "modelName": contract.model,
@@ -147,7 +148,6 @@ def _check_manifest(directory: Path, contract: Contract, problems: list[str]) ->
     if not isinstance(weights, str) or not weights.endswith(WEIGHT_SUFFIXES) or not _is_plain_name(weights):
         problems.append(f"{path}: model.serializedFile must name a {' or '.join(WEIGHT_SUFFIXES)} file beside the contract")
         return directory
-    manifest.pop("createdOn", None)
     if manifest != render_manifest(contract, weights):
         problems.append(f"{path}: differs from what the contract says; pack the model again with `garrison pack`")
     if not (directory / weights).is_file():

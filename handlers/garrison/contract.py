@@ -255,4 +255,6 @@ def _check_together(settings: Settings, contract: Contract) -> None:
         return
     for item in contract.inputs:
         if item.tensor_bytes > contract.batch.max_bytes:
-            settings.problem("batch.max_bytes", f"one item of {item.name} needs {item.tensor_bytes} bytes; write at least that")
+            settings.problem(
+                "batch.max_bytes", f"one item of {item.name} needs {item.tensor_bytes} bytes; write at least that"
+            )

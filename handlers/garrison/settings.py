@@ -117,7 +117,11 @@ class Settings:
         value = self._get(key, _MISSING, f"a list of numbers from {low} to {high}")
         if value is _MISSING:
             return (low,)
-        if not isinstance(value, list) or not 1 <= len(value) <= 4 or not all(_is_number(n) and low <= n <= high for n in value):
+        if (
+            not isinstance(value, list)
+            or not 1 <= len(value) <= 4
+            or not all(_is_number(n) and low <= n <= high for n in value)
+        ):
             self.problem(key, f"{_show(value)} is not a list of one to four numbers from {low} to {high}")
             return (low,)
         return tuple(float(n) for n in value)
@@ -238,8 +242,10 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not accepted; repeat the value", problem_mark=event.start_mark)
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not accepted; repeat the value", problem_mark=event.start_mark
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -248,7 +254,9 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
             if key_node.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {_show(key_node.value)} stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {_show(key_node.value)} stands twice", problem_mark=key_node.start_mark
+                )
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 

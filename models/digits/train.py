@@ -1,8 +1,8 @@
 """Train, check and export the digits model: scikit-learn's digits in, `model.pt`, `metrics.json` and `samples/` out.
 
-The resize and the normalisation come from `contract.yaml`, and every accuracy is measured on encoded PNG and JPEG
-files that pass through the same steps as a request. It writes nothing outside its own folder. Training repeats bit
-for bit on the same machine and library versions; another processor may round differently.
+Every image, in training too, is a PNG or JPEG file that passes the contract's checks as a request does. It writes
+nothing outside its own folder. Training repeats bit for bit on the same machine and library versions; another
+processor may round differently.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ import numpy.typing as npt
 import PIL
 import sklearn  # type: ignore[import-untyped]
 import torch
-from garrison.contract import ImageInput, load_contract
 from PIL import Image
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
 from torch import nn
+
+from garrison.checks import read_input
+from garrison.contract import Contract, load_contract
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -87,19 +90,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Train or check; return 0 if the model is good enough, 1 if not, 2 if there is no model to check."""
     options = _parse_arguments(arguments)
     torch.set_num_threads(1)
-    image = load_contract(FOLDER / "contract.yaml").inputs[0]
+    contract = load_contract(FOLDER / "contract.yaml")
     train, test = load_splits()
     if options.check:
         if not MODEL_FILE.is_file():
             print(f"{MODEL_FILE} does not exist; run this script without --check to train it", file=sys.stderr)
             return 2
-        return _report(measure(load_model(), test, image), len(test.digits))
+        return _report(measure(load_model(), test, contract), len(test.digits))
     model = train_model(train, image, options.epochs)
     save_model(model)
     model = load_model()
-    correct = measure(model, test, image)
+    correct = measure(model, test, contract)
     METRICS_FILE.write_text(json.dumps(_metrics(correct, train, test, options.epochs), indent=2) + "\n")
-    write_samples(model, test, image)
+    write_samples(model, test, contract)
     return _report(correct, len(test.digits))
 
 
@@ -142,30 +145,15 @@ def _compress(picture: Image.Image, file_format: str, quality: int) -> bytes:
     if file_format == "JPEG":
         picture.save(buffer, "JPEG", quality=quality)
     else:
-        picture.save(buffer, file_format)
+        picture.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
 
 
-def read_file(payload: bytes, image: ImageInput) -> Pixels:
-    """Decode, convert to grey, resize and crop as the contract says; returns (height, width), uint8."""
-    with Image.open(io.BytesIO(payload), formats=("PNG", "JPEG")) as picture:
-        return _fit(picture.convert("L"), image)
-
-
-def _fit(picture: Image.Image, image: ImageInput) -> Pixels:
-    if image.resize is None:
-        raise TypeError("this script needs a contract with `resize`")
-    scale = image.resize.short_side_pixels / min(picture.size)
-    width, height = (max(image.resize.short_side_pixels, int(side * scale)) for side in picture.size)
-    crop = image.resize.crop_pixels
-    left, top = (width - crop) // 2, (height - crop) // 2
-    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(scaled.crop((left, top, left + crop, top + crop)))
-
-
-def to_tensor(pixels: list[Pixels], image: ImageInput) -> torch.Tensor:
-    """Stack uint8 images into the model's input: (n, 1, height, width), float32, normalised."""
-    scaled = torch.from_numpy(np.stack(pixels)).unsqueeze(1).float() / 255
+def to_tensor(payloads: list[bytes], contract: Contract) -> torch.Tensor:
+    """Read files as the server does: the model's input, (n, 1, height, width), float32, normalised."""
+    (image,) = contract.inputs
+    pixels = np.stack([read_input(payload, contract) for payload in payloads])
+    scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     return (scaled - image.mean[0]) / image.std[0]
 
 
@@ -177,7 +165,7 @@ def build_model() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 4 * 4, 10))
 
 
-def train_model(split: Split, image: ImageInput, epochs: int) -> nn.Module:
+def train_model(split: Split, contract: Contract, epochs: int) -> nn.Module:
     """Train on freshly varied images in every epoch and return the model in evaluation mode."""
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
@@ -187,7 +175,7 @@ def train_model(split: Split, image: ImageInput, epochs: int) -> nn.Module:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     digits = torch.from_numpy(split.digits)
     for epoch in range(1, epochs + 1):
-        inputs = to_tensor([vary(pixels, image, random) for pixels in split.images], image)
+        inputs = to_tensor([vary(pixels, random) for pixels in split.images], contract)
         loss = _train_epoch(model, optimiser, inputs, digits)
         schedule.step()
         print(f"\repoch {epoch}/{epochs}  loss {loss:.4f}", end="", file=sys.stderr, flush=True)
@@ -199,64 +187,70 @@ def _train_epoch(
     model: nn.Module, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, digits: torch.Tensor
 ) -> float:
     total = 0.0
-    for chosen in torch.randperm(len(digits)).split(BATCH_ITEMS):
+    for chosen in torch.split(torch.randperm(len(digits)), BATCH_ITEMS):
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(model(inputs[chosen]), digits[chosen])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         total += loss.item() * len(chosen)
     return total / len(digits)
 
 
-def vary(pixels: Pixels, image: ImageInput, random: np.random.Generator) -> Pixels:
-    """Return one (8, 8) image as some client might send it, read back at the model's size.
+def vary(pixels: Pixels, random: np.random.Generator) -> bytes:
+    """Return one (8, 8) image as some client might send it.
 
-    Varied: size from 8 to 256 pixels and filter, position, angle, brightness, JPEG compression.
+    Varied: size from 8 to 256 pixels and filter, position, angle, brightness, format and compression.
     """
     side = round(float(np.exp(random.uniform(np.log(8), np.log(256)))))
     picture = Image.fromarray(pixels).resize((side, side), FILTERS[random.integers(len(FILTERS))])
-    shift_x, shift_y = random.uniform(-0.08, 0.08, 2) * side
+    angle = random.uniform(-8, 8)
+    shift = random.uniform(-0.08, 0.08, 2) * side
     if side >= 16:  # a smaller image would be torn, not moved
-        picture = picture.rotate(
-            random.uniform(-8, 8), Image.Resampling.BILINEAR, translate=(round(shift_x), round(shift_y))
-        )
+        picture = picture.rotate(angle, Image.Resampling.BILINEAR, translate=(round(shift[0]), round(shift[1])))
     gain, offset = random.uniform(0.75, 1.15), random.uniform(0, 20)
     picture = picture.point([min(255, round(level * gain + offset)) for level in range(256)])
-    if random.random() < 0.4:
-        with Image.open(io.BytesIO(_compress(picture, "JPEG", int(random.integers(60, 96))))) as compressed:
-            return _fit(compressed.convert("L"), image)
-    return _fit(picture, image)
+    file_format = "JPEG" if random.random() < 0.4 else "PNG"
+    return _compress(picture, file_format, quality=int(random.integers(60, 96)))
 
 
 def save_model(model: nn.Module) -> None:
-    """Write the model as TorchScript."""
+    """Write the model as TorchScript.
+
+    Traced, not scripted: a scripted file orders its constants by Python's random hash seed. Rewritten without the
+    debug records: they hold the paths of this machine, and the serialisation id depends on them.
+    """
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         _ignore_torchscript_deprecation()
-        torch.jit.script(model).save(str(MODEL_FILE))
+        torch.jit.save(torch.jit.trace(model, torch.zeros(2, 1, 32, 32)), buffer)
+    with zipfile.ZipFile(buffer) as traced, zipfile.ZipFile(MODEL_FILE, "w", zipfile.ZIP_STORED) as file:
+        for name in traced.namelist():
+            if not name.endswith((".debug_pkl", "/.data/serialization_id")):
+                file.writestr(zipfile.ZipInfo(name), traced.read(name))  # dated 1980-01-01
 
 
 def load_model() -> nn.Module:
     """Read the TorchScript model onto the CPU."""
     with warnings.catch_warnings():
         _ignore_torchscript_deprecation()
-        model: nn.Module = torch.jit.load(str(MODEL_FILE), map_location="cpu")  # type: ignore[no-untyped-call]
+        model: nn.Module = torch.jit.load(str(MODEL_FILE), map_location="cpu")
     return model.eval()
 
 
 def _ignore_torchscript_deprecation() -> None:
-    # Since torch 2.9 every torch.jit call warns; TorchServe 0.12 still serves TorchScript files as they are.
+    # torch 2.13 warns on every torch.jit call; TorchServe 0.12 serves TorchScript, so it stays the format here.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
 
 
-def predict(model: nn.Module, payloads: list[bytes], image: ImageInput) -> Labels:
+def predict(model: nn.Module, payloads: list[bytes], contract: Contract) -> Labels:
     """Return the digit, of shape (n,), that the model sees in each encoded file."""
     with torch.inference_mode():
-        logits = model(to_tensor([read_file(payload, image) for payload in payloads], image))
+        logits = model(to_tensor(payloads, contract))
     digits: Labels = logits.argmax(dim=1).numpy()
     return digits
 
 
-def measure(model: nn.Module, split: Split, image: ImageInput) -> dict[str, npt.NDArray[np.bool_]]:
+def measure(model: nn.Module, split: Split, contract: Contract) -> dict[str, npt.NDArray[np.bool_]]:
     """Return, for every variant's name, which images of the split are recognised."""
     return {
         variant.name: predict(model, [encode(pixels, variant) for pixels in split.images], image) == split.digits
@@ -264,20 +258,18 @@ def measure(model: nn.Module, split: Split, image: ImageInput) -> dict[str, npt.
     }
 
 
-def write_samples(model: nn.Module, split: Split, image: ImageInput) -> None:
+def write_samples(model: nn.Module, split: Split, contract: Contract) -> None:
     """Write one test image per digit, the first that is recognised: even digits as PNG, odd ones as JPEG."""
     SAMPLES_FOLDER.mkdir(exist_ok=True)
     for digit in range(10):
         file_format, suffix = ("JPEG", "jpg") if digit % 2 else ("PNG", "png")
         variant = Variant(SAMPLE_SIDES_PIXELS[digit // 2], Image.Resampling.BILINEAR, file_format)
         payloads = [encode(pixels, variant) for pixels in split.images[split.digits == digit]]
-        first = int(np.flatnonzero(predict(model, payloads, image) == digit)[0])
+        first = int(np.flatnonzero(predict(model, payloads, contract) == digit)[0])
         (SAMPLES_FOLDER / f"{digit}.{suffix}").write_bytes(payloads[first])
 
 
-def _metrics(
-    correct: dict[str, npt.NDArray[np.bool_]], train: Split, test: Split, epochs: int
-) -> dict[str, Any]:
+def _metrics(correct: dict[str, npt.NDArray[np.bool_]], train: Split, test: Split, epochs: int) -> dict[str, Any]:
     headline = VARIANTS[0].name
     return {
         "accuracy": round(float(correct[headline].mean()), 4),

@@ -1,0 +1,49 @@
+# Everything that a person or CI does with this repository. `make` alone lists it.
+
+PYTHON ?=
+TORCH ?= cpu
+PORT ?= 8443
+export PYTHON TORCH PORT
+
+BIN := .venv/bin
+SHELL_SCRIPTS = $(shell grep -lE '^\#!.*sh$$' .ci/* scripts/*)
+PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python' scripts/*)
+YAML_FILES = config models .yamllint $(wildcard compose*.yaml)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo pack serve test lint lock clean
+
+help: ## List these targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself).\n' "$(TORCH)" "$(PORT)"
+
+setup: ## Make .venv with everything that runs without Docker.
+	@scripts/setup
+
+demo: setup ## See the gates at work: start, ask, attack, stop.
+	@$(BIN)/python scripts/demo
+
+pack: setup ## Pack the sample models into build/models.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/pack-samples
+
+serve: pack ## Serve the sample models on https://localhost:PORT until interrupted.
+	@$(BIN)/garrison serve --models build/models --port $(PORT)
+
+test: ## Run all tests.
+	@scripts/setup --dev
+	@$(BIN)/pytest
+
+lint: ## Check format, types, scripts and YAML.
+	@scripts/setup --dev
+	$(BIN)/ruff check . $(PYTHON_SCRIPTS)
+	$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
+	$(BIN)/mypy handlers/garrison $(wildcard models/*/*.py) $(PYTHON_SCRIPTS)
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/yamllint --strict $(YAML_FILES)
+
+lock: ## Write requirements/*.lock anew (needs uv).
+	@scripts/lock
+
+clean: ## Remove what was built; .venv stays.
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find handlers models scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

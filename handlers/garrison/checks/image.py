@@ -1,0 +1,190 @@
+"""Turn the bytes of one image into the pixels that the contract promises: uint8, (height, width, channels).
+
+The order is the defence; nothing is spent on a step before all cheaper ones have passed:
+
+    1 byte cap   2 magic   3 allowed format   4 header   5 limits   6 decode   7 colour   8 shape
+
+Steps 1 to 5 are ours, and touch no decoder. Step 4 walks the file's structure at a bounded cost and rewrites it to
+the one picture that is used: no metadata, profiles, thumbnails, comments or later frames ever reach the decoder
+(see `formats`). Step 6 calls the one decoder for the format that the magic bytes name, never a search through all.
+
+What a client may expect:
+
+- The first frame of an animation is used, if the contract allows more than one frame.
+- EXIF orientation is applied, before an exact shape is compared. XMP is not read.
+- Colour is what `Image.convert("RGB")` or `("L")` gives: alpha is dropped and not blended, colour profiles are
+  ignored. Grey of 16 bits keeps its upper 8, as colour of 16 bits does; it is not clipped.
+- Resizing is bilinear with antialiasing, the shorter side to `short_side`, then a centred crop, with the rounding of
+  torchvision's `Resize` and `CenterCrop`.
+- Bytes after the image are refused in PNG, where they have no honest use. In the other formats, where cameras append
+  further pictures and films, they are cut off before decoding.
+
+It does not defend against a flaw in a decoder (the cell around the worker does), nor against pictures made to fool
+the model, colours hidden under full transparency among them.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from garrison.checks.formats import Header, read_header, sniff_format
+from garrison.checks.reasons import broken_image, pixel_format, refuse
+from garrison.contract import ImageInput, Resize
+from garrison.errors import RequestRefused
+
+# Classes, not Image.open: no other decoder is ever asked, and a JPEG of several pictures stays the first one.
+# Pillow's own MAX_IMAGE_PIXELS stays as it is: it is far above our limits, and other code in the process may need it.
+_DECODERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "jpeg": JpegImageFile,
+    "png": PngImageFile,
+    "webp": WebPImageFile,
+    "gif": GifImageFile,
+    "bmp": BmpImageFile,
+    "tiff": TiffImageFile,
+}
+_MODES = {"grey": "L", "rgb": "RGB"}
+_READABLE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+_GREY_16_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+DRAFT_FACTOR = 2  # scale a JPEG down while decoding only to twice the wanted size; the filter does the rest
+
+
+@dataclass(frozen=True)
+class _Oriented:
+    """What an EXIF orientation does: the operation, and which sides of the stored picture it reverses."""
+
+    operation: Image.Transpose
+    flips_x: bool
+    flips_y: bool
+
+
+_ORIENTATIONS = {
+    2: _Oriented(Image.Transpose.FLIP_LEFT_RIGHT, True, False),
+    3: _Oriented(Image.Transpose.ROTATE_180, True, True),
+    4: _Oriented(Image.Transpose.FLIP_TOP_BOTTOM, False, True),
+    5: _Oriented(Image.Transpose.TRANSPOSE, False, False),
+    6: _Oriented(Image.Transpose.ROTATE_270, False, True),
+    7: _Oriented(Image.Transpose.TRANSVERSE, True, True),
+    8: _Oriented(Image.Transpose.ROTATE_90, True, False),
+}
+
+
+def read_image(data: bytes, item: ImageInput) -> NDArray[np.uint8]:
+    """Check and decode one image into an array of shape `item.shape`.
+
+    Raises:
+        RequestRefused: with one of the codes in `reasons`, for any bytes that the contract does not allow.
+    """
+    _check_byte_count(data, item)  # 1
+    sniffed = sniff_format(data)  # 2
+    image_format = _allow_format(sniffed, item)  # 3
+    header = read_header(image_format, data, item.max_frames)  # 4
+    _check_header(header, item)  # 5
+    try:
+        picture = _decode(image_format, header, item)  # 6
+        picture = _convert_colour(picture, _MODES[item.colour])  # 7
+        return _shape(picture, header, item)  # 8
+    except RequestRefused:
+        raise
+    except MemoryError as error:
+        raise _out_of_memory() from error
+    except Exception as error:  # a decoder may raise anything at all on bytes made to break it
+        if isinstance(error, OSError) and "memory" in str(error):  # how Pillow reports a failed malloc of a codec
+            raise _out_of_memory() from error
+        raise broken_image(f"{type(error).__name__}: {error}") from error
+
+
+def _check_byte_count(data: bytes, item: ImageInput) -> None:
+    if not data:
+        raise refuse("empty_body", "The request has no image in it.")
+    if len(data) > item.max_bytes:
+        raise refuse("too_many_bytes", f"{len(data)} bytes are more than the {item.max_bytes} allowed.")
+
+
+def _allow_format(image_format: str | None, item: ImageInput) -> str:
+    wanted = " or ".join(item.formats)
+    if image_format is None:
+        raise refuse("unknown_format", f"This is not an image of a known format; send {wanted}.")
+    if image_format not in item.formats:
+        raise refuse("format_not_allowed", f"Images in {image_format} are not accepted; send {wanted}.")
+    return image_format
+
+
+def _check_header(header: Header, item: ImageInput) -> None:
+    width, height = header.size
+    if header.frames > item.max_frames:
+        raise refuse("too_many_frames", f"The image has more than {item.max_frames} frame(s).")
+    if min(header.size) < 1:
+        raise broken_image("a side of zero pixels")
+    if max(header.size) > item.max_side_pixels:
+        raise refuse("side_too_long", f"{width}x{height}: a side is longer than {item.max_side_pixels} pixels.")
+    if width * height > item.max_pixels:
+        raise refuse("too_many_pixels", f"{width}x{height} is more than {item.max_pixels} pixels.")
+    if min(header.size) < item.min_side_pixels:
+        raise refuse("side_too_short", f"{width}x{height}: a side is shorter than {item.min_side_pixels} pixels.")
+    if item.exact is not None and header.oriented_size != (item.exact[1], item.exact[0]):
+        wide, high = header.oriented_size
+        raise refuse("wrong_shape", f"{wide}x{high} pixels; exactly {item.exact[1]}x{item.exact[0]} are accepted.")
+
+
+def _decode(image_format: str, header: Header, item: ImageInput) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # whoever sets it asks for half a picture to pass as a whole one
+    picture = _DECODERS[image_format](io.BytesIO(header.content))
+    if picture.size != header.size:
+        raise broken_image(f"the header says {header.size}, the decoder {picture.size}")
+    if picture.mode not in _READABLE_MODES + _GREY_16_MODES:
+        raise pixel_format(f"mode {picture.mode}")
+    if item.resize is not None and isinstance(picture, JpegImageFile):
+        side = item.resize.short_side_pixels * DRAFT_FACTOR
+        picture.draft(None, (side, side))
+    picture.load()
+    picture.info.clear()  # conversion looks at transparency in there; alpha is dropped
+    return picture
+
+
+def _convert_colour(picture: Image.Image, mode: str) -> Image.Image:
+    if picture.mode in _GREY_16_MODES:
+        upper_bits = np.asarray(picture) >> 8
+        picture = Image.fromarray(upper_bits.astype(np.uint8))
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _shape(picture: Image.Image, header: Header, item: ImageInput) -> NDArray[np.uint8]:
+    oriented = _ORIENTATIONS.get(header.orientation)
+    if item.resize is not None:
+        picture = _resize(picture, header.size, item.resize, oriented)
+    if oriented is not None:
+        picture = picture.transpose(oriented.operation)
+    return np.array(picture, dtype=np.uint8).reshape(item.shape)
+
+
+def _resize(picture: Image.Image, size: tuple[int, int], resize: Resize, oriented: _Oriented | None) -> Image.Image:
+    """Resize and crop in one go: only the pixels inside the crop are computed, however long the other side becomes.
+
+    `size` is that of the file; `picture` may have been decoded at a fraction of it, rounded up.
+    """
+    flips = (False, False) if oriented is None else (oriented.flips_x, oriented.flips_y)
+    short, crop = resize.short_side_pixels, resize.crop_pixels
+    starts, ends = [], []
+    for side, decoded_side, flipped in zip(size, picture.size, flips, strict=True):
+        resized_side = int(short * side / min(size))
+        margin = round((resized_side - crop) / 2)
+        start = resized_side - crop - margin if flipped else margin
+        fraction = -(-side // decoded_side)  # 1, 2, 4 or 8
+        scale = side / fraction / resized_side
+        starts.append(start * scale)
+        ends.append(min((start + crop) * scale, decoded_side))
+    return picture.resize((crop, crop), Image.Resampling.BILINEAR, box=(starts[0], starts[1], ends[0], ends[1]))
+
+
+def _out_of_memory() -> RequestRefused:
+    return refuse("out_of_memory", "There is not enough memory for this image at the moment; try again later.")

@@ -1,0 +1,314 @@
+"""The command line: `garrison <command>`. Arguments enter, an exit status leaves.
+
+Exit 0: clean. 1: something was refused. 2: could not decide, or wrong use. 78: the configuration has to change.
+Results go to standard output (with `--json`, one JSON object a line), everything said to a person to standard error.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from garrison import __version__
+from garrison.errors import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_UNDECIDED,
+    ConfigError,
+    GarrisonError,
+    Refused,
+    list_problems,
+)
+from garrison.installation import find_installed
+
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except GarrisonError as error:
+        return report_error(error, as_json=getattr(options, "json", False))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `garrison ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def report_error(error: GarrisonError, *, as_json: bool) -> int:
+    """Tell the person what has to change, and return the exit status for it."""
+    if isinstance(error, ConfigError):
+        problems = error.problems
+    else:
+        problems = (f"{error.reason}: {error.detail}" if isinstance(error, Refused) else str(error),)
+    if as_json:
+        print(json.dumps({"problems": problems, "exit": error.exit_code}))
+    heading = "refused:" if isinstance(error, Refused) else "cannot go on:"
+    print(list_problems(f"garrison: {heading}", problems), file=sys.stderr)
+    return error.exit_code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; each command's `run` is the function that does it."""
+    parser = argparse.ArgumentParser(
+        prog="garrison",
+        description="Serve models behind four gates: admission, gateway, contract, cell.",
+        epilog="Exit status: 0 clean, 1 refused, 2 could not decide or wrong use, 78 bad configuration.",
+    )
+    parser.add_argument("--version", action="version", version=f"garrison {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_check(commands)
+    _add_describe(commands)
+    _add_pack(commands)
+    _add_serve(commands)
+    _add_keys(commands)
+    _add_gateway(commands)
+    return parser
+
+
+def check(options: argparse.Namespace) -> int:
+    """Run input files through a contract, exactly as the worker does."""
+    from garrison.contract import load_contract
+
+    contract = load_contract(options.contract)
+    rows = [check_file(path, contract) for path in options.files]
+    for row in rows:
+        print(json.dumps(row) if options.json else _check_line(row))
+    if any(row["reason"] == "unreadable" for row in rows):
+        return EXIT_UNDECIDED
+    return EXIT_OK if all(row["accepted"] for row in rows) else EXIT_REFUSED
+
+
+def check_file(path: Path, contract: Any) -> dict[str, Any]:
+    """Return one file's verdict; no more of it is read than the contract lets in."""
+    from garrison.checks import read_input
+
+    row = {"file": str(path), "accepted": False, "reason": "", "detail": ""}
+    try:
+        with path.open("rb") as file:
+            array = read_input(file.read(contract.max_body_bytes + 1), contract)
+    except OSError as error:
+        return {**row, "reason": "unreadable", "detail": error.strerror or "cannot be read"}
+    except Refused as refusal:
+        return {**row, "reason": refusal.reason, "detail": refusal.detail}
+    return {**row, "accepted": True, "detail": f"{array.dtype} {array.shape}"}
+
+
+def describe(options: argparse.Namespace) -> int:
+    """Print what a client needs to know about a model."""
+    from garrison.archive import CONTRACT_FILE
+    from garrison.contract import load_contract
+    from garrison.describe import describe_contract, describe_in_words
+
+    path = options.path / CONTRACT_FILE if options.path.is_dir() else options.path
+    contract = load_contract(path)
+    print(json.dumps(describe_contract(contract)) if options.json else describe_in_words(contract))
+    return EXIT_OK
+
+
+def pack(options: argparse.Namespace) -> int:
+    """Pack a model for serving."""
+    from garrison.admission.pack import PackOrder, pack_model
+
+    extra = tuple(Path(name) for name in options.extra_files.split(",")) if options.extra_files else ()
+    order = PackOrder(
+        contract=options.contract,
+        serialized_file=options.serialized_file,
+        extra_files=extra,
+        export_path=options.export_path,
+        archive_format=options.archive_format,
+        model_name=options.model_name,
+        version=options.version,
+        force=options.force,
+    )
+    written = pack_model(order)
+    print(json.dumps({"packed": str(written)}) if options.json else f"packed {written}")
+    return EXIT_OK
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run TorchServe and the gateway until interrupted."""
+    from garrison.eventlog import EventLog
+    from garrison.stack import Stack, StackSettings, handle_signals
+
+    with open_log(options.log) as stream:
+        settings = StackSettings(options.models, _config(options), options.state, options.port, options.run_dir)
+        stack = Stack(settings, EventLog(stream, sys.stderr))
+        handle_signals(stack)
+        stack.prepare()
+        stack.run()
+    return EXIT_OK
+
+
+def open_log(path: Path | None) -> Any:
+    """Open the file that takes the log lines, or standard output.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        return os.fdopen(os.dup(sys.stdout.fileno()), "wb") if path is None else path.open("ab")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give another --log") from error
+
+
+def keys_init(options: argparse.Namespace) -> int:
+    """Make the key pair that signs client keys."""
+    from garrison.gateway.keys import init_keys
+
+    directory = options.state / "keys"
+    key_id = init_keys(directory)
+    print(json.dumps({"directory": str(directory), "key_id": key_id}) if options.json else f"made {directory} ({key_id})")
+    return EXIT_OK
+
+
+def keys_issue(options: argparse.Namespace) -> int:
+    """Issue a key for one client."""
+    from garrison.gateway.keys import issue_key, parse_duration
+    from garrison.gateway.settings import check_issue
+
+    models = tuple(options.models.split(","))
+    check_issue(_config(options) / "clients.yaml", options.client, models)
+    key = issue_key(options.state / "keys", options.client, models, parse_duration(options.expires))
+    if options.json:
+        expires_at = key.expires_at.isoformat()
+        print(json.dumps({"key": key.token, "client": key.client, "models": key.models, "expires_at": expires_at}))
+        return EXIT_OK
+    print(key.token)
+    print(f"key for {key.client}: models {', '.join(key.models)}, until {key.expires_at:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
+    return EXIT_OK
+
+
+def gateway_render(options: argparse.Namespace) -> int:
+    """Print the Envoy configuration that `serve` would use."""
+    from garrison.archive import find_packed_models
+    from garrison.gateway.certificates import ensure_certificate
+    from garrison.stack import StackSettings, gateway_sockets, render_gateway
+
+    settings = StackSettings(options.models, _config(options), options.state, options.port)
+    models = find_packed_models(options.models)
+    certificate = ensure_certificate(options.state / "certificates")
+    print(json.dumps(render_gateway(settings, models, certificate, gateway_sockets(options.run_dir)), indent=2))
+    return EXIT_OK
+
+
+def _config(options: argparse.Namespace) -> Path:
+    return options.config if options.config is not None else find_installed("config")
+
+
+def _check_line(row: dict[str, Any]) -> str:
+    name = row["file"].encode("unicode_escape").decode()
+    return f"accepted  {name}  {row['detail']}" if row["accepted"] else f"refused   {name}  {row['reason']}: {row['detail']}"
+
+
+def _add_command(commands: Any, name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    config_help = "directory of config.properties, gateway.yaml and clients.yaml (default: this installation's)"
+    parser.add_argument("--config", type=Path, metavar="DIR", help=config_help)
+    state_help = "directory of keys and certificates (default: %(default)s)"
+    parser.add_argument("--state", type=Path, default=Path(".garrison"), metavar="DIR", help=state_help)
+
+
+def _add_check(commands: Any) -> None:
+    example = "garrison check --contract models/digits/contract.yaml photo.png --json"
+    parser = _add_command(commands, "check", check, "Run input files through a contract, as the server would.", example)
+    parser.add_argument("--contract", type=Path, required=True, metavar="FILE", help="the model's contract.yaml")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="an input: an image, or a JSON request body")
+    _add_json(parser)
+
+
+def _add_describe(commands: Any) -> None:
+    example = "garrison describe models/digits/contract.yaml"
+    parser = _add_command(commands, "describe", describe, "Say what a model accepts and answers.", example)
+    parser.add_argument("path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model")
+    _add_json(parser)
+
+
+def _add_pack(commands: Any) -> None:
+    example = (
+        "garrison pack --contract models/digits/contract.yaml --serialized-file models/digits/model.pt "
+        "--extra-files models/digits/labels.json --export-path build/models"
+    )
+    parser = _add_command(commands, "pack", pack, "Pack a model for serving (wraps torch-model-archiver).", example)
+    parser.add_argument("--contract", type=Path, required=True, metavar="FILE", help="the model's contract.yaml")
+    parser.add_argument("--serialized-file", type=Path, required=True, metavar="FILE", help="TorchScript weights (.pt)")
+    parser.add_argument("--extra-files", metavar="FILE,FILE", help="further files, separated by commas (the labels)")
+    parser.add_argument("--export-path", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)")
+    parser.add_argument("--model-name", metavar="NAME", help="must equal the contract's; may be left out")
+    parser.add_argument("--version", "-v", metavar="VERSION", help="must equal the contract's; may be left out")
+    format_help = "a directory, which `garrison serve` takes, or a .mar (default: %(default)s)"
+    parser.add_argument("--archive-format", choices=("no-archive", "default"), default="no-archive", help=format_help)
+    parser.add_argument("--force", "-f", action="store_true", help="replace what is there")
+    _add_json(parser)
+
+
+def _add_serve(commands: Any) -> None:
+    example = "garrison serve --models build/models --port 8443"
+    parser = _add_command(commands, "serve", serve, "Serve packed models until interrupted (Ctrl-C).", example)
+    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="directory of packed models")
+    parser.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
+    _add_places(parser)
+    run_help = "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR)"
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help=run_help)
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append the JSON log there (default: standard output)")
+
+
+def _add_keys(commands: Any) -> None:
+    summary = "Make and issue client keys."
+    keys = commands.add_parser("keys", help=summary, description=summary)
+    actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    init = _add_command(actions, "init", keys_init, "Make the key pair that signs client keys.", "garrison keys init")
+    example = "garrison keys issue demo --models digits --expires 90d"
+    issue = _add_command(actions, "issue", keys_issue, "Issue a key: for one client, some models, some time.", example)
+    issue.add_argument("client", help="a client that config/clients.yaml lists")
+    issue.add_argument("--models", required=True, metavar="NAME,NAME", help="the models that the key opens")
+    issue.add_argument("--expires", required=True, metavar="TIME", help="how long it is valid: 30m, 12h, 90d")
+    for parser in (init, issue):
+        _add_places(parser)
+        _add_json(parser)
+
+
+def _add_gateway(commands: Any) -> None:
+    summary = "Work with the gateway's configuration."
+    gateway = commands.add_parser("gateway", help=summary, description=summary)
+    actions = gateway.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    example = "garrison gateway render --models build/models > envoy.json"
+    render = _add_command(actions, "render", gateway_render, "Print the Envoy configuration that serve would use.", example)
+    render.add_argument("--models", type=Path, required=True, metavar="DIR", help="directory of packed models")
+    render.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
+    run_help = "directory of the sockets (default: %(default)s)"
+    render.add_argument("--run-dir", type=Path, default=Path("/run/garrison"), metavar="DIR", help=run_help)
+    _add_places(render)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Write what happens: one JSON object a line for machines, one plain sentence for the person at the terminal.
+
+Lines of the servers pass through `relay`; what is not a JSON object (a JVM's warning, a crash message) is wrapped into
+one, so that the log stays one format whatever a server prints.
+"""
+
+import json
+import threading
+from datetime import UTC, datetime
+from typing import BinaryIO, TextIO
+
+MAX_MESSAGE_CHARACTERS = 2000
+
+
+class EventLog:
+    """Collect the lines of all parts in one stream; `terminal` gets the sentences meant for a person."""
+
+    def __init__(self, stream: BinaryIO, terminal: TextIO | None) -> None:
+        self._stream = stream
+        self._terminal = terminal
+        self._lock = threading.Lock()
+
+    def tell(self, event: str, sentence: str) -> None:
+        """Report an event of the launcher itself."""
+        if self._terminal is not None:
+            print(sentence, file=self._terminal, flush=True)
+        self._write({"gate": "launcher", "event": event, "message": sentence})
+
+    def relay(self, gate: str, line: bytes) -> None:
+        """Pass on a server's line of output."""
+        if _is_json_object(line):
+            self._write_line(line)
+        elif line.strip():
+            text = line.decode("utf-8", "replace")[:MAX_MESSAGE_CHARACTERS]
+            self._write({"gate": gate, "event": "output", "message": text})
+
+    def _write(self, event: dict[str, str]) -> None:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._write_line(json.dumps({"time": time, **event}).encode())
+
+    def _write_line(self, line: bytes) -> None:
+        with self._lock:
+            self._stream.write(line + b"\n")
+            self._stream.flush()
+
+
+def _is_json_object(line: bytes) -> bool:
+    if not line.startswith(b"{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,150 @@
+"""The list of filters that every request passes, in order, and each filter's configuration.
+
+    authenticate   401  a key that we signed, for this gateway, in force now
+    authorise      403  a client that is listed, a model that both its key and its entry name
+    limit rate     429  one bucket per client
+    check headers  415  no forms, no compression; only listed headers go on, in both directions
+    bound body     413  as large as the model's contract allows
+    route          404  to the model server, or nowhere
+
+A refusal by one filter means that none of the later ones sees the request. What they stand on: Envoy's jwt_authn, rbac,
+local_ratelimit, lua, buffer and router, all stable and meant for untrusted clients.
+"""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from garrison.contract import Contract
+from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
+from garrison.gateway.replies import render_lua_replies
+from garrison.gateway.routes import PREDICTIONS, prediction_path
+from garrison.gateway.settings import Client
+
+KEY_HEADER = "x-api-key"
+CLIENT_HEADER = "x-garrison-client"
+CLOCK_SKEW_S = 5  # Envoy's default of 60 s would keep an expired key alive for a minute
+JWT_METADATA = "envoy.filters.http.jwt_authn"
+
+
+def render_filters(clients: Sequence[Client], contracts: Sequence[Contract], jwks: dict[str, Any]) -> list[dict[str, Any]]:
+    """Render the filters in the order in which a request meets them."""
+    return [
+        authenticate(jwks),
+        authorise(clients, contracts),
+        limit_rate(clients),
+        check_headers(),
+        bound_body(),
+        route(),
+    ]
+
+
+def authenticate(jwks: dict[str, Any]) -> dict[str, Any]:
+    """Verify the key's signature, issuer, audience and dates for everything under /predictions/."""
+    provider = {
+        "issuer": ISSUER,
+        "audiences": [AUDIENCE],
+        "local_jwks": {"inline_string": json.dumps(jwks)},
+        "from_headers": [{"name": KEY_HEADER}],  # here only: not in Authorization, not in the query string
+        "require_expiration": True,
+        "max_lifetime": f"{int(MAX_LIFETIME.total_seconds())}s",
+        "clock_skew_seconds": CLOCK_SKEW_S,
+        "forward": False,  # a model server that is broken into must not collect keys
+        "claim_to_headers": [{"header_name": CLIENT_HEADER, "claim_name": "sub"}],
+        "payload_in_metadata": "payload",
+    }
+    rules = [{"match": {"prefix": PREDICTIONS}, "requires": {"provider_name": ISSUER}}]
+    config = {"providers": {ISSUER: provider}, "rules": rules, "strip_failure_response": True}
+    return _filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)
+
+
+def authorise(clients: Sequence[Client], contracts: Sequence[Contract]) -> dict[str, Any]:
+    """Allow a model to listed clients whose entry and whose key both name it; what is not allowed is refused.
+
+    A path under /predictions/ that is no model's lets listed clients on to the router, which answers 404.
+    """
+    policies = {"elsewhere": {"permissions": [{"not_rule": _path_prefix()}], "principals": [{"any": True}]}}
+    if clients:
+        policies["no model"] = {
+            "permissions": [_no_model(contracts)],
+            "principals": [_claims(sub=client.name) for client in clients],
+        }
+    for contract in contracts:
+        allowed = [client for client in clients if contract.model in client.models]
+        if allowed:
+            policies[f"model {contract.model}"] = {
+                "permissions": [_path_exact(contract.model)],
+                "principals": [_claims(sub=client.name, models=contract.model) for client in allowed],
+            }
+    return _filter("rbac", "rbac.v3.RBAC", {"rules": {"action": "ALLOW", "policies": policies}})
+
+
+def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
+    """Give each listed client its own bucket of requests.
+
+    The clients are enumerated: with wildcard descriptors Envoy keeps 20 buckets, and a 21st client would hand an
+    evicted one a full bucket again. Enabled and enforced are written out, as both are 0 % by default.
+    """
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    client = {"key": JWT_METADATA, "path": [{"key": "payload"}, {"key": "sub"}]}
+    action = {"metadata": {"descriptor_key": "client", "metadata_key": client, "source": "DYNAMIC"}}
+    config: dict[str, Any] = {"stat_prefix": "garrison", "filter_enabled": always, "filter_enforced": always}
+    if clients:
+        config["rate_limits"] = [{"actions": [action]}]
+        config["descriptors"] = [_bucket(client) for client in clients]
+    return _filter("local_ratelimit", "local_ratelimit.v3.LocalRateLimit", config)
+
+
+def check_headers() -> dict[str, Any]:
+    """Pass listed headers only, refuse forms and compression, and replace failures that are not worded for clients."""
+    script = resources.files("garrison.gateway").joinpath("headers.lua").read_text(encoding="utf-8")
+    return _filter("lua", "lua.v3.Lua", {"default_source_code": {"inline_string": render_lua_replies() + script}})
+
+
+def bound_body() -> dict[str, Any]:
+    """Hold a request back until its body is there, up to the limit that each model's route sets.
+
+    Off where no route turns it on, so that requests to nowhere get their 404 without being read.
+    """
+    return {**_filter("buffer", "buffer.v3.Buffer", {"max_request_bytes": 1}), "disabled": True}
+
+
+def route() -> dict[str, Any]:
+    """Send the request on, without telling either side about Envoy."""
+    return _filter("router", "router.v3.Router", {"suppress_envoy_headers": True})
+
+
+def _filter(name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    type_url = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
+    return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": type_url, **config}}
+
+
+def _path_prefix() -> dict[str, Any]:
+    return {"url_path": {"path": {"prefix": PREDICTIONS}}}
+
+
+def _path_exact(model: str) -> dict[str, Any]:
+    return {"url_path": {"path": {"exact": prediction_path(model)}}}
+
+
+def _no_model(contracts: Sequence[Contract]) -> dict[str, Any]:
+    others = [{"not_rule": _path_exact(contract.model)} for contract in contracts]
+    return {"and_rules": {"rules": [_path_prefix(), *others]}}
+
+
+def _claims(sub: str, models: str = "") -> dict[str, Any]:
+    ids = [_claim("sub", {"string_match": {"exact": sub}})]
+    if models:
+        ids.append(_claim("models", {"list_match": {"one_of": {"string_match": {"exact": models}}}}))
+    return {"and_ids": {"ids": ids}}
+
+
+def _claim(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    matcher = {"filter": JWT_METADATA, "path": [{"key": "payload"}, {"key": name}], "value": value}
+    return {"sourced_metadata": {"metadata_matcher": matcher}}
+
+
+def _bucket(client: Client) -> dict[str, Any]:
+    bucket = {"max_tokens": client.burst, "tokens_per_fill": client.requests_per_second, "fill_interval": "1s"}
+    return {"entries": [{"key": "client", "value": client.name}], "token_bucket": bucket}

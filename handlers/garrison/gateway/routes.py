@@ -1,0 +1,69 @@
+"""The only paths that exist: one per admitted model, and the readiness check. Everything else is 404."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from garrison.contract import Contract
+
+PREDICTIONS = "/predictions/"
+HEALTH = "/healthz"
+TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
+HEALTH_TIMEOUT_S = 2
+BUFFER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
+
+
+def prediction_path(model: str) -> str:
+    """Return the path at which a model answers."""
+    return f"{PREDICTIONS}{model}"
+
+
+def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
+    """Render the route table: exact paths and methods, no query strings."""
+    routes = [_render_prediction(contract) for contract in contracts]
+    return {
+        "name": "garrison",
+        "virtual_hosts": [{"name": "garrison", "domains": ["*"], "routes": [*routes, _render_health()]}],
+    }
+
+
+def _render_prediction(contract: Contract) -> dict[str, Any]:
+    timeout_s = contract.workers.timeout_s + TIMEOUT_MARGIN_S
+    return {
+        "name": f"predict {contract.model}",
+        "match": _match("POST", prediction_path(contract.model)),
+        "metadata": {"filter_metadata": {"garrison": {"model": contract.model}}},
+        "route": _action("inference", timeout_s),
+        "typed_per_filter_config": {
+            "envoy.filters.http.buffer": {
+                "@type": BUFFER_TYPE,
+                "buffer": {"max_request_bytes": contract.max_body_bytes},
+            }
+        },
+    }
+
+
+def _render_health() -> dict[str, Any]:
+    return {
+        "name": "health",
+        "match": _match("GET", HEALTH),
+        "metadata": {"filter_metadata": {"garrison": {"model": ""}}},
+        "route": _action("readiness", HEALTH_TIMEOUT_S),
+    }
+
+
+def _match(method: str, path: str) -> dict[str, Any]:
+    """Match one method and one path; `:path` includes the query string, so any query is no match."""
+    headers = [
+        {"name": ":method", "string_match": {"exact": method}},
+        {"name": ":path", "string_match": {"exact": path}},
+    ]
+    return {"path": path, "headers": headers}
+
+
+def _action(cluster: str, timeout_s: int) -> dict[str, Any]:
+    return {
+        "cluster": cluster,
+        "timeout": f"{timeout_s}s",
+        "idle_timeout": f"{timeout_s + 1}s",  # nothing moves while a model works: that is not idleness
+        "host_rewrite_literal": "localhost",  # what the client calls us is no business of the server
+    }

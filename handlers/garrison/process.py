@@ -1,0 +1,81 @@
+"""Run one server process for as long as we live: a command enters, its output lines leave.
+
+The child gets its own process group, an environment that is given and not inherited, and no standard input. It is
+killed by the kernel when its parent dies, and `stop` leaves none of its group behind.
+"""
+
+import collections
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from garrison.errors import ConfigError
+
+MAX_LINE_BYTES = 16 * 1024
+KEPT_LINES = 40
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Sink = Callable[[bytes], None]
+
+
+class Child:
+    """One running process whose output goes line by line to `sink`."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, sink: Sink) -> None:
+        self.name = name
+        self.last_lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                command,
+                env=dict(environment),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
+            )
+        except OSError as error:
+            raise ConfigError(f"{command[0]}: cannot be started ({error.strerror})") from error
+        self._relay = threading.Thread(target=self._relay_lines, args=(sink,), daemon=True)
+        self._relay.start()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, which is also its process group's."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Return the exit status, negative for a signal, or None while the child runs."""
+        return self._process.poll()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask the child to end, wait, then kill what is left of its process group."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._relay.join(timeout=5)
+
+    def _relay_lines(self, sink: Sink) -> None:
+        stream = self._process.stdout
+        while stream is not None and (line := stream.readline(MAX_LINE_BYTES)):
+            line = line.rstrip(b"\r\n")
+            self.last_lines.append(line.decode("utf-8", "replace"))
+            sink(line)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,0 +1,308 @@
+"""Run the whole stack as local processes: packed models enter, a gateway on one TCP port answers until it is stopped.
+
+`prepare` checks everything that can be known before a process starts and refuses with all problems at once; `run`
+starts TorchServe and Envoy, restarts what dies, and on SIGTERM or SIGINT drains at the gateway first, then stops
+everything and removes every file it made.
+"""
+
+import json
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from garrison.archive import PackedModel, find_packed_models
+from garrison.errors import ConfigError
+from garrison.eventlog import EventLog
+from garrison.gateway.certificates import Certificate, ensure_certificate
+from garrison.gateway.drain import drain_envoy
+from garrison.gateway.envoy import GatewaySockets, find_envoy, render_envoy, validate_envoy
+from garrison.gateway.keys import public_jwks
+from garrison.gateway.settings import load_clients, load_gateway
+from garrison.process import Child
+from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
+from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan
+
+START_TIMEOUT_S = 180
+STUCK_AFTER_S = 300  # TorchServe gives up restarting a worker after this long; then we restart TorchServe
+POLL_INTERVAL_S = 0.5
+STOP_TIMEOUT_S = 10
+MAX_RESTARTS = 5
+RESTART_WINDOW_S = 300
+MAX_FAILED_STARTS = 3
+ENVOY_LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","gate":"gateway","event":"log","level":"%l","message":"%j"}'
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """Where the stack finds its parts and where it listens."""
+
+    models: Path
+    config: Path
+    state: Path
+    port: int
+    run_directory: Path | None = None
+
+
+class Stack:
+    """TorchServe and its gateway on one machine."""
+
+    def __init__(self, settings: StackSettings, log: EventLog) -> None:
+        self.settings = settings
+        self.log = log
+        self.models: tuple[PackedModel, ...] = ()
+        self.ready = threading.Event()
+        self._stopping = threading.Event()
+        self._children: dict[str, Child] = {}
+        self._starts: dict[str, Callable[[], Child]] = {"server": self._start_server, "gateway": self._start_gateway}
+        self._restarts: dict[str, list[float]] = {"server": [], "gateway": []}
+        self._workers: dict[str, frozenset[int]] = {}
+        self._failed_starts: dict[str, set[int]] = {}
+
+    def prepare(self) -> None:
+        """Check everything and write what the servers will read; starts nothing.
+
+        Raises:
+            ConfigError: with every problem found.
+        """
+        self.models = find_packed_models(self.settings.models)
+        self.certificate = ensure_certificate(self.settings.state / "certificates")
+        check_port(self.settings.port)
+        self.run_directory = make_run_directory(self.settings.run_directory)
+        try:
+            self._prepare_servers()
+        except BaseException:
+            self._remove_files()
+            raise
+
+    def run(self) -> None:
+        """Start everything, keep it running until `stop` is called, then stop everything.
+
+        Raises:
+            ConfigError: a model's workers cannot start, or a server keeps ending.
+        """
+        started = time.monotonic()
+        readiness = ReadinessServer(self.run_directory / "ready.sock")
+        monitor = ModelMonitor(self.plan.management_socket, [model.contract.model for model in self.models])
+        try:
+            for name, start in self._starts.items():
+                self._children[name] = start()
+            self.log.tell("starting", "starting TorchServe and the gateway ...")
+            self._supervise(monitor, readiness, started)
+        finally:
+            self._stop_all(readiness)
+
+    def stop(self) -> None:
+        """Ask `run` to end; safe to call from a signal handler or another thread."""
+        self._stopping.set()
+
+    def render_gateway(self) -> dict[str, Any]:
+        """Return Envoy's configuration for the prepared models."""
+        return render_gateway(self.settings, self.models, self.certificate, gateway_sockets(self.run_directory))
+
+    def _prepare_servers(self) -> None:
+        scratch = self.run_directory / "tmp"
+        scratch.mkdir(mode=0o700)
+        self.plan = ServerPlan(self.models, self.settings.models, self.settings.config, self.run_directory, scratch)
+        check_plan(self.plan)
+        self.envoy = find_envoy()
+        self.envoy_config = self.run_directory / "envoy.json"
+        self.envoy_config.write_text(json.dumps(self.render_gateway(), indent=2))
+        validate_envoy(self.envoy, self.envoy_config)
+
+    def _start_server(self) -> Child:
+        for path in self.run_directory.glob("*.sock"):
+            if path.name not in ("ready.sock", "admin.sock"):
+                path.unlink()  # a killed server leaves its sockets behind, and the next one would not start on them
+        environment = build_environment(self.plan)
+        return Child("TorchServe", build_command(self.plan), environment, self.plan.scratch_directory, self._sink("server"))
+
+    def _start_gateway(self) -> Child:
+        command = [str(self.envoy), "-c", str(self.envoy_config), "--disable-hot-restart", "--concurrency", "2"]
+        command += ["--log-level", "warning", "--log-format", ENVOY_LOG_FORMAT]
+        return Child("Envoy", command, {"LANG": "C.UTF-8"}, self.plan.scratch_directory, self._sink("gateway"))
+
+    def _sink(self, gate: str) -> Callable[[bytes], None]:
+        return lambda line: self.log.relay(gate, line)
+
+    def _supervise(self, monitor: ModelMonitor, readiness: ReadinessServer, started: float) -> None:
+        last_ready = started
+        while not self._stopping.wait(POLL_INTERVAL_S):
+            self._replace_dead(monitor, readiness)
+            states = monitor.poll()
+            self._tell_workers(states)
+            readiness.ready = all(state.ready for state in states)
+            now = time.monotonic()
+            if readiness.ready and not self.ready.is_set() and is_listening(self.settings.port):
+                self.ready.set()
+                address = f"https://127.0.0.1:{self.settings.port}"
+                self.log.tell("ready", f"ready after {now - started:.1f} s: {address}")
+            if readiness.ready:
+                last_ready = now
+            elif not self.ready.is_set():
+                self._check_start(states, now - started)
+            elif now - last_ready > STUCK_AFTER_S:
+                self.log.tell("stuck", f"a model has had no worker for {STUCK_AFTER_S} s; starting TorchServe again")
+                self._children["server"].stop(STOP_TIMEOUT_S)
+                last_ready = now
+
+    def _replace_dead(self, monitor: ModelMonitor, readiness: ReadinessServer) -> None:
+        for name, child in self._children.items():
+            code = child.exit_code()
+            if code is None:
+                continue
+            child.stop(0)
+            if name == "server":
+                readiness.ready = False
+                monitor.forget()
+            self._count_restart(name, child, code)
+            self.log.tell("restarting", f"{child.name} ended ({describe_exit(code)}); starting it again")
+            self._children[name] = self._starts[name]()
+
+    def _count_restart(self, name: str, child: Child, code: int) -> None:
+        now = time.monotonic()
+        recent = [moment for moment in self._restarts[name] if now - moment < RESTART_WINDOW_S]
+        limit = MAX_RESTARTS if self.ready.is_set() else 0  # what ends before it was ever ready will end again
+        if len(recent) >= limit:
+            raise ConfigError(f"{child.name} ended ({describe_exit(code)}){last_words(child)}")
+        self._restarts[name] = [*recent, now]
+        self._stopping.wait(min(2 ** len(recent), 30) / 2)
+
+    def _tell_workers(self, states: list[ModelState]) -> None:
+        for state in states:
+            gone = self._workers.get(state.model, frozenset()) - state.pids
+            new = state.pids - self._workers.get(state.model, state.pids)
+            for pid in sorted(gone):
+                self.log.tell("worker_ended", f"a worker of {state.model} ended (pid {pid}); TorchServe starts another")
+            for pid in sorted(new):
+                self.log.tell("worker_ready", f"a new worker of {state.model} is ready (pid {pid})")
+            self._workers[state.model] = state.pids
+
+    def _check_start(self, states: list[ModelState], waited_s: float) -> None:
+        for state in states:
+            tried = self._failed_starts.setdefault(state.model, set())
+            tried.update(state.tried_pids)
+            workers = next(m.contract.workers.count for m in self.models if m.contract.model == state.model)
+            if not state.ready and (len(tried) > MAX_FAILED_STARTS * workers or waited_s > START_TIMEOUT_S):
+                words = last_words(self._children["server"])
+                raise ConfigError(f"model {state.model}: its workers end before they are ready{words}")
+
+    def _stop_all(self, readiness: ReadinessServer) -> None:
+        readiness.ready = False  # load balancers see it before the first connection is refused
+        gateway, server = self._children.get("gateway"), self._children.get("server")
+        if gateway is not None:
+            if gateway.exit_code() is None and self.ready.is_set():
+                self.log.tell("draining", "stopping: waiting for the requests in flight ...")
+                longest = max(model.contract.workers.timeout_s for model in self.models)
+                drain_envoy(self.run_directory / "admin.sock", longest + 1)
+            gateway.stop(STOP_TIMEOUT_S)
+        if server is not None:
+            server.stop(STOP_TIMEOUT_S)
+        readiness.close()
+        self._remove_files()
+        self.log.tell("stopped", "stopped")
+
+    def _remove_files(self) -> None:
+        for path in self.run_directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        self.run_directory.rmdir()
+
+
+def render_gateway(
+    settings: StackSettings, models: tuple[PackedModel, ...], certificate: Certificate, sockets: GatewaySockets
+) -> dict[str, Any]:
+    """Return Envoy's configuration for these models, from the operator's files and the public keys.
+
+    Raises:
+        ConfigError: a file or the key that signs client keys is missing or wrong.
+    """
+    return render_envoy(
+        load_gateway(settings.config / "gateway.yaml"),
+        load_clients(settings.config / "clients.yaml"),
+        [model.contract for model in models],
+        public_jwks(settings.state / "keys"),
+        certificate,
+        sockets,
+        settings.port,
+    )
+
+
+def gateway_sockets(run_directory: Path) -> GatewaySockets:
+    """Name the sockets by which the gateway reaches the server, the readiness answer and its own admin interface."""
+    return GatewaySockets(run_directory / "inference.sock", run_directory / "ready.sock", run_directory / "admin.sock")
+
+
+def make_run_directory(wanted: Path | None) -> Path:
+    """Make the private directory for sockets and scratch files; refuses one that holds something already.
+
+    Raises:
+        ConfigError: it cannot be made or written, or is not empty.
+    """
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="garrison-"))
+    try:
+        wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
+        wanted.chmod(0o700)
+        probe = tempfile.TemporaryFile(dir=wanted)
+        probe.close()
+        if any(wanted.iterdir()):
+            raise ConfigError(f"{wanted}: not empty; give a directory that is empty or does not exist yet")
+    except OSError as error:
+        raise ConfigError(f"{wanted}: sockets cannot be made there ({error.strerror}); give another --run-dir") from error
+    return wanted.resolve()
+
+
+def check_port(port: int) -> None:
+    """Check that the gateway's port is free.
+
+    Raises:
+        ConfigError: something listens there already, or this user may not use it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(f"port {port} cannot be used ({error.strerror}); give another one with --port") from error
+
+
+def is_listening(port: int) -> bool:
+    """Say whether somebody accepts connections on the gateway's port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def describe_exit(code: int) -> str:
+    """Put an exit status into words."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def last_words(child: Child) -> str:
+    """Return the last lines of a server's output that say something, for a message to a person."""
+    lines = [_message(line) for line in child.last_lines]
+    spoken = [line for line in lines if line and not line.startswith(("at ", "File ", "^"))]
+    return "".join(f"\n    {line}" for line in spoken[-4:])
+
+
+def handle_signals(stack: Stack) -> None:
+    """Let SIGTERM and SIGINT stop the stack."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stack.stop())
+
+
+def _message(line: str) -> str:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line.strip()[:300]
+    return str(event.get("message", "")).strip()[:300] if isinstance(event, dict) else ""

@@ -1,0 +1,88 @@
+"""Check TorchServe's `config.properties` before TorchServe sees it: a file enters, or a list of what is wrong leaves.
+
+Most lines are locked: their value decides what an attacker can reach, so another value, a missing line or an unknown
+setting refuses to start. The rest may be tuned within a range.
+"""
+
+from pathlib import Path
+
+from garrison.errors import ConfigError
+
+LOCKED = {
+    "inference_address": "unix:$$GARRISON_RUN$$/inference.sock",
+    "management_address": "unix:$$GARRISON_RUN$$/management.sock",
+    "metrics_address": "unix:$$GARRISON_RUN$$/metrics.sock",
+    "grpc_inference_address": "127.0.0.1",
+    "grpc_management_address": "127.0.0.1",
+    "grpc_inference_port": "0",
+    "grpc_management_port": "0",
+    "enable_model_api": "false",
+    "allowed_urls": "^$",
+    "use_env_allowed_urls": "false",
+    "install_py_dep_per_model": "false",
+    "disable_token_authorization": "true",
+    "enable_envvars_config": "false",
+    "blacklist_env_vars": ".*(TOKEN|SECRET|KEY|PASSWORD|CREDENTIAL).*",
+    "decode_input_request": "false",
+    "max_request_size": "$$GARRISON_MAX_REQUEST_BYTES$$",
+    "limit_max_image_pixels": "true",
+    "cors_allowed_origin": "",
+    "prefer_direct_buffer": "false",
+    "cpu_launcher_enable": "false",
+    "ipex_enable": "false",
+    "disable_system_metrics": "true",
+    "metrics_mode": "prometheus",
+    "enable_metrics_api": "true",
+    "model_metrics_auto_detect": "false",
+}
+TUNABLE = {
+    "max_response_size": (1024, 64 * 2**20),
+    "number_of_netty_threads": (1, 64),
+    "netty_client_threads": (1, 64),
+    "job_queue_size": (1, 10_000),
+    "default_workers_per_model": (1, 64),
+    "default_response_timeout": (1, 600),
+    "default_startup_timeout": (1, 600),
+}
+
+
+def check_properties(path: Path) -> None:
+    """Check every line of a `config.properties`.
+
+    Raises:
+        ConfigError: with every line that is missing, unknown, repeated, or not what it must be.
+    """
+    problems: list[str] = []
+    values = _read(path, problems)
+    for key, wanted in LOCKED.items():
+        if values.get(key) != wanted:
+            problems.append(f"{path}: {key}: locked; write {key}={wanted}")
+    for key, (low, high) in TUNABLE.items():
+        if not _in_range(values.get(key, ""), low, high):
+            problems.append(f"{path}: {key}: write a whole number from {low} to {high}")
+    problems.extend(f"{path}: {key}: unknown setting; take it out" for key in values if key not in LOCKED | TUNABLE)
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, str]:
+    """Read `key=value` lines; Java's other spellings (`:`, blanks, continuations, escapes) are refused."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text; put the file of the release back") from error
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or "\\" in line or not key.replace("_", "").isalnum() or value != value.strip():
+            problems.append(f"{path}, line {number}: write key=value, without blanks around = and without backslashes")
+        elif key in values:
+            problems.append(f"{path}, line {number}: {key} stands twice")
+        values[key] = value
+    return values
+
+
+def _in_range(text: str, low: int, high: int) -> bool:
+    return text.isascii() and text.isdigit() and low <= int(text[:12]) <= high

