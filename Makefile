@@ -11,7 +11,7 @@ PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python' scripts/*)
 YAML_FILES = config models .yamllint $(wildcard compose*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve test lint lock clean
+.PHONY: help setup demo pack serve bench test lint lock clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ pack: setup ## Pack the sample models into build/models.
 
 serve: pack ## Serve the sample models on https://localhost:PORT until interrupted.
 	@$(BIN)/garrison serve --models build/models --port $(PORT)
+
+bench: setup ## Measure what the gates cost and save, on this machine.
+	@$(BIN)/python scripts/bench
 
 test: ## Run all tests.
 	@scripts/setup --dev

@@ -18,7 +18,7 @@ import yaml
 
 from garrison.contract import FILE_NAME, Contract, load_contract
 from garrison.errors import ConfigError
-from garrison.settings import load_settings
+from garrison.settings import MAX_FILE_BYTES
 
 CONTRACT_FILE = "contract.yaml"
 MANIFEST_FILE = "MAR-INF/MANIFEST.json"
@@ -39,9 +39,9 @@ class PackedModel:
     labels: tuple[str, ...]
 
 
-def render_manifest(contract: Contract, weights: str) -> dict[str, Any]:
-    """Return the manifest that TorchServe reads: our handler by its dotted name, our interpreter, nothing to install."""
-    return {
+def render_manifest(contract: Contract, weights: str) -> str:
+    """Return TorchServe's manifest (JSON): our handler by its dotted name, our interpreter, nothing to install."""
+    values = {
         "createdOn": "not recorded",  # the same inputs give the same bytes
         "runtime": "python",
         "model": {
@@ -53,6 +53,7 @@ def render_manifest(contract: Contract, weights: str) -> dict[str, Any]:
         },
         "archiverVersion": "0.12.0",
     }
+    return json.dumps(values, indent=2) + "\n"
 
 
 def render_model_config(contract: Contract) -> str:
@@ -78,7 +79,7 @@ def open_packed_model(directory: Path) -> PackedModel:
     contract = load_contract(directory / CONTRACT_FILE)
     problems: list[str] = []
     weights = _check_manifest(directory, contract, problems)
-    if load_settings(directory / MODEL_CONFIG_FILE).values() != yaml.safe_load(render_model_config(contract)):
+    if _read_part(directory / MODEL_CONFIG_FILE) != render_model_config(contract).encode():
         problems.append(f"{directory / MODEL_CONFIG_FILE}: differs from the contract; pack the model again")
     if problems:
         raise ConfigError(*problems)
@@ -142,24 +143,31 @@ def _open_all(directories: list[Path]) -> list[PackedModel]:
 
 def _check_manifest(directory: Path, contract: Contract, problems: list[str]) -> Path:
     path = directory / MANIFEST_FILE
-    manifest = _load_manifest(path)
+    written = _read_part(path)
+    manifest = _parse_manifest(written, path)
     model = manifest.get("model")
     weights = model.get("serializedFile") if isinstance(model, dict) else None
     if not isinstance(weights, str) or not weights.endswith(WEIGHT_SUFFIXES) or not _is_plain_name(weights):
         problems.append(f"{path}: model.serializedFile must name a {' or '.join(WEIGHT_SUFFIXES)} file beside the contract")
         return directory
-    if manifest != render_manifest(contract, weights):
+    if written != render_manifest(contract, weights).encode():  # as bytes: two JSON readers may differ about the rest
         problems.append(f"{path}: differs from what the contract says; pack the model again with `garrison pack`")
     if not (directory / weights).is_file():
         problems.append(f"{directory / weights}: the weights are missing; pack the model again")
     return directory / weights
 
 
-def _load_manifest(path: Path) -> dict[str, Any]:
+def _read_part(path: Path) -> bytes:
     try:
-        manifest = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); make the model with `garrison pack`") from error
+
+
+def _parse_manifest(written: bytes, path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(written)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON; pack the model again") from error
     if not isinstance(manifest, dict):

@@ -20,6 +20,7 @@ from garrison.errors import (
     ConfigError,
     GarrisonError,
     Refused,
+    Undecided,
     list_problems,
 )
 from garrison.installation import find_installed
@@ -39,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `garrison ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return EXIT_OK
+    except OSError as error:  # a full disk, a directory that may not be written
+        _discard_output()
+        return report_error(Undecided(str(error)), as_json=False)
 
 
 def report_error(error: GarrisonError, *, as_json: bool) -> int:
@@ -52,7 +56,7 @@ def report_error(error: GarrisonError, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"problems": problems, "exit": error.exit_code}))
     heading = "refused:" if isinstance(error, Refused) else "cannot go on:"
-    print(list_problems(f"garrison: {heading}", problems), file=sys.stderr)
+    print(_escape(list_problems(f"garrison: {heading}", problems)), file=sys.stderr)
     return error.exit_code
 
 
@@ -130,7 +134,7 @@ def pack(options: argparse.Namespace) -> int:
         force=options.force,
     )
     written = pack_model(order)
-    print(json.dumps({"packed": str(written)}) if options.json else f"packed {written}")
+    print(json.dumps({"packed": str(written)}) if options.json else f"packed {_escape(str(written), keep='')}")
     return EXIT_OK
 
 
@@ -205,8 +209,19 @@ def _config(options: argparse.Namespace) -> Path:
 
 
 def _check_line(row: dict[str, Any]) -> str:
-    name = row["file"].encode("unicode_escape").decode()
-    return f"accepted  {name}  {row['detail']}" if row["accepted"] else f"refused   {name}  {row['reason']}: {row['detail']}"
+    word = "accepted" if row["accepted"] else "refused "
+    verdict = row["detail"] if row["accepted"] else f"{row['reason']}: {row['detail']}"
+    return _escape(f"{word}  {row['file']}  {verdict}", keep="")
+
+
+def _escape(text: str, keep: str = "\n") -> str:
+    """Write control characters visibly: names and messages may carry a terminal's escape sequences."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def _discard_output() -> None:
+    """Point standard output at nothing, so that the interpreter does not fail on it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add_command(commands: Any, name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
@@ -229,7 +244,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     config_help = "directory of config.properties, gateway.yaml and clients.yaml (default: this installation's)"
     parser.add_argument("--config", type=Path, metavar="DIR", help=config_help)
     state_help = "directory of keys and certificates (default: %(default)s)"
-    parser.add_argument("--state", type=Path, default=Path(".garrison"), metavar="DIR", help=state_help)
+    parser.add_argument("--state", type=_absolute, default=".garrison", metavar="DIR", help=state_help)
 
 
 def _add_check(commands: Any) -> None:
@@ -302,6 +317,10 @@ def _add_gateway(commands: Any) -> None:
     run_help = "directory of the sockets (default: %(default)s)"
     render.add_argument("--run-dir", type=Path, default=Path("/run/garrison"), metavar="DIR", help=run_help)
     _add_places(render)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()  # the servers' working directory is another one
 
 
 def _port(text: str) -> int:

@@ -151,7 +151,7 @@ def _read_contract(settings: Settings) -> Contract:
     settings.integer("garrison", 1, 1)
     contract = Contract(
         model=settings.text("model", MODEL_NAME, "a name of letters, digits, - and _, at most 64 long"),
-        version=settings.text("version", r"\d{1,6}(\.\d{1,6}){0,2}", 'a version such as "3" or "1.2", in quotes'),
+        version=settings.text("version", r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}", 'a version such as "3" or "1.2", in quotes'),
         task=settings.choice("task", TASKS),
         inputs=_read_inputs(settings.section("inputs", "a mapping of input names")),
         batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 5, max_bytes: 256MiB}")),
@@ -188,9 +188,9 @@ def _read_image(name: str, settings: Settings) -> ImageInput:
         mean=mean,
         std=std,
     )
-    if image.min_side_pixels > image.max_side_pixels:
+    if settings.sound("min_side", "max_side") and image.min_side_pixels > image.max_side_pixels:
         settings.problem("min_side", f"{image.min_side_pixels} is more than max_side {image.max_side_pixels}")
-    if image.min_side_pixels**2 > image.max_pixels:
+    if settings.sound("min_side", "max_pixels") and image.min_side_pixels**2 > image.max_pixels:
         settings.problem("max_pixels", f"{image.max_pixels} is less than an image of min_side by min_side")
     return image
 
@@ -200,7 +200,7 @@ def _read_shape(settings: Settings, channels: int) -> tuple[Resize | None, tuple
         settings.problem("exact", "write either exact or resize, not both")
     if "exact" in settings:
         height, width, depth = settings.integers("exact", 3, 1, MAX_TENSOR_SIDE_PIXELS)
-        if depth != channels:
+        if settings.sound("exact", "colour") and depth != channels:
             settings.problem("exact", f"the third number is the channels; this colour has {channels}")
         return None, (height, width, depth)
     section = settings.section("resize", "{short_side: 256, crop: 224}, or exact: [height, width, channels]")
@@ -208,7 +208,7 @@ def _read_shape(settings: Settings, channels: int) -> tuple[Resize | None, tuple
         short_side_pixels=section.integer("short_side", 1, MAX_TENSOR_SIDE_PIXELS),
         crop_pixels=section.integer("crop", 1, MAX_TENSOR_SIDE_PIXELS),
     )
-    if resize.crop_pixels > resize.short_side_pixels:
+    if section.sound("short_side", "crop") and resize.crop_pixels > resize.short_side_pixels:
         section.problem("crop", f"{resize.crop_pixels} is more than short_side {resize.short_side_pixels}")
     return resize, None
 
@@ -219,7 +219,7 @@ def _read_normalise(settings: Settings, channels: int) -> tuple[tuple[float, ...
     section = settings.section("normalise", "{mean: [...], std: [...]}")
     mean, std = section.numbers("mean", -10, 10), section.numbers("std", 1e-6, 10)
     for key, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
+        if settings.sound("colour") and section.sound(key) and len(values) != channels:
             section.problem(key, f"needs {channels} number(s), one per channel")
     return mean, std
 
@@ -250,11 +250,11 @@ def _read_outputs(settings: Settings) -> Outputs:
 
 
 def _check_together(settings: Settings, contract: Contract) -> None:
-    if len(contract.inputs) != 1 and "inputs" in settings:
+    if len(contract.inputs) != 1 and settings.sound("inputs"):
         settings.problem("inputs", f"{contract.task} takes exactly one input")
         return
     for item in contract.inputs:
-        if item.tensor_bytes > contract.batch.max_bytes:
+        if settings.sound("inputs", "batch") and item.tensor_bytes > contract.batch.max_bytes:
             settings.problem(
                 "batch.max_bytes", f"one item of {item.name} needs {item.tensor_bytes} bytes; write at least that"
             )

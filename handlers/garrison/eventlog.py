@@ -7,7 +7,7 @@ one, so that the log stays one format whatever a server prints.
 import json
 import threading
 from datetime import UTC, datetime
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 MAX_MESSAGE_CHARACTERS = 2000
 
@@ -48,6 +48,10 @@ def _is_json_object(line: bytes) -> bool:
     if not line.startswith(b"{"):
         return False
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(json.loads(line.decode("utf-8"), parse_constant=_refuse_constant), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's

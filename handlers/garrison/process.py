@@ -5,6 +5,7 @@ killed by the kernel when its parent dies, and `stop` leaves none of its group b
 """
 
 import collections
+import contextlib
 import ctypes
 import os
 import signal
@@ -71,10 +72,14 @@ class Child:
 
     def _relay_lines(self, sink: Sink) -> None:
         stream = self._process.stdout
-        while stream is not None and (line := stream.readline(MAX_LINE_BYTES)):
-            line = line.rstrip(b"\r\n")
-            self.last_lines.append(line.decode("utf-8", "replace"))
-            sink(line)
+        if stream is None:
+            return
+        with stream:
+            while line := stream.readline(MAX_LINE_BYTES):
+                line = line.rstrip(b"\r\n")
+                self.last_lines.append(line.decode("utf-8", "replace"))
+                with contextlib.suppress(OSError, ValueError):  # a full disk or a closed log must not block the child
+                    sink(line)
 
 
 def _die_with_parent() -> None:

@@ -19,6 +19,7 @@ from garrison.errors import ConfigError
 MAX_FILE_BYTES = 64 * 1024
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MISSING: Any = object()
+_MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 def load_settings(path: Path) -> "Settings":
@@ -68,6 +69,8 @@ class Settings:
         self._prefix = prefix
         self._seen: set[str] = set()
         self._problems: list[str] = [] if problems is None else problems
+        self._key = ""
+        self._faulty: set[str] = set()
         self._children: list[Settings] = []
 
     def __contains__(self, key: str) -> bool:
@@ -81,6 +84,11 @@ class Settings:
         """Note a fault; `finish` raises them together."""
         where = f"{self._prefix}{key}" if key else self._prefix.rstrip(".")
         self._problems.append(f"{self.file}: {where or 'the file'}: {sentence}")
+        self._faulty.add(key)
+
+    def sound(self, *keys: str) -> bool:
+        """Say whether nothing was wrong with these keys so far: stand-ins must not be compared with one another."""
+        return self._faulty.isdisjoint(keys) and all(child._clean() for child in self._children if child._key in keys)
 
     def finish(self) -> None:
         """Report unknown keys, then raise if anything was wrong here or below.
@@ -217,8 +225,12 @@ class Settings:
 
     def _child(self, key: str, values: dict[Any, Any]) -> "Settings":
         child = Settings(values, self.file, f"{self._prefix}{key}.", self._problems)
+        child._key = key
         self._children.append(child)
         return child
+
+    def _clean(self) -> bool:
+        return not self._faulty and all(child._clean() for child in self._children)
 
     def _get(self, key: str, default: Any, meaning: str) -> Any:
         self._seen.add(key)
@@ -232,20 +244,19 @@ class Settings:
         for key in self._values:
             if key not in self._seen:
                 known = ", ".join(sorted(self._seen))
-                self.problem(str(key), f"unknown key; take it out, or write one of: {known}")
+                self.problem(_show_key(key), f"unknown key; take it out, or write one of: {known}")
         for child in self._children:
             child._check_unknown()
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without aliases and without duplicate keys."""
+    """YAML without aliases, merges and tags, and without duplicate keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not accepted; repeat the value", problem_mark=event.start_mark
-            )
+            raise self._refuse("aliases (*name) are not accepted; repeat the value")
+        if self.peek_event().tag is not None:  # type: ignore[no-untyped-call]
+            raise self._refuse("tags (!name) are not accepted; write the plain value")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -253,6 +264,10 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
+            if key_node.tag == _MERGE_TAG:
+                raise yaml.MarkedYAMLError(
+                    problem="merges (<<) are not accepted; repeat the keys", problem_mark=key_node.start_mark
+                )
             if key_node.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {_show(key_node.value)} stands twice", problem_mark=key_node.start_mark
@@ -260,22 +275,32 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
+    def _refuse(self, problem: str) -> yaml.MarkedYAMLError:
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+
 
 def _parse_size(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
         return value
-    match = re.fullmatch(r"(\d{1,12})\s?([kMGKi]{0,2}B)", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,12}) ?([kMGKi]{0,2}B)", value) if isinstance(value, str) else None
     if match is None or match[2] not in UNITS:
         return None
     return int(match[1]) * UNITS[match[2]]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)))
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _show_key(key: Any) -> str:
+    return key if isinstance(key, str) and key.isprintable() and len(key) <= 60 else _show(key)

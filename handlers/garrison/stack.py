@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from garrison.archive import PackedModel, find_packed_models
-from garrison.errors import ConfigError
+from garrison.errors import ConfigError, GarrisonError
 from garrison.eventlog import EventLog
 from garrison.gateway.certificates import Certificate, ensure_certificate
 from garrison.gateway.drain import drain_envoy
-from garrison.gateway.envoy import GatewaySockets, find_envoy, render_envoy, validate_envoy
+from garrison.gateway.envoy import GatewaySockets, envoy_command, find_envoy, render_envoy, validate_envoy
 from garrison.gateway.keys import public_jwks
 from garrison.gateway.settings import load_clients, load_gateway
 from garrison.process import Child
@@ -124,8 +124,7 @@ class Stack:
         return Child("TorchServe", build_command(self.plan), environment, self.plan.scratch_directory, self._sink("server"))
 
     def _start_gateway(self) -> Child:
-        command = [str(self.envoy), "-c", str(self.envoy_config), "--disable-hot-restart", "--concurrency", "2"]
-        command += ["--log-level", "warning", "--log-format", ENVOY_LOG_FORMAT]
+        command = [*envoy_command(self.envoy, self.envoy_config), "--concurrency", "2", "--log-format", ENVOY_LOG_FORMAT]
         return Child("Envoy", command, {"LANG": "C.UTF-8"}, self.plan.scratch_directory, self._sink("gateway"))
 
     def _sink(self, gate: str) -> Callable[[bytes], None]:
@@ -141,6 +140,7 @@ class Stack:
             now = time.monotonic()
             if readiness.ready and not self.ready.is_set() and is_listening(self.settings.port):
                 self.ready.set()
+                self._tell_workers(states)
                 address = f"https://127.0.0.1:{self.settings.port}"
                 self.log.tell("ready", f"ready after {now - started:.1f} s: {address}")
             if readiness.ready:
@@ -175,9 +175,11 @@ class Stack:
         self._stopping.wait(min(2 ** len(recent), 30) / 2)
 
     def _tell_workers(self, states: list[ModelState]) -> None:
+        if not self.ready.is_set():
+            return
         for state in states:
-            gone = self._workers.get(state.model, frozenset()) - state.pids
-            new = state.pids - self._workers.get(state.model, state.pids)
+            known = self._workers.get(state.model, state.pids)
+            gone, new = known - state.pids, state.pids - known
             for pid in sorted(gone):
                 self.log.tell("worker_ended", f"a worker of {state.model} ended (pid {pid}); TorchServe starts another")
             for pid in sorted(new):
@@ -199,14 +201,23 @@ class Stack:
         if gateway is not None:
             if gateway.exit_code() is None and self.ready.is_set():
                 self.log.tell("draining", "stopping: waiting for the requests in flight ...")
-                longest = max(model.contract.workers.timeout_s for model in self.models)
-                drain_envoy(self.run_directory / "admin.sock", longest + 1)
+                self._drain()
             gateway.stop(STOP_TIMEOUT_S)
         if server is not None:
             server.stop(STOP_TIMEOUT_S)
         readiness.close()
         self._remove_files()
         self.log.tell("stopped", "stopped")
+
+    def _drain(self) -> None:
+        longest = max(model.contract.workers.timeout_s for model in self.models)
+        try:
+            finished = drain_envoy(self.run_directory / "admin.sock", longest + 1)
+        except GarrisonError as error:  # Envoy may be dying already; everything is stopped all the same
+            self.log.tell("drain_failed", f"the gateway could not be drained: {error}")
+            return
+        if not finished:
+            self.log.tell("drain_timeout", f"requests were still running after {longest + 1} s; they are cut off")
 
     def _remove_files(self) -> None:
         for path in self.run_directory.iterdir():

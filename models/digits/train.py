@@ -5,6 +5,9 @@ nothing outside its own folder. Training repeats bit for bit on the same machine
 processor may round differently.
 """
 
+# mypy: disable-error-code="import-untyped"
+# scikit-learn has no types.
+
 import argparse
 import hashlib
 import io
@@ -20,11 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL
-import sklearn  # type: ignore[import-untyped]
+import sklearn
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torch import nn
 
 from garrison.checks import read_input
@@ -97,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{MODEL_FILE} does not exist; run this script without --check to train it", file=sys.stderr)
             return 2
         return _report(measure(load_model(), test, contract), len(test.digits))
-    model = train_model(train, image, options.epochs)
+    model = train_model(train, contract, options.epochs)
     save_model(model)
     model = load_model()
     correct = measure(model, test, contract)
@@ -226,7 +229,7 @@ def save_model(model: nn.Module) -> None:
     with zipfile.ZipFile(buffer) as traced, zipfile.ZipFile(MODEL_FILE, "w", zipfile.ZIP_STORED) as file:
         for name in traced.namelist():
             if not name.endswith((".debug_pkl", "/.data/serialization_id")):
-                file.writestr(zipfile.ZipInfo(name), traced.read(name))  # dated 1980-01-01
+                file.writestr(zipfile.ZipInfo(name), traced.read(name))  # dated 1980, to stay the same
 
 
 def load_model() -> nn.Module:
@@ -253,7 +256,7 @@ def predict(model: nn.Module, payloads: list[bytes], contract: Contract) -> Labe
 def measure(model: nn.Module, split: Split, contract: Contract) -> dict[str, npt.NDArray[np.bool_]]:
     """Return, for every variant's name, which images of the split are recognised."""
     return {
-        variant.name: predict(model, [encode(pixels, variant) for pixels in split.images], image) == split.digits
+        variant.name: predict(model, [encode(pixels, variant) for pixels in split.images], contract) == split.digits
         for variant in VARIANTS
     }
 

@@ -8,7 +8,7 @@ It does not look inside the weights; scanning and signing will.
 """
 
 import importlib.util
-import json
+import os
 import re
 import shutil
 import stat
@@ -63,10 +63,13 @@ def pack_model(order: PackOrder) -> Path:
     _check_agreement(order, contract)
     members = _collect_members(order, contract)
     target = _target(order, contract)
-    with _staging(order.export_path) as staging:
-        packed = _archive(contract, order, members, Path(staging))
-        open_packed_model(packed)
-        _publish(packed, target, order)
+    try:
+        with _staging(order.export_path) as staging:
+            packed = _archive(contract, order, members, Path(staging))
+            open_packed_model(packed)
+            _publish(packed, target, Path(staging), order)
+    except OSError as error:  # a full disk, a file that may not be read
+        raise ConfigError(f"{error.filename or target}: cannot be packed ({error.strerror})") from error
     return target
 
 
@@ -115,7 +118,7 @@ def _check_member(path: Path) -> None:
 def _target(order: PackOrder, contract: Contract) -> Path:
     suffix = "" if order.archive_format == "no-archive" else ".mar"
     target = order.export_path / f"{contract.model}{suffix}"
-    if target.exists() and not order.force:
+    if os.path.lexists(target) and not order.force:
         raise ConfigError(f"{target}: exists already; give --force to replace it, or another --export-path")
     return target
 
@@ -123,7 +126,7 @@ def _target(order: PackOrder, contract: Contract) -> Path:
 def _staging(export_path: Path) -> "tempfile.TemporaryDirectory[str]":
     try:
         export_path.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".garrison-pack-", dir=export_path)
+        return tempfile.TemporaryDirectory(prefix=".garrison-pack-", dir=export_path.resolve())
     except OSError as error:
         raise ConfigError(f"{export_path}: cannot be written ({error.strerror}); give another --export-path") from error
 
@@ -141,28 +144,30 @@ def _archive(contract: Contract, order: PackOrder, members: dict[str, Path], sta
         [
             *("--model-name", contract.model, "--version", contract.version),
             *("--handler", STOCK_HANDLERS[contract.task]),
-            *("--serialized-file", str(source / order.serialized_file.name)),
-            *("--extra-files", ",".join(str(source / name) for name in extra)),
-            *("--config-file", str(source / MODEL_CONFIG_FILE)),
+            *("--serialized-file", order.serialized_file.name),
+            *("--extra-files", ",".join(extra)),  # names only: a comma or * in a directory's name would be taken apart
+            *("--config-file", MODEL_CONFIG_FILE),
             *("--export-path", str(output), "--archive-format", "no-archive"),
         ],
-        staging,
+        source,
+        staging / "archiver",
     )
     packed = output / contract.model
     manifest = render_manifest(contract, order.serialized_file.name)
-    (packed / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+    (packed / MANIFEST_FILE).write_text(manifest)
     return packed
 
 
-def _run_archiver(arguments: Sequence[str], staging: Path) -> None:
+def _run_archiver(arguments: Sequence[str], cwd: Path, scratch: Path) -> None:
     if importlib.util.find_spec("model_archiver") is None:
         raise ConfigError("torch-model-archiver is not installed; install it with: pip install 'garrison[admission]'")
     # Its temporary directory has a name that anyone can guess, and it empties that first: give it a private one.
-    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(staging), "LANG": "C.UTF-8"}
+    scratch.mkdir()
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch), "LANG": "C.UTF-8"}
     result = subprocess.run(  # noqa: S603 - our own interpreter, and arguments that were checked above
         [sys.executable, "-I", "-m", ARCHIVER, *arguments],
         env=environment,
-        cwd=staging,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=ARCHIVER_TIMEOUT_S,
@@ -173,11 +178,11 @@ def _run_archiver(arguments: Sequence[str], staging: Path) -> None:
         raise ConfigError(f"torch-model-archiver failed: {last_line}")
 
 
-def _publish(packed: Path, target: Path, order: PackOrder) -> None:
-    """Give the result its final name; a directory that it replaces is moved aside first, so no half is ever seen."""
+def _publish(packed: Path, target: Path, staging: Path, order: PackOrder) -> None:
+    """Give the result its final name; what it replaces is moved aside first, so no half is ever seen."""
     result = packed if order.archive_format == "no-archive" else _zip(packed, packed.with_suffix(".mar"))
-    if target.is_dir() and not target.is_symlink():
-        target.rename(packed.parent / "replaced")
+    if os.path.lexists(target):
+        target.rename(staging / "replaced")
     result.replace(target)
 
 

@@ -20,7 +20,8 @@ What a client may expect:
   further pictures and films, they are cut off before decoding.
 
 It does not defend against a flaw in a decoder (the cell around the worker does), nor against pictures made to fool
-the model, colours hidden under full transparency among them.
+the model: colours hidden under full transparency, or compressed pixels that end early but properly, whose missing rows
+decode as black or grey.
 """
 
 import io
@@ -56,6 +57,7 @@ _MODES = {"grey": "L", "rgb": "RGB"}
 _READABLE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _GREY_16_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 DRAFT_FACTOR = 2  # scale a JPEG down while decoding only to twice the wanted size; the filter does the rest
+_DRAFT_FRACTIONS = (1, 2, 4, 8)  # of the side, rounded up
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,10 @@ def _check_header(header: Header, item: ImageInput) -> None:
         raise refuse("too_many_frames", f"The image has more than {item.max_frames} frame(s).")
     if min(header.size) < 1:
         raise broken_image("a side of zero pixels")
-    if max(header.size) > item.max_side_pixels:
-        raise refuse("side_too_long", f"{width}x{height}: a side is longer than {item.max_side_pixels} pixels.")
     if width * height > item.max_pixels:
         raise refuse("too_many_pixels", f"{width}x{height} is more than {item.max_pixels} pixels.")
+    if max(header.size) > item.max_side_pixels:
+        raise refuse("side_too_long", f"{width}x{height}: a side is longer than {item.max_side_pixels} pixels.")
     if min(header.size) < item.min_side_pixels:
         raise refuse("side_too_short", f"{width}x{height}: a side is shorter than {item.min_side_pixels} pixels.")
     if item.exact is not None and header.oriented_size != (item.exact[1], item.exact[0]):
@@ -179,7 +181,7 @@ def _resize(picture: Image.Image, size: tuple[int, int], resize: Resize, oriente
         resized_side = int(short * side / min(size))
         margin = round((resized_side - crop) / 2)
         start = resized_side - crop - margin if flipped else margin
-        fraction = -(-side // decoded_side)  # 1, 2, 4 or 8
+        fraction = next(n for n in _DRAFT_FRACTIONS if -(-side // n) == decoded_side)
         scale = side / fraction / resized_side
         starts.append(start * scale)
         ends.append(min((start + crop) * scale, decoded_side))

@@ -1,4 +1,4 @@
-"""Stop taking requests and wait for those in flight: what has to happen before Envoy, or a server behind it, is stopped.
+"""Stop taking requests and wait for those in flight, before Envoy or a server behind it is stopped.
 
 SIGTERM alone makes Envoy cut off every request in flight.
 """

@@ -1,7 +1,7 @@
-"""Render Envoy's configuration from the operator's files, the models' contracts and the public keys; find and check Envoy.
+"""Turn the operator's files, the contracts and the public keys into Envoy's configuration; find and check Envoy.
 
-Rendering is pure: the same input gives the same bytes. The configuration holds nothing secret but the path of the TLS
-key; the admin interface is a unix socket that only its owner can open, and answers only what draining and watching need.
+Rendering is pure: the same input gives the same bytes. The configuration holds no secret, only the path of the TLS key.
+The admin interface is a unix socket that only its owner can open, and answers only what draining and watching need.
 """
 
 import subprocess
@@ -30,7 +30,8 @@ CIPHERS = (  # for TLS 1.2: forward secrecy and authenticated encryption; TLS 1.
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
 CURVES = ("X25519MLKEM768", "X25519", "P-256")
-ADMIN_PATHS = ("/healthcheck/fail", "/drain_listeners", "/stats", "/stats/prometheus", "/ready")
+ADMIN_PATHS = ("/healthcheck/fail", "/drain_listeners", "/ready")
+LOG_FLUSH_MS = 500  # Envoy's default holds the access log back for ten seconds
 TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 HTTP_TYPE = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 MONITORS = "type.googleapis.com/envoy.extensions.resource_monitors"
@@ -77,7 +78,8 @@ def render_envoy(
 
 def envoy_command(envoy: Path, config_path: Path) -> list[str]:
     """Return the command that runs the gateway until it gets SIGTERM; drain it first, see drain.py."""
-    return [str(envoy), "--config-path", str(config_path), "--disable-hot-restart", "--log-level", "warning"]
+    command = [str(envoy), "--config-path", str(config_path), "--log-level", "warning"]
+    return [*command, "--disable-hot-restart", "--file-flush-interval-msec", str(LOG_FLUSH_MS)]
 
 
 def find_envoy() -> Path:
@@ -105,7 +107,9 @@ def validate_envoy(envoy: Path, config_path: Path) -> None:
     """
     command = [*envoy_command(envoy, config_path), "--mode", "validate"]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_S, check=False)
+        result = subprocess.run(  # noqa: S603 - the command is ours
+            command, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{envoy}: cannot check {config_path} ({error})") from error
     if result.returncode != 0:
@@ -118,7 +122,7 @@ def _check_input(contracts: Sequence[Contract], sockets: GatewaySockets) -> None
     for field in fields(sockets):
         path = str(getattr(sockets, field.name))
         if len(path.encode()) > MAX_SOCKET_PATH:
-            problems.append(f"{path}: longer than {MAX_SOCKET_PATH} bytes, the limit for a socket; use a shorter directory")
+            problems.append(f"{path}: a socket's path has at most {MAX_SOCKET_PATH} bytes; use a shorter directory")
     if problems:
         raise ConfigError(*problems)
 
@@ -127,7 +131,7 @@ def _render_admin(path: Path) -> dict[str, Any]:
     """Admin can stop Envoy and show its memory: a private socket, and only the calls we make ourselves."""
     return {
         "address": {"pipe": {"path": str(path), "mode": 0o600}},
-        "allow_paths": [{"exact": path} for path in ADMIN_PATHS],
+        "allow_paths": [*({"exact": path} for path in ADMIN_PATHS), {"prefix": "/stats"}],
     }
 
 

@@ -28,7 +28,9 @@ CLOCK_SKEW_S = 5  # Envoy's default of 60 s would keep an expired key alive for 
 JWT_METADATA = "envoy.filters.http.jwt_authn"
 
 
-def render_filters(clients: Sequence[Client], contracts: Sequence[Contract], jwks: dict[str, Any]) -> list[dict[str, Any]]:
+def render_filters(
+    clients: Sequence[Client], contracts: Sequence[Contract], jwks: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Render the filters in the order in which a request meets them."""
     return [
         authenticate(jwks),
@@ -99,7 +101,11 @@ def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
 def check_headers() -> dict[str, Any]:
     """Pass listed headers only, refuse forms and compression, and replace failures that are not worded for clients."""
     script = resources.files("garrison.gateway").joinpath("headers.lua").read_text(encoding="utf-8")
-    return _filter("lua", "lua.v3.Lua", {"default_source_code": {"inline_string": render_lua_replies() + script}})
+    config = {
+        "default_source_code": {"inline_string": render_lua_replies() + script},
+        "clear_route_cache": False,  # the route that was authorised is the route that is taken
+    }
+    return _filter("lua", "lua.v3.Lua", config)
 
 
 def bound_body() -> dict[str, Any]:

@@ -169,4 +169,3 @@ def _thumbprint(jwk: dict[str, Any]) -> str:
     """Return the key's name after RFC 7638: a digest of the public key itself."""
     members = json.dumps({name: jwk[name] for name in ("crv", "kty", "x", "y")}, separators=(",", ":"), sort_keys=True)
     return jwt.utils.base64url_encode(hashlib.sha256(members.encode()).digest()).decode()
-

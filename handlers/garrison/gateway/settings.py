@@ -1,13 +1,15 @@
-"""What an operator may change about the gateway: config/gateway.yaml and config/clients.yaml in, frozen dataclasses out.
+"""What an operator may change about the gateway: two YAML files in, frozen dataclasses out.
 
 It does not check that a client's models are admitted: a client may be listed before its model arrives.
 """
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.contract import MODEL_NAME
+from garrison.errors import ConfigError
 from garrison.settings import Settings, load_settings
 
 CLIENT_NAME = r"[a-z][a-z0-9_-]{0,63}"
@@ -86,6 +88,20 @@ def load_clients(path: Path) -> tuple[Client, ...]:
     clients = tuple(_read_client(name, entry) for name, entry in listed.sections(CLIENT_NAME, CLIENT_MEANING))
     settings.finish()
     return clients
+
+
+def check_issue(path: Path, client: str, models: Sequence[str]) -> None:
+    """Check that a key would open something: the file lists the client, and each of the models for it.
+
+    Raises:
+        ConfigError: with what to add to the file.
+    """
+    listed = {entry.name: entry.models for entry in load_clients(path)}
+    if client not in listed:
+        raise ConfigError(f"{path}: lists no client '{client[:80]}'; add it there, or issue for: {', '.join(listed)}")
+    missing = [model for model in models if model not in listed[client]]
+    if missing:
+        raise ConfigError(f"{path}: clients.{client}.models: does not list {', '.join(missing)}; add it there first")
 
 
 def _read_address(settings: Settings) -> str:

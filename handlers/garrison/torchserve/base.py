@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +22,18 @@ from numpy.typing import NDArray
 from garrison.archive import PackedModel, open_packed_model
 from garrison.checks import read_input
 from garrison.contract import Contract
-from garrison.errors import Failed, GarrisonError, Malformed, Refused
+from garrison.errors import Failed, Malformed, Refused
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
 BODY_NAMES = ("body", "data")
 REASON_HEADER = "x-garrison-reason"
-_SEALED = ("initialize", "handle")
+_HOOKS = ("load", "infer", "present")
+_DESCRIPTION = {"ready": True}
 
 log = logging.getLogger("garrison.contract")
 
 Pixels = NDArray[np.uint8]
+Answer = dict[str, Any] | Refused
 
 
 class SafeHandler:
@@ -40,12 +42,12 @@ class SafeHandler:
     contract: Contract
     labels: tuple[str, ...]
     device: torch.device
-    sealed: ClassVar[tuple[str, ...]] = _SEALED
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass that replaces the pipeline itself."""
         super().__init_subclass__(**kwargs)
-        replaced = [name for name in _SEALED if name in cls.__dict__]
+        sealed = [name for name, value in vars(SafeHandler).items() if callable(value) and name not in _HOOKS]
+        replaced = [name for name in sealed if getattr(cls, name) is not getattr(SafeHandler, name)]
         if replaced:
             raise TypeError(f"{cls.__name__} must not define {', '.join(replaced)}: override load, infer or present")
 
@@ -80,24 +82,25 @@ class SafeHandler:
 
     def handle(self, data: Sequence[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer every item of a TorchServe batch, each with its own status."""
-        if context.get_request_header(0, "describe") == "True":
-            return [b'{"ready": true}' for _ in data]
-        verdicts: list[Pixels | Refused] = list(self._decoders.map(self._admit, data))
-        accepted = [index for index, verdict in enumerate(verdicts) if not isinstance(verdict, Refused)]
-        answers: list[dict[str, Any] | Refused] = [v if isinstance(v, Refused) else {} for v in verdicts]
-        for chunk in self._bound(accepted):
-            images = [image for image in (verdicts[index] for index in chunk) if not isinstance(image, Refused)]
-            for index, answer in zip(chunk, self._answer(images), strict=True):
-                answers[index] = answer
-        return [self._reply(index, answer, context) for index, answer in enumerate(answers)]
+        describes = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
+        verdicts = list(self._decoders.map(self._admit, data, describes))
+        images = {index: verdict for index, verdict in enumerate(verdicts) if isinstance(verdict, np.ndarray)}
+        answers = {index: verdict for index, verdict in enumerate(verdicts) if not isinstance(verdict, np.ndarray)}
+        for chunk in self._bound(list(images)):
+            answers.update(zip(chunk, self._answer([images[index] for index in chunk]), strict=True))
+        return [self._reply(index, answers[index], context) for index in range(len(data))]
 
-    def _admit(self, row: dict[str, Any]) -> Pixels | Refused:
+    def _admit(self, row: dict[str, Any], describe: bool) -> Pixels | Answer:
+        """Check one item; any client can ask for the description, so that is answered for this item only."""
+        if describe:
+            return _DESCRIPTION
         try:
             return read_input(_get_body(row), self.contract)
         except Refused as refusal:
             return refusal
-        except GarrisonError as error:  # undecided is a refusal
-            return Failed("internal", "The request could not be checked.", str(error))
+        except Exception as error:  # undecided, or a fault of our own: it costs this item and no other
+            log.exception("the check raised %s", type(error).__name__)
+            return Failed("internal", "The request could not be checked.", repr(error)[:200])
 
     def _bound(self, accepted: list[int]) -> list[list[int]]:
         """Cut a batch into pieces that fit the contract's items and bytes."""
@@ -105,23 +108,31 @@ class SafeHandler:
         size = max(1, min(batch.max_items, batch.max_bytes // self.contract.inputs[0].tensor_bytes))
         return [accepted[start : start + size] for start in range(0, len(accepted), size)]
 
-    def _answer(self, images: list[Pixels]) -> list[dict[str, Any] | Refused]:
+    def _answer(self, images: list[Pixels]) -> list[Answer]:
         try:
             rows = self._infer_rows(np.stack(images))
-            if len(rows) != len(images) or not bool(torch.isfinite(rows).all()):
-                raise Failed("model_failed", "The model gave no usable answer.", "wrong number of rows, NaN or infinity")
-            return [self.present(row) for row in rows]
-        except Refused as refusal:
-            return [refusal] * len(images)
-        except Exception as error:  # the model's own code may raise anything; the client learns nothing of it
-            log.exception("the model raised %s", type(error).__name__)
-            return [Failed("model_failed", "The model gave no usable answer.", repr(error)[:200])] * len(images)
+            if len(rows) != len(images):
+                raise _model_failed(f"{len(rows)} rows for {len(images)} items")
+            return [self._answer_row(row) for row in rows]
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; the client learns nothing of it
+            return [_say_why(error)] * len(images)
+
+    def _answer_row(self, row: torch.Tensor) -> Answer:
+        """Present one item's outputs; what is wrong with them is wrong with this item only."""
+        try:
+            if not bool(torch.isfinite(row).all()):
+                raise _model_failed("NaN or infinity")
+            answer = self.present(row)
+            json.dumps(answer, allow_nan=False)
+            return answer
+        except Exception as error:  # noqa: BLE001 - as above, of the task's own code
+            return _say_why(error)
 
     def _infer_rows(self, batch: Pixels) -> torch.Tensor:
         with torch.inference_mode():
             return self.infer(batch)
 
-    def _reply(self, index: int, answer: dict[str, Any] | Refused, context: Any) -> bytes:
+    def _reply(self, index: int, answer: Answer, context: Any) -> bytes:
         context.set_response_content_type(index, "application/json")
         if not isinstance(answer, Refused):
             return json.dumps(answer, allow_nan=False).encode()
@@ -138,6 +149,17 @@ def _get_body(row: dict[str, Any]) -> bytes:
     if not isinstance(body, bytes | bytearray):
         raise Malformed("bad_form", "Send the input as bytes.", type(body).__name__)
     return bytes(body)
+
+
+def _model_failed(detail: str) -> Failed:
+    return Failed("model_failed", "The model gave no usable answer.", detail)
+
+
+def _say_why(error: Exception) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    log.error("the model raised %s", type(error).__name__, exc_info=error)
+    return _model_failed(repr(error)[:200])
 
 
 def _log_refusal(refusal: Refused, index: int, context: Any, model: str) -> None:

@@ -68,7 +68,7 @@ def check_properties(path: Path) -> None:
 def _read(path: Path, problems: list[str]) -> dict[str, str]:
     """Read `key=value` lines; Java's other spellings (`:`, blanks, continuations, escapes) are refused."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # Java knows no other ends of lines than these and \r
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text; put the file of the release back") from error
     values: dict[str, str] = {}

@@ -65,7 +65,7 @@ class ModelMonitor:
         try:
             answer = send_request(self._socket, "GET", target, timeout_s)
             return json.loads(answer.body) if answer.status == http.HTTPStatus.OK else None
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, http.client.HTTPException, ValueError, RecursionError):
             return None
 
 
@@ -114,6 +114,8 @@ def _answer_readiness(request: Any, client_address: Any, server: Any) -> _Readin
 
 def _list_workers(description: Any) -> dict[int, str]:
     """Return process id and status of each worker; one that has no process yet has the id 0 or -1 and is left out."""
-    listed = description[0].get("workers") if isinstance(description, list) and description else None
+    first = description[0] if isinstance(description, list) and description else None
+    listed = first.get("workers") if isinstance(first, dict) else None
     workers = listed if isinstance(listed, list) else []
-    return {int(worker["pid"]): str(worker["status"]) for worker in workers if worker.get("pid", 0) > 0}
+    known = [worker for worker in workers if isinstance(worker, dict) and isinstance(worker.get("pid"), int)]
+    return {worker["pid"]: str(worker.get("status")) for worker in known if worker["pid"] > 0}

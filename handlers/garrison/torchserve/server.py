@@ -8,7 +8,6 @@ environment and does not forward signals. The JRE comes from the PyPI package `j
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from garrison.installation import find_installed
 from garrison.torchserve.properties import check_properties
 
 HEAP_MIB = 512  # requests are held here several times; a 4 MiB body with a queue of 64 needs about 300 MiB
+THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
 MAX_SOCKET_PATH_BYTES = 107
 _LONGEST_SOCKET_NAME = "management.sock"
 _KEPT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
@@ -99,17 +99,11 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
         "HOME": str(plan.scratch_directory),
         "TMPDIR": str(plan.scratch_directory),
         "LOG_LOCATION": str(plan.scratch_directory),
-        "OMP_NUM_THREADS": str(threads_per_worker(plan.models)),
+        "OMP_NUM_THREADS": str(THREADS_PER_WORKER),
         "GARRISON_PYTHON": sys.executable,
         "GARRISON_RUN": str(plan.run_directory),
         "GARRISON_MAX_REQUEST_BYTES": str(max(model.contract.max_body_bytes for model in plan.models)),
     }
-
-
-def threads_per_worker(models: Sequence[PackedModel]) -> int:
-    """Share the machine's cores among all workers, at least one each."""
-    workers = sum(model.contract.workers.count for model in models)
-    return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 def find_java() -> Path:

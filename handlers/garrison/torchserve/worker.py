@@ -29,18 +29,20 @@ def main(arguments: list[str] | None = None) -> None:
     if not arguments or not _is_worker_script(Path(arguments[0])):
         sys.stderr.write("worker-python: runs TorchServe's model worker and nothing else\n")
         sys.exit(EXIT_CONFIG)
-    keep_environment()
+    if keep_environment():  # what was removed can still be read in /proc/self/environ: start again without it
+        os.execve(sys.executable, [sys.executable, "-I", "-m", __spec__.name, *arguments], dict(os.environ))  # noqa: S606
     os.umask(0o077)
     threading.Thread(target=_exit_with_server, args=(_socket_path(arguments),), daemon=True).start()
     sys.argv = arguments
     runpy.run_module(WORKER_MODULE, run_name="__main__")
 
 
-def keep_environment() -> None:
-    """Remove every variable that is not on the allow-list: the server's secrets are none of the model's business."""
-    for name in list(os.environ):
-        if name not in KEPT_VARIABLES:
-            del os.environ[name]
+def keep_environment() -> bool:
+    """Remove every variable that is not on the allow-list, secrets among them, and say whether there was one."""
+    removed = [name for name in os.environ if name not in KEPT_VARIABLES]
+    for name in removed:
+        del os.environ[name]
+    return bool(removed)
 
 
 def _is_worker_script(path: Path) -> bool:

@@ -42,12 +42,14 @@ def _palette_bytes(flags: int) -> int:
 
 def _skip_blocks(data: bytes, position: int, blocks: int) -> tuple[int, int]:
     """Go past a chain of blocks, each led by its length, to behind the empty one that ends it."""
-    while length := data[position]:
+    length = -1
+    while length != 0:
+        length = data[position]
         position += length + 1
         blocks += 1
         if blocks > MAX_BLOCKS:
             raise too_many_parts("blocks", MAX_BLOCKS)
-    return position + 1, blocks + 1
+    return position, blocks
 
 
 def _enclose(size: tuple[int, ...], data: bytes, start: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from garrison.checks.formats.header import Header
 from garrison.checks.reasons import broken_image, pixel_format, too_many_parts
 
 MAX_SEGMENTS = 2_000  # 64 KiB each: room for 120 MB of a phone's metadata
-MAX_SCANS = 32  # encoders write 10 to 18; each costs a pass over the whole image, however few bytes it has
+MAX_SCANS = 20  # encoders write 1 to 18; each costs a pass over the whole image, however few bytes it has
 
 # A marker is FF and a byte; FF 00, fill bytes (FF FF) and restart marks (FF D0..D7) are part of the data.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")

@@ -10,7 +10,7 @@ from garrison.checks.formats.exif import MAX_EXIF_BYTES, read_orientation
 from garrison.checks.formats.header import Header
 from garrison.checks.reasons import broken_image, refuse, too_many_parts
 
-MAX_CHUNKS = 20_000  # encoders write 8 KiB or more at a time: room for 160 MB
+MAX_CHUNKS = 10_000  # encoders write 8 KiB or more at a time: room for 80 MB
 
 _SIGNATURE_BYTES = 8
 _FRAME_BYTES = 12  # length, name and checksum around each chunk's content

@@ -2,6 +2,7 @@
 
 Read: whole-number samples, uncompressed or compressed by LZW, deflate or PackBits, in strips or tiles. Not read:
 BigTIFF, fax, JPEG and all other compressions inside TIFF, which would bring further decoders within a client's reach.
+libtiff writes a line of its own to standard error about a broken strip; a server that accepts TIFF bounds that stream.
 """
 
 import struct
@@ -69,8 +70,15 @@ def _read_tags(data: bytes, order: str, start: int) -> dict[int, _Tag]:
         if items > MAX_STRIPS:
             raise too_many_parts("strips, tiles or samples", MAX_STRIPS)
         (value,) = struct.unpack_from(f"{order}{'H' if kind == _SHORT else 'L'}", data, position + 8)
+        _check_inside(data, order, position, items * (2 if kind == _SHORT else 4))
         tags[tag] = _Tag(kind, items, value, data[position : position + 12])
     return tags
+
+
+def _check_inside(data: bytes, order: str, position: int, size: int) -> None:
+    """Check that a tag's items, if they do not fit into its entry, lie inside the file."""
+    if size > 4 and struct.unpack_from(f"{order}L", data, position + 8)[0] + size > len(data):
+        raise broken_image("a tag that points outside the file")
 
 
 def _number(tags: dict[int, _Tag], tag: int, default: int) -> int:
@@ -86,23 +94,29 @@ def _check_pixels(tags: dict[int, _Tag]) -> None:
         raise pixel_format(f"TIFF compression {_number(tags, _COMPRESSION, 1)}")
     if not 1 <= _number(tags, _SAMPLES, 1) <= 5 or _number(tags, _PLANAR, 1) not in (1, 2):
         raise pixel_format("TIFF with more than five samples")
+    if _BITS in tags and tags[_BITS].count not in (1, _number(tags, _SAMPLES, 1)):
+        raise broken_image("the number of samples contradicts itself")
 
 
 def _check_parts(tags: dict[int, _Tag], width: int, height: int) -> None:
     """Compare the number of strips or tiles with the one that the size asks for; extra ones would be decoded too."""
     if _TILE_OFFSETS in tags:
         wide, high = _number(tags, _TILE_WIDTH, 0), _number(tags, _TILE_HEIGHT, 0)
-        offsets = tags[_TILE_OFFSETS].count
+        offsets, sizes = tags[_TILE_OFFSETS].count, _count(tags, _TILE_BYTES)
         if max(wide, high) > MAX_TILE_SIDE:
             raise pixel_format("TIFF with huge tiles")
     else:
         wide, high = width, min(_number(tags, _ROWS_PER_STRIP, height), height)
-        offsets = tags[_STRIP_OFFSETS].count if _STRIP_OFFSETS in tags else 0
+        offsets, sizes = _count(tags, _STRIP_OFFSETS), _count(tags, _STRIP_BYTES)
     if min(wide, high) < 1 or (_TILE_OFFSETS in tags and _STRIP_OFFSETS in tags):
         raise broken_image("strips or tiles of no size, or both at once")
     planes = _number(tags, _SAMPLES, 1) if _number(tags, _PLANAR, 1) == 2 else 1
-    if offsets != -(-width // wide) * -(-height // high) * planes:
+    if not offsets == sizes == -(-width // wide) * -(-height // high) * planes:
         raise broken_image("the number of strips or tiles does not fit the size")
+
+
+def _count(tags: dict[int, _Tag], tag: int) -> int:
+    return tags[tag].count if tag in tags else 0
 
 
 def _count_pages(data: bytes, order: str, start: int, max_frames: int) -> int:

@@ -1,0 +1,193 @@
+"""Run `garrison serve` the way a person does, as a process of its own, and talk to it.
+
+Used by the tests of the whole stack, by the attack tests and by `scripts/demo`; needs nothing beyond what Garrison
+itself needs.
+"""
+
+import http.client
+import json
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from garrison.gateway.keys import init_keys, issue_key
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DIGITS = REPOSITORY / "models" / "digits"
+START_TIMEOUT_S = 90
+STOP_TIMEOUT_S = 40
+CLIENTS = """\
+clients:
+  demo: {models: [digits], requests_per_second: 1000, burst: 5000}
+  neighbour: {models: [faces], requests_per_second: 10, burst: 10}
+  hasty: {models: [digits], requests_per_second: 5, burst: 10}
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, and how long it took in seconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def reason(self) -> str:
+        """The refusal's stable code, or nothing."""
+        try:
+            value = self.json
+        except ValueError:
+            return ""
+        return str(value.get("reason", "")) if isinstance(value, dict) else ""
+
+
+@dataclass
+class Target:
+    """A gateway to talk to: where it listens, which authority it is checked against, and keys for several clients."""
+
+    port: int
+    authority: Path
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def connect(self, timeout_s: float = 30) -> http.client.HTTPSConnection:
+        """Open a connection over TLS that trusts the development authority only."""
+        context = ssl.create_default_context(cafile=str(self.authority))
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout_s, context=context)
+
+    def send(
+        self,
+        method: str = "POST",
+        path: str = "/predictions/digits",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        key: str | None = "demo",
+        connection: http.client.HTTPSConnection | None = None,
+    ) -> Answer:
+        """Send one request; `key` names one of `keys`, or None for none. An answer may come before all is sent."""
+        used = connection or self.connect()
+        sent = {"content-type": "application/octet-stream", **(headers or {})}
+        if key is not None:
+            sent["x-api-key"] = self.keys[key]
+        began = time.monotonic()
+        try:
+            used.request(method, path, body=body or None, headers=sent)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            pass  # refused while we were still sending; the answer is there to be read
+        response = used.getresponse()
+        answer = Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, response.read(), 0)
+        if connection is None:
+            used.close()
+        return Answer(answer.status, answer.headers, answer.body, time.monotonic() - began)
+
+
+class RunningStack:
+    """`garrison serve` in a directory of its own, with keys for several clients; use as a context manager."""
+
+    def __init__(self, models: Path, directory: Path | None = None, clients: str = CLIENTS) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="garrison-")) if directory is None else directory
+        self.models = models
+        self.state, self.config = self.directory / "state", self.directory / "config"
+        self.run_directory, self.log = self.directory / "run", self.directory / "log.jsonl"
+        shutil.copytree(REPOSITORY / "config", self.config)
+        (self.config / "clients.yaml").write_text(clients)
+        init_keys(self.state / "keys")
+        self.target = Target(free_port(), self.state / "certificates" / "ca.pem", make_keys(self.state / "keys"))
+        self.process: subprocess.Popen[str] | None = None
+
+    def command(self) -> list[str]:
+        """Return the command line, as a person would type it."""
+        places = ("--config", self.config, "--state", self.state, "--run-dir", self.run_directory, "--log", self.log)
+        arguments = ("serve", "--models", self.models, "--port", self.target.port, *places)
+        return [sys.executable, "-m", "garrison.cli", *map(str, arguments)]
+
+    def start(self) -> "RunningStack":
+        """Start, and wait until the gateway says that the models are ready."""
+        self.process = subprocess.Popen(self.command(), stderr=subprocess.PIPE, text=True, cwd=self.directory)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"serve ended with {self.process.returncode}:\n{self.process.stderr.read()}")  # type: ignore[union-attr]  # PIPE
+            if self.is_ready():
+                return self
+            time.sleep(0.1)
+        self.stop()
+        raise RuntimeError(f"not ready after {START_TIMEOUT_S} s; see {self.log}")
+
+    def is_ready(self) -> bool:
+        """Ask the gateway's health route."""
+        try:
+            return self.target.send("GET", "/healthz", key=None).status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal, wait, and return the exit status and what was said to the person at the terminal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        try:
+            _, said = self.process.communicate(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            _, said = self.process.communicate()
+        status, self.process = self.process.returncode, None
+        return status, said
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return every line of the log, which is all JSON objects."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def __enter__(self) -> "RunningStack":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def make_keys(directory: Path) -> dict[str, str]:
+    """Issue a good key, and each kind of key that must not pass."""
+    day = timedelta(days=1)
+    long_ago = datetime.now(UTC) - 2 * day
+    good = issue_key(directory, "demo", ["digits"], day).token
+    return {
+        "demo": good,
+        "hasty": issue_key(directory, "hasty", ["digits"], day).token,
+        "neighbour": issue_key(directory, "neighbour", ["faces"], day).token,
+        "stranger": issue_key(directory, "stranger", ["digits"], day).token,
+        "expired": issue_key(directory, "demo", ["digits"], day, now=long_ago).token,
+        "forged": good[:-6] + ("AAAAAA" if good[-6:] != "AAAAAA" else "BBBBBB"),
+    }
+
+
+def pack_digits(export_path: Path) -> Path:
+    """Pack the sample model with the command that its card shows; return the directory to serve."""
+    files = ("--serialized-file", DIGITS / "model.pt", "--extra-files", DIGITS / "labels.json")
+    arguments = ("pack", "--contract", DIGITS / "contract.yaml", *files, "--export-path", export_path)
+    subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
+    return export_path
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

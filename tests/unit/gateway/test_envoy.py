@@ -1,0 +1,189 @@
+"""Envoy's configuration: default deny in every part, the same bytes for the same input, accepted without a warning."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from garrison.contract import Contract, parse_contract
+from garrison.errors import ConfigError
+from garrison.gateway import certificates, envoy, keys
+from garrison.gateway.replies import FALLBACK_STATUS, REPLIES
+from garrison.gateway.settings import Client, load_gateway
+
+CONFIG = Path(__file__).parents[3] / "config"
+CLIENTS = (Client("demo", ("digits",), 5, 10), Client("both", ("digits", "faces"), 1, 2), Client("none", ("x",), 1, 1))
+
+
+def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB") -> Contract:
+    return parse_contract(
+        f"""
+        garrison: 1
+        model: {model}
+        version: "1"
+        task: image-classification
+        inputs:
+          image: {{kind: image, formats: [png], max_bytes: {max_bytes}, min_side: 1, max_side: 8,
+                  max_pixels: 64, max_frames: 1, colour: grey, exact: [8, 8, 1]}}
+        batch: {{max_items: 8, max_delay_ms: 5, max_bytes: 1MiB}}
+        workers: {{count: 2, queue: 64, timeout_s: {timeout_s}}}
+        outputs: {{labels: labels.json, top_k: 5, decimals: 3}}
+        """.encode(),
+        model,
+    )
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> dict[str, Any]:
+    """Everything that `render_envoy` takes."""
+    keys.init_keys(tmp_path / "keys")
+    return {
+        "settings": load_gateway(CONFIG / "gateway.yaml"),
+        "clients": CLIENTS,
+        "contracts": [make_contract("digits"), make_contract("faces", 60, "64MiB")],
+        "jwks": keys.public_jwks(tmp_path / "keys"),
+        "certificate": certificates.ensure_certificate(tmp_path / "tls"),
+        "sockets": envoy.GatewaySockets(tmp_path / "i", tmp_path / "r", tmp_path / "a"),
+        "port": 8443,
+    }
+
+
+def manager_of(config: dict[str, Any]) -> dict[str, Any]:
+    return config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def filter_of(config: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [f for f in manager_of(config)["http_filters"] if f["name"] == f"envoy.filters.http.{name}"]
+    return found["typed_config"]
+
+
+def routes_of(config: dict[str, Any]) -> list[dict[str, Any]]:
+    return manager_of(config)["route_config"]["virtual_hosts"][0]["routes"]
+
+
+def validate(config: dict[str, Any], directory: Path) -> Path:
+    path = directory / "envoy.json"
+    path.write_text(json.dumps(config))
+    envoy.validate_envoy(envoy.find_envoy(), path)
+    return path
+
+
+def test_the_same_input_gives_the_same_bytes(parts: dict[str, Any]) -> None:
+    assert json.dumps(envoy.render_envoy(**parts)) == json.dumps(envoy.render_envoy(**parts))
+
+
+def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
+    names = [
+        f["name"].removeprefix("envoy.filters.http.") for f in manager_of(envoy.render_envoy(**parts))["http_filters"]
+    ]
+    assert names == ["jwt_authn", "rbac", "local_ratelimit", "lua", "buffer", "router"]
+
+
+def test_routes_are_the_models_and_health_exactly(parts: dict[str, Any]) -> None:
+    matches = [route["match"] for route in routes_of(envoy.render_envoy(**parts))]
+    assert [match["path"] for match in matches] == ["/predictions/digits", "/predictions/faces", "/healthz"]
+    for match in matches:
+        exact = {header["name"]: header["string_match"]["exact"] for header in match["headers"]}
+        assert exact[":path"] == match["path"]
+        assert exact[":method"] == ("GET" if match["path"] == "/healthz" else "POST")
+
+
+def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
+    config = envoy.render_envoy(**parts)
+    digits, faces, _ = routes_of(config)
+    limits = [
+        route["typed_per_filter_config"]["envoy.filters.http.buffer"]["buffer"]["max_request_bytes"]
+        for route in (digits, faces)
+    ]
+    assert limits == [contract.max_body_bytes for contract in parts["contracts"]]
+    assert [route["route"]["timeout"] for route in (digits, faces)] == ["11s", "61s"]
+    (threshold,) = config["static_resources"]["clusters"][0]["circuit_breakers"]["thresholds"]
+    assert threshold["max_requests"] == 2 * (64 + 2 * 8)
+    assert threshold["max_retries"] == 0
+
+
+def test_every_listed_client_has_a_bucket_of_its_own(parts: dict[str, Any]) -> None:
+    limiter = filter_of(envoy.render_envoy(**parts), "local_ratelimit")
+    buckets = {d["entries"][0]["value"]: d["token_bucket"]["max_tokens"] for d in limiter["descriptors"]}
+    assert buckets == {"demo": 10, "both": 2, "none": 1}
+    for switch in ("filter_enabled", "filter_enforced"):
+        assert limiter[switch]["default_value"] == {"numerator": 100, "denominator": "HUNDRED"}
+
+
+def test_a_model_is_open_to_the_clients_that_list_it(parts: dict[str, Any]) -> None:
+    policies = filter_of(envoy.render_envoy(**parts), "rbac")["rules"]["policies"]
+    assert set(policies) == {"elsewhere", "no model", "model digits", "model faces"}
+    text = {name: json.dumps(policy["principals"]) for name, policy in policies.items()}
+    assert '"demo"' in text["model digits"] and '"both"' in text["model digits"]
+    assert '"demo"' not in text["model faces"] and '"both"' in text["model faces"]
+    assert '"none"' not in text["model digits"] + text["model faces"]
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_nothing_in_it_is_secret(parts: dict[str, Any]) -> None:
+    text = "\n".join(strings(envoy.render_envoy(**parts)))
+    private = parts["certificate"].key_path.read_text().splitlines()[1]
+    assert "PRIVATE KEY" not in text and private not in text and '"d"' not in text
+
+
+def test_the_only_network_address_is_the_listeners(parts: dict[str, Any]) -> None:
+    config = envoy.render_envoy(**parts)
+    assert json.dumps(config).count("socket_address") == 1
+    assert config["admin"]["address"]["pipe"]["mode"] == 0o600
+
+
+def test_two_contracts_for_one_model_are_refused(parts: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="model digits: two contracts"):
+        envoy.render_envoy(**{**parts, "contracts": [make_contract("digits")] * 2})
+
+
+@pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])
+def test_a_sockets_path_has_an_end(parts: dict[str, Any], length: int, fits: bool) -> None:
+    path = Path("/" + "x" * (length - 1))
+    parts["sockets"] = envoy.GatewaySockets(path, parts["sockets"].readiness, parts["sockets"].admin)
+    if fits:
+        envoy.render_envoy(**parts)
+        return
+    with pytest.raises(ConfigError, match="107 bytes"):
+        envoy.render_envoy(**parts)
+
+
+@pytest.mark.parametrize("clients", [(), CLIENTS], ids=["no clients", "clients"])
+@pytest.mark.parametrize("contracts", [[], [make_contract("digits")]], ids=["no models", "a model"])
+def test_envoy_accepts_it_without_a_warning(
+    parts: dict[str, Any], tmp_path: Path, clients: tuple[Client, ...], contracts: list[Contract]
+) -> None:
+    path = validate(envoy.render_envoy(**{**parts, "clients": clients, "contracts": contracts}), tmp_path)
+    command = [*envoy.envoy_command(envoy.find_envoy(), path), "--mode", "validate"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "warning" not in result.stderr and "deprecated" not in result.stderr
+
+
+def test_envoy_refuses_what_it_does_not_know(parts: dict[str, Any], tmp_path: Path) -> None:
+    config = envoy.render_envoy(**parts)
+    manager_of(config)["no_such_field"] = True
+    with pytest.raises(ConfigError, match="no_such_field"):
+        validate(config, tmp_path)
+
+
+def test_every_reply_is_a_code_and_a_sentence_and_plain_ascii() -> None:
+    assert FALLBACK_STATUS in REPLIES
+    for status, reply in REPLIES.items():
+        assert 400 <= status <= 599
+        assert reply.reason.replace("_", "").isalpha() and reply.reason.islower()
+        assert reply.message.endswith(".") and reply.message.isascii()
+        assert set(json.loads(reply.body())) == {"reason", "message"}

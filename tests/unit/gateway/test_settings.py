@@ -1,0 +1,93 @@
+"""config/gateway.yaml and config/clients.yaml: what ships is valid, all faults are told at once."""
+
+from pathlib import Path
+
+import pytest
+
+from garrison.errors import ConfigError
+from garrison.gateway.settings import Client, Limits, Timeouts, load_clients, load_gateway
+
+CONFIG = Path(__file__).parents[3] / "config"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    return path
+
+
+def problems_of(load: object, path: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(path)  # type: ignore[operator]
+    return caught.value.problems
+
+
+def test_what_ships_is_what_is_built_in(tmp_path: Path) -> None:
+    assert load_gateway(CONFIG / "gateway.yaml") == load_gateway(write(tmp_path, "{}"))
+
+
+def test_the_shipped_gateway_listens_on_this_machine_only() -> None:
+    gateway = load_gateway(CONFIG / "gateway.yaml")
+    assert (gateway.address, gateway.port, gateway.tls_minimum) == ("127.0.0.1", 8443, "1.2")
+    assert gateway.limits == Limits(1000, 512 * 2**20, 16 * 1024, 50)
+    assert gateway.timeouts == Timeouts(10, 10, 30, 60)
+
+
+def test_the_shipped_clients() -> None:
+    assert load_clients(CONFIG / "clients.yaml") == (Client("demo", ("digits",), 50, 100),)
+
+
+def test_all_faults_of_the_gateway_are_told_at_once(tmp_path: Path) -> None:
+    text = """
+address: localhost
+port: 0
+tls: {minimum: "1.1"}
+limits: {max_connections: 0, max_heap: 1MiB, max_request_headers: 10B, max_headers: 3}
+timeouts: {request_s: 0, idle_s: unlimited}
+trust: everyone
+"""
+    problems = problems_of(load_gateway, write(tmp_path, text))
+    keys = (
+        "address",
+        "port",
+        "tls.minimum",
+        "max_connections",
+        "max_heap",
+        "max_request_headers",
+        "request_s",
+        "idle_s",
+    )
+    for key in (*keys, "limits.max_headers: unknown", "trust: unknown"):
+        assert [p for p in problems if key in p], key
+    assert len(problems) == 10
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::", "::1"])
+def test_addresses(tmp_path: Path, address: str) -> None:
+    assert load_gateway(write(tmp_path, f'address: "{address}"')).address == address
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0", "1.2.3.4.5", ":", "127.0.0.1/8", "fe80::1%eth0"])
+def test_no_addresses(tmp_path: Path, address: str) -> None:
+    assert "address" in problems_of(load_gateway, write(tmp_path, f'address: "{address}"'))[0]
+
+
+def test_all_faults_of_the_clients_are_told_at_once(tmp_path: Path) -> None:
+    text = """
+clients:
+  Demo: {models: [digits], requests_per_second: 1, burst: 1}
+  a: {models: [], requests_per_second: 0, burst: 1}
+  b: {models: [../x], requests_per_second: 1, burst: 0}
+  c: {models: [x], requests_per_second: 5, burst: 4}
+  d: {models: [x], burst: 4, admin: true}
+"""
+    problems = problems_of(load_clients, write(tmp_path, text))
+    wanted = ("Demo", "a.models", "a.requests", "b.models", "b.burst", "c.burst", "d.requests", "d.admin")
+    assert [key for key in wanted if not [p for p in problems if key in p]] == []
+    assert len(problems) == len(wanted)
+
+
+def test_no_clients_is_a_valid_choice_and_no_list_is_not(tmp_path: Path) -> None:
+    assert load_clients(write(tmp_path, "clients: {}")) == ()
+    assert "clients" in problems_of(load_clients, write(tmp_path, "{}"))[0]
+    assert "twice" in problems_of(load_clients, write(tmp_path, "clients: {}\nclients: {}"))[0]
