@@ -162,7 +162,7 @@ class Settings:
         if value is _MISSING:
             return ""
         if not isinstance(value, str):
-            self.problem(key, f'{_show(value)} must be text: write {key}: "{value}" in quotes ({meaning})')
+            self.problem(key, f"{_show(value)} must be text: put the value in quotes ({meaning})")
             return ""
         if not re.fullmatch(pattern, value):
             self.problem(key, f"{_show(value)} is not {meaning}")

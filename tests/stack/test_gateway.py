@@ -48,6 +48,7 @@ clients:
   demo: {models: [digits, missing], requests_per_second: 1000, burst: 1000}
   both: {models: [digits, faces], requests_per_second: 1000, burst: 1000}
   slow: {models: [digits], requests_per_second: 1, burst: 3}
+  brief: {models: [digits], requests_per_second: 1, burst: 3}
   narrow: {models: [faces], requests_per_second: 1000, burst: 1000}
 """
 
@@ -757,8 +758,8 @@ def test_large_and_many_headers_are_refused(gateway: Gateway, place: Place, seen
 
 
 def test_a_burst_is_cut_off_for_that_client_only(gateway: Gateway, place: Place, seen: list[Seen]) -> None:
-    slow = {"x-api-key": place.key("slow")}
-    replies = [gateway.send("POST", DIGITS, slow, b"x") for _ in range(20)]
+    brief = {"x-api-key": place.key("brief")}
+    replies = [gateway.send("POST", DIGITS, brief, b"x") for _ in range(20)]
     refused = [reply for reply in replies if reply.status == 429]
     assert {reply.status for reply in replies} == {200, 429}
     assert replies[0].status == 200
@@ -970,6 +971,27 @@ def without(name: str) -> Callable[[dict[str, Any]], None]:
             route.get("typed_per_filter_config", {}).pop(f"envoy.filters.http.{name}", None)
 
     return remove
+
+
+def test_a_header_check_that_fails_refuses(place: Place, seen: list[Seen]) -> None:
+    """Envoy's Lua filter lets a request pass when its script raises; ours must not."""
+
+    def break_script(config: dict[str, Any]) -> None:
+        manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        (lua,) = [item for item in manager["http_filters"] if item["name"] == "envoy.filters.http.lua"]
+        source = lua["typed_config"]["default_source_code"]
+        broken = source["inline_string"].replace(
+            "local accepted = is_accepted_type(headers)", "local accepted = no_such_function(headers)"
+        )
+        assert broken != source["inline_string"]
+        source["inline_string"] = broken
+
+    place.inference.reset()
+    gateway = place.start(break_script)
+    try:
+        assert_refused(gateway.send("POST", DIGITS, {"x-api-key": place.key()}, b"x"), 500, seen)
+    finally:
+        gateway.stop()
 
 
 def attack_without_a_key(gateway: Gateway, place: Place) -> bool:

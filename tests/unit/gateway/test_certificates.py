@@ -86,7 +86,7 @@ def test_the_server_never_outlives_the_authority(made: Certificate) -> None:
 def test_damage_is_told_not_repaired(made: Certificate, name: str, damage: str) -> None:
     path = made.ca_path.parent / name
     path.unlink() if damage == "missing" else path.write_bytes(b"junk")
-    with pytest.raises(ConfigError, match="remove .*made anew"):
+    with pytest.raises(ConfigError, match=r"remove .*made anew"):
         ensure_certificate(made.ca_path.parent, NOW)
 
 

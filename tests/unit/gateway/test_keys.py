@@ -26,10 +26,8 @@ def directory(tmp_path: Path) -> Path:
 
 def read_token(directory: Path, token: str) -> dict[str, object]:
     jwk = jwt.PyJWK(keys.public_jwks(directory)["keys"][0])
-    return jwt.decode(
-        token, jwk, algorithms=["ES256"], audience="garrison-gateway", options={"verify_exp": False, "verify_nbf": False,
-        "verify_iat": False},
-    )  # fmt: skip
+    unchecked = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}  # `NOW` is not now
+    return jwt.decode(token, jwk, algorithms=["ES256"], audience="garrison-gateway", options=unchecked)
 
 
 def test_the_private_key_is_private_and_the_id_is_the_public_keys(directory: Path) -> None:

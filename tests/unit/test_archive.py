@@ -1,0 +1,186 @@
+"""A packed model is opened only if every part of it says what its contract says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from garrison.archive import find_packed_models, load_labels, open_packed_model
+from garrison.errors import ConfigError
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+
+
+def problems_of(directory: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        open_packed_model(directory)
+    return str(caught.value)
+
+
+def change_manifest(directory: Path, change) -> None:
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def test_what_pack_wrote_is_opened(packed_model):
+    model = open_packed_model(packed_model())
+    assert model.contract.model == "tiny"
+    assert model.labels == ("red", "green", "blue")
+    assert model.weights == model.directory / "model.pt"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda m: m["model"].update(handler="image_classifier"), id="stock-handler"),
+        pytest.param(lambda m: m["model"].update(handler="handler.py:entry"), id="own-handler"),
+        pytest.param(lambda m: m.update(runtime="python3"), id="other-interpreter"),
+        pytest.param(lambda m: m["model"].update(requirementsFile="requirements.txt"), id="requirements"),
+        pytest.param(lambda m: m["model"].update(modelFile="model.py"), id="code"),
+        pytest.param(lambda m: m["model"].update(envelope="json"), id="envelope"),
+        pytest.param(lambda m: m["model"].update(modelName="other"), id="other-name"),
+        pytest.param(lambda m: m["model"].update(modelVersion="2"), id="other-version"),
+        pytest.param(lambda m: m["model"].update(configFile="other.yaml"), id="other-settings"),
+        pytest.param(lambda m: m["model"].pop("configFile"), id="no-settings"),
+        pytest.param(lambda m: m.update(extra=1), id="extra-key"),
+        pytest.param(lambda m: m.pop("runtime"), id="missing-key"),
+    ],
+)
+def test_a_changed_manifest_is_refused_with_advice(packed_model, change):
+    directory = packed_model()
+    change_manifest(directory, change)
+    assert "pack the model again" in problems_of(directory)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    ["../model.pt", "/etc/passwd", "sub/model.pt", "model.bin", "", ".pt", None, ["model.pt"], "model.pt\n"],
+    ids=repr,
+)
+def test_the_weights_are_a_file_beside_the_contract(packed_model, weights):
+    directory = packed_model()
+    change_manifest(directory, lambda m: m["model"].update(serializedFile=weights))
+    assert "model.serializedFile must name" in problems_of(directory)
+
+
+def test_two_readers_of_json_cannot_disagree_about_the_manifest(packed_model):
+    """Python takes the last of two equal keys; another reader may take the first."""
+    path = packed_model() / MANIFEST
+    path.write_text(path.read_text().replace('"runtime": "python"', '"runtime": "python3",\n  "runtime": "python"'))
+    assert "differs from what the contract says" in problems_of(path.parent.parent)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"model": []}', b"9" * 5000, b" " * 70_000],
+    ids=lambda data: repr(data[:12]),
+)
+def test_a_broken_manifest_is_refused(packed_model, data):
+    directory = packed_model()
+    (directory / MANIFEST).write_bytes(data)
+    assert MANIFEST in problems_of(directory)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("minWorkers: 1", "minWorkers: 9", id="more-workers"),
+        pytest.param("minWorkers: 1", "minWorkers: true", id="true-equals-one"),
+        pytest.param("minWorkers: 1", "minWorkers: 1.0", id="float-equals-one"),
+        pytest.param("minWorkers: 1", "minWorkers: 1\nminWorkers: 1", id="twice"),
+        pytest.param("minWorkers: 1\n", "", id="missing"),
+        pytest.param("minWorkers: 1\n", "minWorkers: 1\nparallelType: pp\n", id="launches-torchrun"),
+        pytest.param("minWorkers: 1\n", "minWorkers: 1\nuseVenv: true\n", id="uses-a-venv"),
+        pytest.param("responseTimeout: 10", "responseTimeout: 0", id="no-timeout"),
+    ],
+)
+def test_changed_server_settings_are_refused_with_advice(packed_model, old, new):
+    directory = packed_model()
+    path = directory / "model-config.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert "pack the model again" in problems_of(directory)
+
+
+@pytest.mark.parametrize("name", ["contract.yaml", MANIFEST, "model-config.yaml", "model.pt", "labels.json"])
+def test_a_missing_part_is_named(packed_model, name):
+    directory = packed_model()
+    (directory / name).unlink()
+    assert name in problems_of(directory)
+
+
+def test_a_contract_changed_after_packing_is_refused(packed_model, make_contract):
+    directory = packed_model()
+    (directory / "contract.yaml").write_text(make_contract(workers__queue=9_999))
+    assert "model-config.yaml: differs from the contract" in problems_of(directory)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{}", id="no-names"),
+        pytest.param(b'["a"]', id="list"),
+        pytest.param(b'{"1": "a"}', id="not-from-zero"),
+        pytest.param(b'{"0": "a", "2": "b"}', id="gap"),
+        pytest.param(b'{"0": "a", "1": "a"}', id="same-name"),
+        pytest.param(b'{"0": ""}', id="empty-name"),
+        pytest.param(b'{"0": 1}', id="number"),
+        pytest.param(b'{"0": []}', id="empty-list"),
+        pytest.param(b'{"00": "a"}', id="padded-number"),
+        pytest.param(b'{"0": "' + b"a" * 201 + b'"}', id="name-too-long"),
+        pytest.param(b"[" * 100_000, id="deep"),
+        pytest.param(b"\xff", id="not-utf-8"),
+        pytest.param(b"9" * 5000, id="number-too-long"),
+    ],
+)
+def test_labels_are_a_gapless_numbering_of_names(tmp_path, data):
+    (tmp_path / "labels.json").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"labels\.json"):
+        load_labels(tmp_path / "labels.json")
+
+
+def test_labels_may_stand_in_torchserve_s_list_form(tmp_path):
+    (tmp_path / "labels.json").write_text('{"0": ["n01440764", "tench"], "1": "' + "a" * 200 + '"}')
+    assert load_labels(tmp_path / "labels.json") == ("tench", "a" * 200)
+
+
+def test_every_model_of_a_directory_is_found_in_order(tmp_path, packed_model):
+    packed_model(model="b")
+    packed_model("more", model="a").rename(tmp_path / "models/a")
+    assert [model.contract.model for model in find_packed_models(tmp_path / "models")] == ["a", "b"]
+
+
+def test_a_model_that_stands_twice_is_refused(tmp_path, packed_model):
+    packed_model()
+    packed_model("more").rename(tmp_path / "models/copy")
+    with pytest.raises(ConfigError, match="a second model named 'tiny'"):
+        find_packed_models(tmp_path / "models")
+
+
+def test_the_problems_of_all_models_are_told_at_once(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError) as caught:
+        find_packed_models(tmp_path)
+    assert len(caught.value.problems) == 2
+
+
+def test_an_archive_is_not_served(tmp_path):
+    (tmp_path / "model.mar").touch()
+    with pytest.raises(ConfigError, match="--archive-format no-archive"):
+        find_packed_models(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "missing"], ids=["empty", "missing"])
+def test_a_directory_without_models_is_refused_with_advice(tmp_path, name):
+    with pytest.raises(ConfigError, match="garrison pack --export-path"):
+        find_packed_models(tmp_path / name)
+
+
+def test_what_pack_leaves_behind_when_killed_is_not_a_model(tmp_path, packed_model):
+    packed_model()
+    (tmp_path / "models/.garrison-pack-x").mkdir()
+    assert len(find_packed_models(tmp_path / "models")) == 1

@@ -1,0 +1,112 @@
+"""Imports point one way, and what runs beside a model needs little."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "handlers/garrison"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+EDGE = {"errors", "settings", "contract", "archive", "installation", "unix_http"}
+ALLOWED = {
+    "errors": set(),
+    "settings": {"errors"},
+    "contract": {"errors", "settings"},
+    "archive": {"errors", "settings", "contract"},
+    "installation": {"errors"},
+    "unix_http": {"errors"},
+    "process": {"errors"},
+    "eventlog": {"errors"},
+    "describe": {"errors", "contract"},
+    "checks": {"errors", "settings", "contract", "checks"},
+    "torchserve": EDGE | {"checks", "torchserve"},
+    "gateway": EDGE | {"gateway"},
+    "admission": EDGE | {"admission"},
+    "stack": EDGE | {"checks", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
+}
+BESIDE_A_MODEL = ("torchserve/base.py", "torchserve/image_classifier.py", "torchserve/worker.py")
+THIRD_PARTY_BESIDE_A_MODEL = {"numpy", "PIL", "yaml", "torch", "ts", "prometheus_client"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+PATHS = {name_of(path): path for path in MODULES}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Go through the full names that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in PATHS else str(node.module)
+
+
+def parts_of(path: Path) -> set[str]:
+    """Return the parts of Garrison that a module uses: the first name below the package."""
+    names = [name.split(".") for name in imports_of(path)]
+    return {name[1] for name in names if name[0] == "garrison" and len(name) > 1}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def reach_of(path: Path) -> set[Path]:
+    """Return a module and all that it imports, directly or not, packages on the way included."""
+    reached: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        names = {name for name in imports_of(path) if name.startswith("garrison")} | {name_of(path)}
+        parents = {".".join(name.split(".")[:count]) for name in names for count in range(1, name.count(".") + 2)}
+        waiting.extend(PATHS[name] for name in parents if name in PATHS)
+    return reached
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) not in ("cli", "__init__")], ids=name_of)
+def test_imports_point_one_way(path):
+    assert part_of(path) in ALLOWED, "a new part: say in ALLOWED what it may use"
+    assert parts_of(path) <= ALLOWED[part_of(path)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_imports_the_command_line(path):
+    assert "cli" not in parts_of(path)
+
+
+@pytest.mark.parametrize("path", BESIDE_A_MODEL)
+def test_what_runs_beside_a_model_needs_little(path):
+    used = {name.split(".")[0] for module in reach_of(PACKAGE / path) for name in imports_of(module)}
+    assert used - set(sys.stdlib_module_names) - {"garrison"} <= THIRD_PARTY_BESIDE_A_MODEL
+
+
+@pytest.mark.parametrize("path", BESIDE_A_MODEL)
+def test_what_runs_beside_a_model_holds_no_launcher_gateway_or_admission(path):
+    parts = {part_of(module) for module in reach_of(PACKAGE / path)}
+    assert parts.isdisjoint({"gateway", "admission", "stack", "cli", "process", "unix_http"})
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_called_after_what_it_is_about(path):
+    assert path.stem not in {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) == "checks"], ids=name_of)
+def test_checks_are_pure(path):
+    used = {name.split(".")[0] for name in imports_of(path)}
+    assert used.isdisjoint({"os", "pathlib", "socket", "subprocess", "logging", "time", "datetime", "tempfile", "random"})
