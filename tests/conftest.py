@@ -1,10 +1,11 @@
 """Fixtures that several tests share; each is a factory, so that a test says what it needs."""
 
 import copy
+import importlib
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,14 @@ def make_contract() -> Callable[..., str]:
 def model_sources(tmp_path: Path, make_contract: Callable[..., str]) -> Callable[..., Path]:
     """Write contract.yaml, labels.json and model.pt (TorchScript) to a new directory, as an author has them."""
 
-    def write(directory: str = "sources", **changes: Any) -> Path:
+    def write(directory: str = "sources", module: torch.nn.Module | None = None, **changes: Any) -> Path:
         sources = tmp_path / directory
         sources.mkdir()
         (sources / "contract.yaml").write_text(make_contract(**changes))
         (sources / "labels.json").write_text(json.dumps(LABELS))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's; it is what the contract's task takes
-            torch.jit.script(MeanColour()).save(str(sources / "model.pt"))
+            torch.jit.script(module or MeanColour()).save(str(sources / "model.pt"))
         return sources
 
     return write
@@ -94,19 +95,102 @@ def model_sources(tmp_path: Path, make_contract: Callable[..., str]) -> Callable
 
 @pytest.fixture
 def packed_model(tmp_path: Path, model_sources: Callable[..., Path]) -> Callable[..., Path]:
-    """Pack a tiny model as `garrison pack` does and return its directory."""
+    """Pack a tiny model as `garrison pack` does and return its directory.
 
-    def pack(directory: str = "models", **changes: Any) -> Path:
+    `module` is scripted in place of MeanColour; `handler` is the text of a custom handler; `files` maps the names of
+    further files to their bytes, and a `model.py` among them goes in as the model file; `weights` names the weights.
+    """
+
+    def pack(
+        directory: str = "models",
+        handler: str | None = None,
+        files: dict[str, bytes] | None = None,
+        weights: str = "model.pt",
+        **changes: Any,
+    ) -> Path:
         sources = model_sources(f"sources-of-{directory}", **changes)
+        for name, data in (files or {}).items():
+            (sources / name).write_bytes(data)
+        if handler is not None:
+            (sources / "own.py").write_text(handler)
         order = PackOrder(
             contract=sources / "contract.yaml",
-            serialized_file=sources / "model.pt",
-            extra_files=(),
+            serialized_file=sources / weights,
+            extra_files=tuple(sources / name for name in files or {} if name not in ("model.py", weights)),
             export_path=tmp_path / directory,
+            model_file=sources / "model.py" if "model.py" in (files or {}) else None,
+            handler=str(sources / "own.py") if handler is not None else None,
         )
         return pack_model(order)
 
     return pack
+
+
+class Context:
+    """What TorchServe hands to a handler, with what the handler answered."""
+
+    def __init__(self, directory: Path, headers: dict[int, dict[str, str]] | None = None) -> None:
+        self.system_properties = {"model_dir": str(directory), "gpu_id": None}
+        self.statuses: dict[int, tuple[int, str]] = {}
+        self.reply_headers: dict[int, dict[str, str]] = {}
+        self.content_types: dict[int, str] = {}
+        self._headers = headers or {}
+
+    def get_request_header(self, index: int, key: str) -> str | None:
+        return self._headers.get(index, {}).get(key)
+
+    def set_response_status(self, code: int, phrase: str, index: int) -> None:
+        self.statuses[index] = (code, phrase)
+
+    def set_response_header(self, index: int, key: str, value: str) -> None:
+        self.reply_headers.setdefault(index, {})[key] = value
+
+    def set_response_content_type(self, index: int, value: str) -> None:
+        self.content_types[index] = value
+
+
+class Served:
+    """A started handler, asked as TorchServe asks it: bodies in, (status, answer) pairs out."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        manifest = json.loads((directory / "MAR-INF/MANIFEST.json").read_text())
+        module = importlib.import_module(manifest["model"]["handler"])
+        classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+        assert len(classes) == 1  # or TorchServe refuses the module
+        self.handler = classes[0]()
+        self._entry_point = self.handler.handle  # as TorchServe does: before the model is loaded
+        self.handler.initialize(Context(directory))
+
+    def ask(self, *bodies: bytes) -> list[tuple[int, Any]]:
+        context = Context(self.directory)
+        answers = self._entry_point([{"body": body} for body in bodies], context)
+        assert len(answers) == len(bodies)
+        statuses = [context.statuses.get(index, (200, ""))[0] for index in range(len(bodies))]
+        return [(status, json.loads(answer)) for status, answer in zip(statuses, answers, strict=True)]
+
+    def close(self) -> None:
+        self.handler._decoders.shutdown()
+
+
+@pytest.fixture
+def serve(packed_model: Callable[..., Path]) -> Iterator[Callable[..., Served]]:
+    """Pack a model (see `packed_model`) and start its handler."""
+    started: list[Served] = []
+
+    def start(**changes: Any) -> Served:
+        started.append(Served(packed_model(f"models-{len(started)}", **changes)))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def make_context() -> type[Context]:
+    """The stand-in for TorchServe's context, which is only a record."""
+    return Context
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from garrison.errors import (
 from garrison.installation import find_installed
 
 EXIT_INTERRUPTED = 130
+_WEIGHTS_HELP = "TorchScript .pt, torch.export .pt2, ONNX .onnx; with --model-file .pt or .safetensors"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,17 +94,17 @@ def check(options: argparse.Namespace) -> int:
 
 def check_file(path: Path, contract: Any) -> dict[str, Any]:
     """Return one file's verdict; no more of it is read than the contract lets in."""
-    from garrison.checks import read_input
+    from garrison.checks import read_request
 
     row = {"file": str(path), "accepted": False, "reason": "", "detail": ""}
     try:
         with path.open("rb") as file:
-            array = read_input(file.read(contract.max_body_bytes + 1), contract)
+            request = read_request(file.read(contract.max_body_bytes + 1), contract)
     except OSError as error:
         return {**row, "reason": "unreadable", "detail": error.strerror or "cannot be read"}
     except Refused as refusal:
         return {**row, "reason": refusal.reason, "detail": refusal.detail}
-    return {**row, "accepted": True, "detail": f"{array.dtype} {array.shape}"}
+    return {**row, "accepted": True, "detail": "; ".join(_describe_item(item) for item in request.items)}
 
 
 def describe(options: argparse.Namespace) -> int:
@@ -132,6 +133,8 @@ def pack(options: argparse.Namespace) -> int:
         model_name=options.model_name,
         version=options.version,
         force=options.force,
+        model_file=options.model_file,
+        handler=options.handler,
     )
     written = pack_model(order)
     print(json.dumps({"packed": str(written)}) if options.json else f"packed {_escape(str(written), keep='')}")
@@ -170,7 +173,9 @@ def keys_init(options: argparse.Namespace) -> int:
 
     directory = options.state / "keys"
     key_id = init_keys(directory)
-    print(json.dumps({"directory": str(directory), "key_id": key_id}) if options.json else f"made {directory} ({key_id})")
+    print(
+        json.dumps({"directory": str(directory), "key_id": key_id}) if options.json else f"made {directory} ({key_id})"
+    )
     return EXIT_OK
 
 
@@ -187,7 +192,10 @@ def keys_issue(options: argparse.Namespace) -> int:
         print(json.dumps({"key": key.token, "client": key.client, "models": key.models, "expires_at": expires_at}))
         return EXIT_OK
     print(key.token)
-    print(f"key for {key.client}: models {', '.join(key.models)}, until {key.expires_at:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
+    print(
+        f"key for {key.client}: models {', '.join(key.models)}, until {key.expires_at:%Y-%m-%d %H:%M} UTC",
+        file=sys.stderr,
+    )
     return EXIT_OK
 
 
@@ -206,6 +214,14 @@ def gateway_render(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> Path:
     return options.config if options.config is not None else find_installed("config")
+
+
+def _describe_item(item: Any) -> str:
+    return ", ".join(_describe_value(value) for value in item.values.values())
+
+
+def _describe_value(value: Any) -> str:
+    return f"text of {len(value)} characters" if isinstance(value, str) else f"{value.dtype} {value.shape}"
 
 
 def _check_line(row: dict[str, Any]) -> str:
@@ -251,14 +267,18 @@ def _add_check(commands: Any) -> None:
     example = "garrison check --contract models/digits/contract.yaml photo.png --json"
     parser = _add_command(commands, "check", check, "Run input files through a contract, as the server would.", example)
     parser.add_argument("--contract", type=Path, required=True, metavar="FILE", help="the model's contract.yaml")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="an input: an image, or a JSON request body")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="a request body: an image, a text, a .npy file, JSON"
+    )
     _add_json(parser)
 
 
 def _add_describe(commands: Any) -> None:
     example = "garrison describe models/digits/contract.yaml"
     parser = _add_command(commands, "describe", describe, "Say what a model accepts and answers.", example)
-    parser.add_argument("path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model")
+    parser.add_argument(
+        "path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model"
+    )
     _add_json(parser)
 
 
@@ -269,9 +289,21 @@ def _add_pack(commands: Any) -> None:
     )
     parser = _add_command(commands, "pack", pack, "Pack a model for serving (wraps torch-model-archiver).", example)
     parser.add_argument("--contract", type=Path, required=True, metavar="FILE", help="the model's contract.yaml")
-    parser.add_argument("--serialized-file", type=Path, required=True, metavar="FILE", help="TorchScript weights (.pt)")
-    parser.add_argument("--extra-files", metavar="FILE,FILE", help="further files, separated by commas (the labels)")
-    parser.add_argument("--export-path", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)")
+    parser.add_argument(
+        "--serialized-file",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the weights; the file's ending says their format: " + _WEIGHTS_HELP,
+    )
+    model_help = "Python file with one nn.Module class, for weights that are a state dict (.pt, .pth, .safetensors)"
+    parser.add_argument("--model-file", type=Path, metavar="FILE", help=model_help)
+    handler_help = "for task custom: Python file with one class derived from SafeHandler; for others not needed"
+    parser.add_argument("--handler", metavar="FILE", help=handler_help)
+    parser.add_argument("--extra-files", metavar="FILE,FILE", help="further files, separated by commas (data, no code)")
+    parser.add_argument(
+        "--export-path", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)"
+    )
     parser.add_argument("--model-name", metavar="NAME", help="must equal the contract's; may be left out")
     parser.add_argument("--version", "-v", metavar="VERSION", help="must equal the contract's; may be left out")
     format_help = "a directory, which `garrison serve` takes, or a .mar (default: %(default)s)"
@@ -311,7 +343,9 @@ def _add_gateway(commands: Any) -> None:
     gateway = commands.add_parser("gateway", help=summary, description=summary)
     actions = gateway.add_subparsers(title="commands", metavar="COMMAND", required=True)
     example = "garrison gateway render --models build/models > envoy.json"
-    render = _add_command(actions, "render", gateway_render, "Print the Envoy configuration that serve would use.", example)
+    render = _add_command(
+        actions, "render", gateway_render, "Print the Envoy configuration that serve would use.", example
+    )
     render.add_argument("--models", type=Path, required=True, metavar="DIR", help="directory of packed models")
     render.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
     run_help = "directory of the sockets (default: %(default)s)"

@@ -202,6 +202,26 @@ class Settings:
             return ()
         return tuple(value)
 
+    def flag(self, key: str, default: bool = _MISSING) -> bool:
+        """Read true or false."""
+        value = self._get(key, default, "true or false")
+        if value is _MISSING:
+            return False
+        if not isinstance(value, bool):
+            self.problem(key, f"{_show(value)} is not true or false")
+            return False
+        return value
+
+    def listing(self, key: str, meaning: str) -> list[Any]:
+        """Read a list of one or more entries, which the caller checks."""
+        value = self._get(key, _MISSING, meaning)
+        if value is _MISSING:
+            return []
+        if not isinstance(value, list) or not value:
+            self.problem(key, f"{_show(value)} is not a list such as {meaning}")
+            return []
+        return value
+
     def section(self, key: str, meaning: str = "a mapping", *, required: bool = True) -> "Settings":
         """Read a nested mapping; a missing optional one reads as empty."""
         value = self._get(key, _MISSING if required else {}, meaning)

@@ -9,16 +9,12 @@ processor may round differently.
 # scikit-learn has no types.
 
 import argparse
-import hashlib
 import io
 import json
-import platform
 import sys
-import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +26,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from garrison.checks import read_input
-from garrison.contract import Contract, load_contract
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root: the script is run by its path
+from models.export import describe_weights, list_versions, load_torchscript, save_torchscript
+
+from garrison.checks import read_request
+from garrison.contract import Contract, ImageInput, load_contract
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -101,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         return _report(measure(load_model(), test, contract), len(test.digits))
     model = train_model(train, contract, options.epochs)
-    save_model(model)
+    save_torchscript(model, torch.zeros(2, 1, 32, 32), MODEL_FILE)
     model = load_model()
     correct = measure(model, test, contract)
     METRICS_FILE.write_text(json.dumps(_metrics(correct, train, test, options.epochs), indent=2) + "\n")
@@ -154,8 +153,8 @@ def _compress(picture: Image.Image, file_format: str, quality: int) -> bytes:
 
 def to_tensor(payloads: list[bytes], contract: Contract) -> torch.Tensor:
     """Read files as the server does: the model's input, (n, 1, height, width), float32, normalised."""
-    (image,) = contract.inputs
-    pixels = np.stack([read_input(payload, contract) for payload in payloads])
+    image = cast(ImageInput, contract.inputs[0])  # the task takes nothing else
+    pixels = np.stack([np.asarray(read_request(payload, contract).items[0].value) for payload in payloads])
     scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     return (scaled - image.mean[0]) / image.std[0]
 
@@ -216,33 +215,9 @@ def vary(pixels: Pixels, random: np.random.Generator) -> bytes:
     return _compress(picture, file_format, quality=int(random.integers(60, 96)))
 
 
-def save_model(model: nn.Module) -> None:
-    """Write the model as TorchScript.
-
-    Traced, not scripted: a scripted file orders its constants by Python's random hash seed. Rewritten without the
-    debug records: they hold the paths of this machine, and the serialisation id depends on them.
-    """
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        _ignore_torchscript_deprecation()
-        torch.jit.save(torch.jit.trace(model, torch.zeros(2, 1, 32, 32)), buffer)
-    with zipfile.ZipFile(buffer) as traced, zipfile.ZipFile(MODEL_FILE, "w", zipfile.ZIP_STORED) as file:
-        for name in traced.namelist():
-            if not name.endswith((".debug_pkl", "/.data/serialization_id")):
-                file.writestr(zipfile.ZipInfo(name), traced.read(name))  # dated 1980, to stay the same
-
-
 def load_model() -> nn.Module:
-    """Read the TorchScript model onto the CPU."""
-    with warnings.catch_warnings():
-        _ignore_torchscript_deprecation()
-        model: nn.Module = torch.jit.load(str(MODEL_FILE), map_location="cpu")
-    return model.eval()
-
-
-def _ignore_torchscript_deprecation() -> None:
-    # torch 2.13 warns on every torch.jit call; TorchServe 0.12 serves TorchScript, so it stays the format here.
-    warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+    """Read the committed TorchScript model onto the CPU."""
+    return load_torchscript(MODEL_FILE)
 
 
 def predict(model: nn.Module, payloads: list[bytes], contract: Contract) -> Labels:
@@ -282,15 +257,8 @@ def _metrics(correct: dict[str, npt.NDArray[np.bool_]], train: Split, test: Spli
         "images": {"train": len(train.digits), "test": len(test.digits)},
         "seed": SEED,
         "epochs": epochs,
-        "model_bytes": MODEL_FILE.stat().st_size,
-        "model_sha256": hashlib.sha256(MODEL_FILE.read_bytes()).hexdigest(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
+        **describe_weights(MODEL_FILE),
+        "versions": list_versions(torch=torch, numpy=np, pillow=PIL, scikit_learn=sklearn),
     }
 
 

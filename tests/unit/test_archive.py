@@ -1,12 +1,15 @@
 """A packed model is opened only if every part of it says what its contract says."""
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 
-from garrison.archive import find_packed_models, load_labels, open_packed_model
+from garrison.archive import HANDLERS, find_packed_models, load_labels, open_packed_model, render_manifest
+from garrison.contract import TASKS
 from garrison.errors import ConfigError
+from garrison.torchserve.base import SafeHandler
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 
@@ -38,7 +41,8 @@ def test_what_pack_wrote_is_opened(packed_model):
         pytest.param(lambda m: m["model"].update(handler="handler.py:entry"), id="own-handler"),
         pytest.param(lambda m: m.update(runtime="python3"), id="other-interpreter"),
         pytest.param(lambda m: m["model"].update(requirementsFile="requirements.txt"), id="requirements"),
-        pytest.param(lambda m: m["model"].update(modelFile="model.py"), id="code"),
+        pytest.param(lambda m: m["model"].update(modelFile="labels.json"), id="other-code"),
+        pytest.param(lambda m: m["model"].update(modelFile="../model.py"), id="code-elsewhere"),
         pytest.param(lambda m: m["model"].update(envelope="json"), id="envelope"),
         pytest.param(lambda m: m["model"].update(modelName="other"), id="other-name"),
         pytest.param(lambda m: m["model"].update(modelVersion="2"), id="other-version"),
@@ -52,6 +56,22 @@ def test_a_changed_manifest_is_refused_with_advice(packed_model, change):
     directory = packed_model()
     change_manifest(directory, change)
     assert "pack the model again" in problems_of(directory)
+
+
+def test_a_manifest_that_names_a_model_file_needs_one(packed_model):
+    directory = packed_model()
+    manifest = render_manifest(open_packed_model(directory).contract, "model.pt", eager=True)
+    (directory / MANIFEST).write_text(manifest)
+    assert "model.py: missing; pack the model again" in problems_of(directory)
+
+
+def test_every_task_has_a_handler_with_one_class():
+    assert HANDLERS.keys() == TASKS.keys()
+    for name in HANDLERS.values():
+        module = importlib.import_module(name)
+        classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == name]
+        assert len(classes) == 1
+        assert issubclass(classes[0], SafeHandler)
 
 
 @pytest.mark.parametrize(

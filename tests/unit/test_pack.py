@@ -260,3 +260,71 @@ def test_a_trap_in_the_temporary_directory_does_nothing(tmp_path, make_order, mo
     pack_model(make_order())
     assert [path.name for path in victim.iterdir()] == ["precious"]
     assert (trap / "tiny").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["handler.py", "more.PY", "native.so", "cached.pyc"])
+def test_code_goes_in_by_its_own_options_only(make_order, name):
+    order = make_order()
+    beside(order, name).write_text("x")
+    assert refusal_of(replace(order, extra_files=(beside(order, name),))).reason == "unexpected_code"
+
+
+def test_custom_needs_a_handler(make_order):
+    with pytest.raises(ConfigError, match=r"task custom needs --handler FILE\.py"):
+        pack_model(make_order({"task": "custom"}))
+
+
+def test_a_custom_handler_is_packed_under_one_name(make_order):
+    order = make_order({"task": "custom"})
+    beside(order, "my_own.py").write_text("x = 1")
+    packed = open_packed_model(pack_model(replace(order, handler=str(beside(order, "my_own.py")))))
+    assert packed.handler_file == packed.directory / "handler.py"
+    manifest = json.loads((packed.directory / "MAR-INF/MANIFEST.json").read_text())
+    assert manifest["model"]["handler"] == "garrison.torchserve.custom"
+
+
+def test_a_linked_handler_is_refused(make_order):
+    order = make_order({"task": "custom"})
+    beside(order, "own.py").symlink_to("/etc/passwd")
+    assert refusal_of(replace(order, handler=str(beside(order, "own.py")))).reason == "not_a_file"
+
+
+def test_a_model_file_is_packed_under_one_name(make_order):
+    order = make_order()
+    beside(order, "net.py").write_text("x = 1")
+    packed = open_packed_model(pack_model(replace(order, model_file=beside(order, "net.py"))))
+    assert packed.model_file == packed.directory / "model.py"
+
+
+@pytest.mark.parametrize(
+    ("weights", "model_file", "message"),
+    [
+        pytest.param("w.pt2", True, "w.pt2 is a whole program: leave the model file out", id="program"),
+        pytest.param("w.onnx", True, "w.onnx is a whole program", id="onnx"),
+        pytest.param("w.safetensors", False, "holds tensors only: .* --model-file", id="tensors"),
+    ],
+)
+def test_weights_and_model_file_have_to_go_together(make_order, weights, model_file, message):
+    order = make_order()
+    beside(order, weights).write_bytes(b"x")
+    beside(order, "net.py").write_text("x = 1")
+    changed = replace(
+        order, serialized_file=beside(order, weights), model_file=beside(order, "net.py") if model_file else None
+    )
+    with pytest.raises(ConfigError, match=message):
+        pack_model(changed)
+
+
+TEXT = {"kind": "text", "max_bytes": 99, "max_characters": 99, "max_tokens": 9, "vocabulary": "vocab.json"}
+
+
+def test_a_vocabulary_beside_the_contract_goes_along(make_order):
+    order = make_order({"task": "text-classification", "inputs": {"text": TEXT}})
+    beside(order, "vocab.json").write_text('{"<unk>": 0}')
+    assert (pack_model(order) / "vocab.json").exists()
+
+
+def test_a_text_classifier_needs_a_vocabulary(make_order):
+    text = {key: value for key, value in TEXT.items() if key != "vocabulary"}
+    with pytest.raises(ConfigError, match=r"inputs\.text\.vocabulary: missing"):
+        pack_model(make_order({"task": "text-classification", "inputs": {"text": text}}))

@@ -4,7 +4,7 @@ A wrapper of torch-model-archiver, which copies and archives. What it cannot exp
 manifest with our handler's dotted name, and the server settings taken from the contract. The result is opened again
 the way the server opens it, before it gets its final name.
 
-It does not look inside the weights; scanning and signing will.
+It does not look inside the weights or the code; scanning, vetting and signing will.
 """
 
 import importlib.util
@@ -22,9 +22,13 @@ from pathlib import Path
 
 from garrison.archive import (
     CONTRACT_FILE,
+    HANDLER_FILE,
     MANIFEST_FILE,
     MODEL_CONFIG_FILE,
+    MODEL_FILE,
     WEIGHT_SUFFIXES,
+    check_weights_form,
+    named_files,
     open_packed_model,
     render_manifest,
     render_model_config,
@@ -35,7 +39,14 @@ from garrison.errors import ArtifactRefused, ConfigError
 ARCHIVER = "model_archiver.model_packaging"
 ARCHIVER_TIMEOUT_S = 600
 FORMATS = ("no-archive", "default")
-STOCK_HANDLERS = {"image-classification": "image_classifier"}
+STOCK_HANDLERS = {
+    "image-classification": "image_classifier",
+    "object-detection": "object_detector",
+    "image-segmentation": "image_segmenter",
+    "text-classification": "text_classifier",
+}
+PLACEHOLDER_HANDLER = "image_classifier"  # the archiver wants one; the manifest is written over with ours
+CODE_SUFFIXES = (".py", ".pyc", ".pyo", ".so")
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,8 @@ class PackOrder:
     model_name: str | None = None
     version: str | None = None
     force: bool = False
+    model_file: Path | None = None
+    handler: str | None = None
 
 
 def pack_model(order: PackOrder) -> Path:
@@ -80,27 +93,57 @@ def _check_agreement(order: PackOrder, contract: Contract) -> None:
         for option, (value, said) in given.items()
         if value is not None and value != said
     ]
+    problems.extend(_check_handler(order, contract))
+    if not problems:
+        problems.extend(check_weights_form(order.serialized_file.name, eager=order.model_file is not None))
     if problems:
         raise ConfigError(*problems)
+
+
+def _check_handler(order: PackOrder, contract: Contract) -> list[str]:
+    """Say what is wrong with --handler: a file for `custom`, at most the stock handler's name for other tasks."""
+    given, stock = order.handler, STOCK_HANDLERS.get(contract.task)
+    if contract.task == "custom":
+        if given is None or not given.endswith(".py"):
+            return ["task custom needs --handler FILE.py, which defines one class derived from SafeHandler"]
+        return []
+    if given is None or (stock is not None and given == stock):
+        return []
+    accepted = f"leave the option out, or write {stock}" if stock else "leave the option out"
+    advice = f"{accepted}; a handler of your own needs task: custom in the contract"
+    return [f"--handler {given}: task {contract.task} has Garrison's own handler; {advice}"]
 
 
 def _collect_members(order: PackOrder, contract: Contract) -> dict[str, Path]:
     """Return archive name → file, refusing what is no plain file or has an unsafe or repeated name."""
     if order.serialized_file.suffix not in WEIGHT_SUFFIXES:
-        advice = f"give a TorchScript file ({' or '.join(WEIGHT_SUFFIXES)})"
-        raise ArtifactRefused("weight_format", "The weights' format is not accepted.", f"{order.serialized_file}: {advice}")
-    files = [order.serialized_file, *order.extra_files]
-    labels = order.contract.parent / contract.outputs.labels
-    if labels.name not in {path.name for path in files} and labels.is_file():
-        files.append(labels)
+        advice = f"give a {' or '.join(WEIGHT_SUFFIXES)} file"
+        raise ArtifactRefused(
+            "weight_format", "The weights' format is not accepted.", f"{order.serialized_file}: {advice}"
+        )
     members = {CONTRACT_FILE: order.contract}
-    for path in files:
+    if order.model_file is not None:
+        members[MODEL_FILE] = order.model_file
+    if contract.task == "custom" and order.handler is not None:
+        members[HANDLER_FILE] = Path(order.handler)
+    for path in [order.serialized_file, *order.extra_files, *_find_named(order, contract)]:
+        if path.suffix.lower() in CODE_SUFFIXES:
+            advice = "code goes in through --handler and --model-file only"
+            raise ArtifactRefused("unexpected_code", "A file is code.", f"{path}: {advice}")
         if path.name.casefold() in {name.casefold() for name in (*members, MODEL_CONFIG_FILE, "MAR-INF")}:
-            raise ArtifactRefused("repeated_name", "Two files have the same name.", f"{path}: the name is taken; rename it")
+            raise ArtifactRefused(
+                "repeated_name", "Two files have the same name.", f"{path}: the name is taken; rename it"
+            )
         members[path.name] = path
     for path in members.values():
         _check_member(path)
     return members
+
+
+def _find_named(order: PackOrder, contract: Contract) -> list[Path]:
+    """Return the files that the contract names and that were not given: they lie beside it."""
+    given = {path.name for path in order.extra_files}
+    return [order.contract.parent / name for name in named_files(contract) if name not in given]
 
 
 def _check_member(path: Path) -> None:
@@ -132,18 +175,20 @@ def _staging(export_path: Path) -> "tempfile.TemporaryDirectory[str]":
 
 
 def _archive(contract: Contract, order: PackOrder, members: dict[str, Path], staging: Path) -> Path:
-    """Copy the members under their archive names, let torch-model-archiver lay them out, and write our two files over."""
+    """Copy the members under their archive names, let torch-model-archiver lay them out, write our two files over."""
     source, output = staging / "source", staging / "output"
     source.mkdir()
     output.mkdir()
     for name, path in members.items():
         shutil.copyfile(path, source / name, follow_symlinks=False)
     (source / MODEL_CONFIG_FILE).write_text(render_model_config(contract))
-    extra = [name for name in (*members, MODEL_CONFIG_FILE) if name not in (order.serialized_file.name, MODEL_CONFIG_FILE)]
+    extra = [
+        name for name in (*members, MODEL_CONFIG_FILE) if name not in (order.serialized_file.name, MODEL_CONFIG_FILE)
+    ]
     _run_archiver(
         [
             *("--model-name", contract.model, "--version", contract.version),
-            *("--handler", STOCK_HANDLERS[contract.task]),
+            *("--handler", PLACEHOLDER_HANDLER),
             *("--serialized-file", order.serialized_file.name),
             *("--extra-files", ",".join(extra)),  # names only: a comma or * in a directory's name would be taken apart
             *("--config-file", MODEL_CONFIG_FILE),
@@ -153,7 +198,7 @@ def _archive(contract: Contract, order: PackOrder, members: dict[str, Path], sta
         staging / "archiver",
     )
     packed = output / contract.model
-    manifest = render_manifest(contract, order.serialized_file.name)
+    manifest = render_manifest(contract, order.serialized_file.name, eager=order.model_file is not None)
     (packed / MANIFEST_FILE).write_text(manifest)
     return packed
 

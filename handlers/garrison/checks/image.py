@@ -14,8 +14,9 @@ What a client may expect:
 - EXIF orientation is applied, before an exact shape is compared. XMP is not read.
 - Colour is what `Image.convert("RGB")` or `("L")` gives: alpha is dropped and not blended, colour profiles are
   ignored. Grey of 16 bits keeps its upper 8, as colour of 16 bits does; it is not clipped.
-- Resizing is bilinear with antialiasing, the shorter side to `short_side`, then a centred crop, with the rounding of
-  torchvision's `Resize` and `CenterCrop`.
+- Resizing is bilinear with antialiasing: the shorter side to `short_side`, then a centred crop, with the rounding of
+  torchvision's `Resize` and `CenterCrop`; or the whole picture to `width` by `height`, whatever its proportions.
+- Pixels as nested lists of 0..255 are taken as they are, if they have the contract's final shape.
 - Bytes after the image are refused in PNG, where they have no honest use. In the other formats, where cameras append
   further pictures and films, they are cut off before decoding.
 
@@ -27,6 +28,7 @@ decode as black or grey.
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +41,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from garrison.checks.formats import Header, read_header, sniff_format
-from garrison.checks.reasons import broken_image, pixel_format, refuse
-from garrison.contract import ImageInput, Resize
+from garrison.checks.nested import flatten_lists, to_array
+from garrison.checks.reasons import broken_image, pixel_format, refuse, too_many_bytes
+from garrison.contract import ImageInput, Resize, Stretch
 from garrison.errors import RequestRefused
 
 # Classes, not Image.open: no other decoder is ever asked, and a JPEG of several pictures stays the first one.
@@ -80,8 +83,35 @@ _ORIENTATIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Picture:
+    """Pixels of the contract's shape, and the size (width, height) of the picture as sent, upright."""
+
+    pixels: NDArray[np.uint8]
+    source_size: tuple[int, int]
+
+
 def read_image(data: bytes, item: ImageInput) -> NDArray[np.uint8]:
     """Check and decode one image into an array of shape `item.shape`.
+
+    Raises:
+        RequestRefused: as for `read_picture`.
+    """
+    return read_picture(data, item).pixels
+
+
+def check_pixels(value: Any, item: ImageInput) -> NDArray[np.uint8]:
+    """Return nested lists of whole numbers from 0 to 255 as an array of shape `item.shape`.
+
+    Raises:
+        OutOfContract: they have another shape, or hold anything else.
+    """
+    shape, leaves = flatten_lists(value, [(side, side) for side in item.shape])
+    return to_array(leaves, shape, np.uint8)
+
+
+def read_picture(data: bytes, item: ImageInput) -> Picture:
+    """Check and decode one image, and tell how large it was.
 
     Raises:
         RequestRefused: with one of the codes in `reasons`, for any bytes that the contract does not allow.
@@ -94,7 +124,7 @@ def read_image(data: bytes, item: ImageInput) -> NDArray[np.uint8]:
     try:
         picture = _decode(image_format, header, item)  # 6
         picture = _convert_colour(picture, _MODES[item.colour])  # 7
-        return _shape(picture, header, item)  # 8
+        return Picture(_shape(picture, header, item), header.oriented_size)  # 8
     except RequestRefused:
         raise
     except MemoryError as error:
@@ -109,7 +139,7 @@ def _check_byte_count(data: bytes, item: ImageInput) -> None:
     if not data:
         raise refuse("empty_body", "The request has no image in it.")
     if len(data) > item.max_bytes:
-        raise refuse("too_many_bytes", f"{len(data)} bytes are more than the {item.max_bytes} allowed.")
+        raise too_many_bytes(len(data), item.max_bytes)
 
 
 def _allow_format(image_format: str | None, item: ImageInput) -> str:
@@ -146,8 +176,8 @@ def _decode(image_format: str, header: Header, item: ImageInput) -> Image.Image:
     if picture.mode not in _READABLE_MODES + _GREY_16_MODES:
         raise pixel_format(f"mode {picture.mode}")
     if item.resize is not None and isinstance(picture, JpegImageFile):
-        side = item.resize.short_side_pixels * DRAFT_FACTOR
-        picture.draft(None, (side, side))
+        width, height = _aim_for(item.resize, header)
+        picture.draft(None, (width * DRAFT_FACTOR, height * DRAFT_FACTOR))
     picture.load()
     picture.info.clear()  # conversion looks at transparency in there; alpha is dropped
     return picture
@@ -163,29 +193,37 @@ def _convert_colour(picture: Image.Image, mode: str) -> Image.Image:
 def _shape(picture: Image.Image, header: Header, item: ImageInput) -> NDArray[np.uint8]:
     oriented = _ORIENTATIONS.get(header.orientation)
     if item.resize is not None:
-        picture = _resize(picture, header.size, item.resize, oriented)
+        picture = _resize(picture, header, item.resize, oriented)
     if oriented is not None:
         picture = picture.transpose(oriented.operation)
     return np.array(picture, dtype=np.uint8).reshape(item.shape)
 
 
-def _resize(picture: Image.Image, size: tuple[int, int], resize: Resize, oriented: _Oriented | None) -> Image.Image:
-    """Resize and crop in one go: only the pixels inside the crop are computed, however long the other side becomes.
+def _aim_for(resize: Resize | Stretch, header: Header) -> tuple[int, int]:
+    """Return the smallest width and height, as stored, that the picture is scaled to."""
+    if isinstance(resize, Resize):
+        return resize.short_side_pixels, resize.short_side_pixels
+    wanted = (resize.width_pixels, resize.height_pixels)
+    return wanted if header.oriented_size == header.size else (wanted[1], wanted[0])
 
-    `size` is that of the file; `picture` may have been decoded at a fraction of it, rounded up.
+
+def _resize(picture: Image.Image, header: Header, resize: Resize | Stretch, oriented: _Oriented | None) -> Image.Image:
+    """Resize in one go the part of the picture that is kept, however long the rest of a side would become.
+
+    The header has the file's size; `picture` may have been decoded at a fraction of it, rounded up.
     """
     flips = (False, False) if oriented is None else (oriented.flips_x, oriented.flips_y)
-    short, crop = resize.short_side_pixels, resize.crop_pixels
+    wanted = _aim_for(resize, header) if isinstance(resize, Stretch) else (resize.crop_pixels, resize.crop_pixels)
     starts, ends = [], []
-    for side, decoded_side, flipped in zip(size, picture.size, flips, strict=True):
-        resized_side = int(short * side / min(size))
-        margin = round((resized_side - crop) / 2)
-        start = resized_side - crop - margin if flipped else margin
+    for side, decoded_side, flipped, length in zip(header.size, picture.size, flips, wanted, strict=True):
+        resized_side = int(resize.short_side_pixels * side / min(header.size)) if isinstance(resize, Resize) else length
+        margin = round((resized_side - length) / 2)
+        start = resized_side - length - margin if flipped else margin
         fraction = next(n for n in _DRAFT_FRACTIONS if -(-side // n) == decoded_side)
         scale = side / fraction / resized_side
         starts.append(start * scale)
-        ends.append(min((start + crop) * scale, decoded_side))
-    return picture.resize((crop, crop), Image.Resampling.BILINEAR, box=(starts[0], starts[1], ends[0], ends[1]))
+        ends.append(min((start + length) * scale, decoded_side))
+    return picture.resize(wanted, Image.Resampling.BILINEAR, box=(starts[0], starts[1], ends[0], ends[1]))
 
 
 def _out_of_memory() -> RequestRefused:

@@ -1,145 +1,285 @@
 """The pipeline that every request goes through inside a worker.
 
-A TorchServe batch enters, one answer per item leaves: *limit → sniff → header → decode → shape* (all of it
-`checks.read_input`), then *batch → infer → present*. A refused item gets its own status and reason; the others'
-answers are what they would have been alone.
+A TorchServe batch enters, one answer per request leaves. The steps, in `SafeHandler.handle`:
 
-It does not confine the model's code; the cell will.
+    1 admit    the body by the contract (`checks.read_request`), then the handler's `prepare`; many at a time
+    2 infer    items of one shape together, bounded in items and bytes, halved when memory runs out (`batching`)
+    3 present  the handler's `present`, then the contract's output policy (`policy`), item by item
+    4 reply    one status, one reason, one JSON body per request, bounded in bytes
+
+A bad item costs its own request and no other: the rest are answered as they would have been alone.
+
+A task, or a custom handler, fills in four hooks: `load`, `prepare`, `infer`, `present`. Everything else is sealed
+against mistakes: replacing it in a subclass, through a mixin, on the class or on an instance raises TypeError, and a
+custom handler is only asked for its hooks by an object that it never holds (see `custom`). It is no wall: code in the
+same process can change any object in it. The cell around the worker is the wall.
 """
 
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from garrison.archive import PackedModel, open_packed_model
-from garrison.checks import read_input
+from garrison.checks import Item, Request, present_answers, read_request
 from garrison.contract import Contract
-from garrison.errors import Failed, Malformed, Refused
+from garrison.errors import ConfigError, Failed, Malformed, Refused, TooLarge
+from garrison.torchserve.batching import (
+    Array,
+    Tensors,
+    as_tensors,
+    count_bytes,
+    infer_each,
+    infer_together,
+    is_out_of_memory,
+    out_of_memory,
+    plan_batches,
+)
+from garrison.torchserve.blank import make_blank_item
+from garrison.torchserve.policy import apply_policy, encode_answer, model_failed
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
 BODY_NAMES = ("body", "data")
 REASON_HEADER = "x-garrison-reason"
-_HOOKS = ("load", "infer", "present")
-_DESCRIPTION = {"ready": True}
+HOOKS = ("load", "prepare", "infer", "present")
+_DESCRIPTION = b'{"ready": true}'
+_NATIVE = ("__getattribute__", "__getattr__", "__delattr__", "__new__", "__reduce_ex__")
+
+__all__ = ["Array", "SafeHandler"]
 
 log = logging.getLogger("garrison.contract")
 
-Pixels = NDArray[np.uint8]
-Answer = dict[str, Any] | Refused
+
+@dataclass(frozen=True)
+class _Admitted:
+    """A request that passed the checks, and what its items became."""
+
+    request: Request
+    prepared: tuple[Tensors, ...]
 
 
-class SafeHandler:
-    """Serve one model by its contract; a task's class fills in `load`, `infer` and `present`."""
+Verdict = _Admitted | Refused | bytes
+Answer = bytes | Refused
+
+
+class _Sealed(type):
+    """The class of classes whose pipeline stays as it is, whether their own body or a mixin would replace it."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], values: dict[str, Any]) -> None:
+        super().__init__(name, bases, values)
+        names = [*sorted(SEALED), *_NATIVE] if SEALED else []
+        replaced = [one for one in names if getattr(cls, one, None) is not getattr(SafeHandler, one, None)]
+        if replaced:
+            raise TypeError(_advise(name, replaced))
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name in SEALED:
+            raise TypeError(_advise(cls.__name__, [name]))
+        super().__setattr__(name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        if name in SEALED:
+            raise TypeError(_advise(cls.__name__, [name]))
+        super().__delattr__(name)
+
+
+SEALED: frozenset[str] = frozenset()
+
+
+class SafeHandler(metaclass=_Sealed):
+    """Serve one model by its contract; a task's class fills in the hooks.
+
+    `contract`, `labels` (empty where the contract names none) and `device` are set before `load` is called.
+    """
 
     contract: Contract
     labels: tuple[str, ...]
     device: torch.device
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a subclass that replaces the pipeline itself."""
-        super().__init_subclass__(**kwargs)
-        sealed = [name for name, value in vars(SafeHandler).items() if callable(value) and name not in _HOOKS]
-        replaced = [name for name in sealed if getattr(cls, name) is not getattr(SafeHandler, name)]
-        if replaced:
-            raise TypeError(f"{cls.__name__} must not define {', '.join(replaced)}: override load, infer or present")
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to replace the pipeline on an instance, too."""
+        if name in SEALED:
+            raise TypeError(_advise(type(self).__name__, [name]))
+        super().__setattr__(name, value)
+
+    # --- hooks ------------------------------------------------------------------------------------------------------
 
     def load(self, model: PackedModel) -> None:
         """Load the weights; called once, before the worker is ready."""
         raise NotImplementedError
 
-    def infer(self, batch: Pixels) -> torch.Tensor:
-        """Map uint8 images of shape (items, height, width, channels) to one row of outputs per item."""
+    def prepare(self, item: Item) -> Array | Mapping[str, Array]:
+        """Turn one checked item into what is stacked for `infer`; several threads call it at once.
+
+        May raise `Refused`. Without it: the only input's value, or all inputs by their names.
+        """
+        values = dict(item.values)
+        for name, value in values.items():
+            if isinstance(value, str):
+                raise TypeError(f"the input {name} is text: override prepare and turn it into numbers")
+        return next(iter(values.values())) if len(values) == 1 else values  # type: ignore[return-value]
+
+    def infer(self, batch: Any) -> Any:
+        """Run the model on a batch on the device: a tensor, or several by name, whose first dimension is the items.
+
+        Return a tensor, a tuple or dict of tensors with the same first dimension, or a list with one entry per item.
+        """
         raise NotImplementedError
 
-    def present(self, output: torch.Tensor) -> dict[str, float]:
-        """Turn one item's row of outputs into what its client may see."""
+    def present(self, output: Any, item: Item) -> Any:
+        """Turn one item's output (on the CPU) into values for JSON; tensors and arrays may be among them."""
         raise NotImplementedError
+
+    # --- the pipeline, sealed ---------------------------------------------------------------------------------------
 
     def initialize(self, context: Any) -> None:
-        """Load the contract and the model, and run one batch through it; TorchServe calls this at worker start.
+        """Load the contract and the model, and run blank items through it; TorchServe calls this at worker start.
 
         Raises:
-            ConfigError: the model's directory is not what `garrison pack` writes.
+            ConfigError: the model's directory is not what `garrison pack` writes, or the model cannot run.
         """
         _log_to_stdout()
         properties = context.system_properties
         model = open_packed_model(Path(properties["model_dir"]))
-        gpu = properties.get("gpu_id")
-        on_gpu = gpu is not None and int(gpu) >= 0 and torch.cuda.is_available()
-        self.device = torch.device(f"cuda:{gpu}" if on_gpu else "cpu")
+        self.device = _choose_device(properties.get("gpu_id"))
         self.contract, self.labels = model.contract, model.labels
+        _bound_gpu_memory(self.device, model.contract)
         self._decoders = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
         self.load(model)
-        self.present(self._infer_rows(np.zeros((1, *self.contract.inputs[0].shape), np.uint8))[0])
+        self._most_items = self._warm_up()
 
     def handle(self, data: Sequence[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answer every item of a TorchServe batch, each with its own status."""
+        """Answer every request of a TorchServe batch, each with its own status."""
         describes = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
-        verdicts = list(self._decoders.map(self._admit, data, describes))
-        images = {index: verdict for index, verdict in enumerate(verdicts) if isinstance(verdict, np.ndarray)}
-        answers = {index: verdict for index, verdict in enumerate(verdicts) if not isinstance(verdict, np.ndarray)}
-        for chunk in self._bound(list(images)):
-            answers.update(zip(chunk, self._answer([images[index] for index in chunk]), strict=True))
-        return [self._reply(index, answers[index], context) for index in range(len(data))]
+        answers: list[Answer] = []
+        step = self._requests_at_once()
+        for start in range(0, len(data), step):
+            rows, asked = data[start : start + step], describes[start : start + step]
+            verdicts = list(self._decoders.map(self._admit, rows, asked))  # 1
+            outputs = self._infer_all(verdicts)  # 2
+            answers.extend(self._present(verdict, outputs) for verdict in verdicts)  # 3
+        return [self._reply(index, answer, context) for index, answer in enumerate(answers)]  # 4
 
-    def _admit(self, row: dict[str, Any], describe: bool) -> Pixels | Answer:
-        """Check one item; any client can ask for the description, so that is answered for this item only."""
+    def _requests_at_once(self) -> int:
+        """Bound what is decoded before it is inferred: the contract's bytes, if every request brings all it may."""
+        batch = self.contract.batch
+        return max(1, batch.max_bytes // (self.contract.item_bytes * batch.max_instances))
+
+    def _admit(self, row: dict[str, Any], describe: bool) -> Verdict:
+        """Check one request; any client can ask for the description, so that is answered for this request only."""
         if describe:
             return _DESCRIPTION
         try:
-            return read_input(_get_body(row), self.contract)
+            request = read_request(_get_body(row), self.contract)
+            return _Admitted(request, tuple(self._prepare(item) for item in request.items))
         except Refused as refusal:
             return refusal
-        except Exception as error:  # undecided, or a fault of our own: it costs this item and no other
+        except Exception as error:  # undecided, or a fault of our own: it costs this request and no other
+            if is_out_of_memory(error):
+                return out_of_memory(repr(error)[:200])
             log.exception("the check raised %s", type(error).__name__)
             return Failed("internal", "The request could not be checked.", repr(error)[:200])
 
-    def _bound(self, accepted: list[int]) -> list[list[int]]:
-        """Cut a batch into pieces that fit the contract's items and bytes."""
-        batch = self.contract.batch
-        size = max(1, min(batch.max_items, batch.max_bytes // self.contract.inputs[0].tensor_bytes))
-        return [accepted[start : start + size] for start in range(0, len(accepted), size)]
+    def _prepare(self, item: Item) -> Tensors:
+        tensors = as_tensors(self.prepare(item))
+        most = self.contract.batch.max_bytes
+        if (size := count_bytes(tensors)) > most:
+            raise TooLarge(
+                "too_many_bytes", "The input is larger than the model takes.", f"prepared: {size} of {most} bytes"
+            )
+        return tensors
 
-    def _answer(self, images: list[Pixels]) -> list[Answer]:
-        try:
-            rows = self._infer_rows(np.stack(images))
-            if len(rows) != len(images):
-                raise _model_failed(f"{len(rows)} rows for {len(images)} items")
-            return [self._answer_row(row) for row in rows]
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; the client learns nothing of it
-            return [_say_why(error)] * len(images)
+    def _infer_all(self, verdicts: Sequence[Verdict]) -> dict[int, Any]:
+        """Return an output, or `Refused`, for each prepared item, by the item's identity."""
+        items = [tensors for verdict in verdicts if isinstance(verdict, _Admitted) for tensors in verdict.prepared]
+        outputs: dict[int, Any] = {}
+        for places in plan_batches(items, self.contract, self._most_items):
+            chunk = [items[place] for place in places]
+            outputs.update(zip(map(id, chunk), infer_each(self.infer, chunk, self.device), strict=True))
+        return outputs
 
-    def _answer_row(self, row: torch.Tensor) -> Answer:
-        """Present one item's outputs; what is wrong with them is wrong with this item only."""
+    def _present(self, verdict: Verdict, outputs: Mapping[int, Any]) -> Answer:
+        """Turn the outputs of a request's items into its response; what is wrong with one is wrong with all of it."""
+        if not isinstance(verdict, _Admitted):
+            return verdict
         try:
-            if not bool(torch.isfinite(row).all()):
-                raise _model_failed("NaN or infinity")
-            answer = self.present(row)
-            json.dumps(answer, allow_nan=False)
-            return answer
-        except Exception as error:  # noqa: BLE001 - as above, of the task's own code
+            pairs = zip(verdict.request.items, verdict.prepared, strict=True)
+            answers = [self._present_item(outputs[id(tensors)], item) for item, tensors in pairs]
+            return encode_answer(present_answers(verdict.request, answers, self.contract), self.contract)
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything; the client learns nothing of it
             return _say_why(error)
 
-    def _infer_rows(self, batch: Pixels) -> torch.Tensor:
+    def _present_item(self, output: Any, item: Item) -> Any:
+        if isinstance(output, Refused):
+            raise output
+        _check_finite(output)
         with torch.inference_mode():
-            return self.infer(batch)
+            return apply_policy(self.present(output, item), self.contract, self.labels)
+
+    def _warm_up(self) -> int:
+        """Run a blank item, then a full batch of them; return how many the model takes at once."""
+        item = make_blank_item(self.contract)
+        try:
+            tensors = self._prepare(item)
+            (output,) = infer_together(self.infer, [tensors], self.device)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{self.contract.model}: the model cannot run on a blank input: {_one_line(error)}"
+            ) from error
+        self._check_blank_answer(output, item)
+        wanted = len(next(plan_batches([tensors] * self.contract.batch.max_items, self.contract, sys.maxsize)))
+        most = wanted
+        while most > 1 and not self._takes([tensors] * most):
+            most //= 2
+        if most < wanted:
+            advice = (
+                "export it with a dynamic first dimension" if most == 1 else "lower batch.max_items, or give it memory"
+            )
+            log.warning("%s: runs %d item(s) at once instead of %d; %s", self.contract.model, most, wanted, advice)
+        return most
+
+    def _check_blank_answer(self, output: Any, item: Item) -> None:
+        try:
+            encode_answer(self._present_item(output, item), self.contract)
+        except Failed as failure:
+            if "NaN" not in failure.detail:  # what a model makes of an empty picture may be no number
+                raise ConfigError(f"{self.contract.model}: a blank input has no answer: {failure.detail}") from failure
+            log.warning("%s: the answer to a blank input is not a finite number", self.contract.model)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{self.contract.model}: present cannot run: {_one_line(error)}") from error
+
+    def _takes(self, items: list[Tensors]) -> bool:
+        try:
+            return len(infer_together(self.infer, items, self.device)) == len(items)
+        except Exception as error:  # noqa: BLE001 - whatever the model says to a batch; a single item has passed
+            log.info("%s: %d items at once: %s", self.contract.model, len(items), _one_line(error))
+            return False
 
     def _reply(self, index: int, answer: Answer, context: Any) -> bytes:
         context.set_response_content_type(index, "application/json")
         if not isinstance(answer, Refused):
-            return json.dumps(answer, allow_nan=False).encode()
+            return answer
         context.set_response_status(answer.http_status, answer.reason, index)
         context.set_response_header(index, REASON_HEADER, answer.reason)
         _log_refusal(answer, index, context, self.contract.model)
         return json.dumps(answer.public()).encode()
+
+
+SEALED = frozenset(name for name, value in vars(SafeHandler).items() if callable(value) and name not in HOOKS)
+
+
+def _advise(name: str, replaced: Sequence[str]) -> str:
+    return f"{name} must not define {', '.join(replaced)}: override {', '.join(HOOKS[:-1])} or {HOOKS[-1]}"
 
 
 def _get_body(row: dict[str, Any]) -> bytes:
@@ -151,15 +291,45 @@ def _get_body(row: dict[str, Any]) -> bytes:
     return bytes(body)
 
 
-def _model_failed(detail: str) -> Failed:
-    return Failed("model_failed", "The model gave no usable answer.", detail)
+def _choose_device(gpu: Any) -> torch.device:
+    on_gpu = gpu is not None and int(gpu) >= 0 and torch.cuda.is_available()
+    return torch.device(f"cuda:{gpu}" if on_gpu else "cpu")
+
+
+def _bound_gpu_memory(device: torch.device, contract: Contract) -> None:
+    most = contract.batch.max_gpu_bytes
+    if most is None:
+        return
+    if device.type != "cuda":
+        log.info("%s: batch.max_gpu_bytes has no effect: the model runs on the CPU", contract.model)
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
+
+
+def _check_finite(output: Any) -> None:
+    if isinstance(output, torch.Tensor):
+        if output.is_floating_point() and not bool(torch.isfinite(output).all()):
+            raise model_failed("NaN or infinity")
+    elif isinstance(output, dict):
+        for inner in output.values():
+            _check_finite(inner)
+    elif isinstance(output, list | tuple):
+        for inner in output:
+            _check_finite(inner)
 
 
 def _say_why(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
-    log.error("the model raised %s", type(error).__name__, exc_info=error)
-    return _model_failed(repr(error)[:200])
+    if is_out_of_memory(error):
+        return out_of_memory(repr(error)[:200])
+    log.error("the handler raised %s", type(error).__name__, exc_info=error)
+    return model_failed(repr(error))
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
 def _log_refusal(refusal: Refused, index: int, context: Any, model: str) -> None:

@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_CONFIG)
     if keep_environment():  # what was removed can still be read in /proc/self/environ: start again without it
         os.execve(sys.executable, [sys.executable, "-I", "-m", __spec__.name, *arguments], dict(os.environ))  # noqa: S606
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # whoever calls torch.load in here, with whatever arguments
     os.umask(0o077)
     threading.Thread(target=_exit_with_server, args=(_socket_path(arguments),), daemon=True).start()
     sys.argv = arguments

@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from garrison.contract import IMAGE_FORMATS, IMAGE_FORMS, ImageInput, Resize
+from garrison.contract import (
+    Batch,
+    Contract,
+    ImageInput,
+    Input,
+    Outputs,
+    Resize,
+    TableInput,
+    TensorInput,
+    TextInput,
+    Workers,
+)
+from garrison.contract.image import IMAGE_FORMATS, IMAGE_FORMS
+from garrison.contract.table import Column
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -39,6 +52,44 @@ def make_item() -> Callable[..., ImageInput]:
         if "exact" in changes:
             changes.setdefault("resize", None)
         return dataclasses.replace(item, **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_tensor() -> Callable[..., TensorInput]:
+    """Return an input of 2 to 3 rows of 2 float32 without a range, with some fields changed."""
+    item = TensorInput("tensor", ("raw", "json"), "float32", ((2, 3), (2, 2)), None, None)
+    return lambda **changes: dataclasses.replace(item, **changes)
+
+
+@pytest.fixture
+def make_text() -> Callable[..., TextInput]:
+    """Return an input of 1 to 100 characters, with some fields changed."""
+    item = TextInput("text", ("raw", "json"), 1_000, 1, 100, 64, "NFC")
+    return lambda **changes: dataclasses.replace(item, **changes)
+
+
+@pytest.fixture
+def make_table() -> Callable[..., TableInput]:
+    """Return a table of a float, a whole number, a category, and a float that may be missing."""
+    columns = (
+        Column("size", "float", 0.0, 10.0, (), None),
+        Column("age", "int", 0.0, 120.0, (), None),
+        Column("colour", "category", 0.0, 0.0, ("red", "green"), None),
+        Column("weight", "float", 1.0, 2.0, (), -1.0),
+    )
+    return lambda **changes: dataclasses.replace(TableInput("row", columns), **changes)
+
+
+@pytest.fixture
+def make_contract_of() -> Callable[..., Contract]:
+    """Return a contract with these inputs."""
+
+    def make(*inputs: Input, max_instances: int = 4) -> Contract:
+        batch = Batch(8, 5, 2**30, max_instances)
+        outputs = Outputs("", 1, 4, 0.0, False, 2**20)
+        return Contract("tiny", "3", "custom", inputs, batch, Workers(1, 8, 10), outputs)
 
     return make
 

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from garrison.checks import read_input
+from garrison.checks import read_request
 from garrison.checks.formats import _SIGNATURES
 from garrison.checks.reasons import MAX_DETAIL_CHARACTERS, REASONS
-from garrison.contract import IMAGE_FORMATS, Contract, parse_contract
+from garrison.contract import Contract, parse_contract
+from garrison.contract.image import IMAGE_FORMATS
 from garrison.errors import Refused
 
 CONTRACT = b"""
@@ -71,11 +72,12 @@ def mutated_images(draw: st.DrawFn) -> bytes:
 
 def check(body: bytes, contract: Contract) -> None:
     try:
-        pixels = read_input(body, contract)
+        pixels = read_request(body, contract).items[0].value
     except Refused as refused:
         assert type(refused) is REASONS[refused.reason]
         assert len(refused.detail) <= max(MAX_DETAIL_CHARACTERS, len(refused.public_message))
     else:
+        assert isinstance(pixels, np.ndarray)
         assert pixels.shape == (12, 12, 3)
         assert pixels.dtype == np.uint8
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from garrison.checks.formats import gif, jpeg, png, sniff_format
-from garrison.checks.image import read_image
+from garrison.checks.image import check_pixels, read_image, read_picture
 from garrison.checks.reasons import MAX_DETAIL_CHARACTERS, REASONS, broken_image
-from garrison.contract import IMAGE_FORMATS, ImageInput, Resize
+from garrison.contract import ImageInput, Resize, Stretch
+from garrison.contract.image import IMAGE_FORMATS
 from garrison.errors import Refused
 
 Item = Callable[..., ImageInput]
@@ -420,6 +421,55 @@ def test_the_smallest_target_is_reached_from_any_size(
     make_item: Item, make_picture: Picture, save: Save, size: tuple[int, int]
 ) -> None:
     assert read_image(save(make_picture(size=size), "jpeg"), make_item(resize=Resize(1, 1))).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (301, 40), (512, 384)], ids=str)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("image_format", ["jpeg", "png"])
+def test_stretching_takes_the_whole_picture(
+    make_item: Item, make_picture: Picture, save: Save, image_format: str, orientation: int, size: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = save(make_picture(size=size), image_format, exif=exif, **({"quality": 95} if image_format == "jpeg" else {}))
+    with Image.open(io.BytesIO(data)) as opened:
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+    picture = read_picture(data, make_item(resize=Stretch(40, 30)))
+    assert picture.source_size == upright.size
+    assert picture.pixels.shape == (30, 40, 3)
+    assert difference(picture.pixels, upright.resize((40, 30), Image.Resampling.BILINEAR)) <= 6
+
+
+# --- pixels as nested lists
+
+
+def test_pixels_as_lists_come_out_as_they_are(make_item: Item) -> None:
+    values = np.arange(2 * 3 * 3).reshape(2, 3, 3) * 15
+    pixels = check_pixels(values.tolist(), make_item(exact=(2, 3, 3)))
+    assert pixels.dtype == np.uint8
+    assert (pixels == values).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        pytest.param([[[0, 0, 256]]], "value_out_of_range", id="256"),
+        pytest.param([[[0, 0, 300]]], "value_out_of_range", id="300"),
+        pytest.param([[[0, 0, -1]]], "value_out_of_range", id="negative"),
+        pytest.param([[[0, 0, 10**400]]], "value_out_of_range", id="huge"),
+        pytest.param([[[0, 0, 1.0]]], "wrong_dtype", id="float"),
+        pytest.param([[[0, 0, True]]], "wrong_dtype", id="true"),
+        pytest.param([[[0, 0, None]]], "wrong_dtype", id="null"),
+        pytest.param([[[0, 0, [1]]]], "wrong_dtype", id="too deep"),
+        pytest.param([[[0, 0]]], "wrong_shape", id="two channels"),
+        pytest.param([[[0, 0, 0]], [[0, 0, 0]]], "wrong_shape", id="too high"),
+        pytest.param([[0, 0, 0]], "wrong_shape", id="not deep enough"),
+    ],
+)
+def test_pixels_that_are_not_bytes_of_the_right_shape_are_refused(make_item: Item, value: Any, reason: str) -> None:
+    with pytest.raises(Refused) as caught:
+        check_pixels(value, make_item(exact=(1, 1, 3)))
+    assert caught.value.reason == reason
 
 
 # --- what a refusal tells

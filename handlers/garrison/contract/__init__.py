@@ -1,0 +1,208 @@
+"""The model's contract: what may go in, what may come out, and how much at once.
+
+A YAML file enters, frozen dataclasses leave. It is the single source of truth: the handler's checks, the gateway's
+route, body limit and timeout, the batch and queue bounds and `garrison describe` all come from it. A limit that is
+missing, zero or negative is an error; there is no value that means "unlimited".
+
+It does not defend against a careless author: limits that are far too wide are accepted up to the ceilings in `bounds`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from garrison.contract.bounds import FILE_NAME, INPUT_NAME, JSON_OVERHEAD_BYTES, MAX_BATCH_BYTES, MODEL_NAME, Input
+from garrison.contract.image import ImageInput, Resize, Stretch, read_image_input
+from garrison.contract.table import Column, TableInput, read_table_input
+from garrison.contract.tensor import TensorInput, read_tensor_input
+from garrison.contract.text import TextInput, read_text_input
+from garrison.settings import Settings, load_settings, parse_settings
+
+__all__ = [
+    "FILE_NAME",
+    "MODEL_NAME",
+    "TASKS",
+    "Batch",
+    "Column",
+    "Contract",
+    "ImageInput",
+    "Input",
+    "Outputs",
+    "Resize",
+    "Stretch",
+    "TableInput",
+    "TensorInput",
+    "TextInput",
+    "Workers",
+    "load_contract",
+    "parse_contract",
+]
+
+READERS: dict[str, Callable[[str, Settings], Input]] = {
+    "image": read_image_input,
+    "tensor": read_tensor_input,
+    "text": read_text_input,
+    "table": read_table_input,
+}
+TASKS = {  # task: the kind of its one input, or nothing where the author chooses
+    "image-classification": "image",
+    "object-detection": "image",
+    "image-segmentation": "image",
+    "text-classification": "text",
+    "tabular": "table",
+    "tensor": "tensor",
+    "custom": "",
+}
+LABELLED_TASKS = ("image-classification", "object-detection", "text-classification")
+RANKED_TASKS = (*LABELLED_TASKS, "tabular")
+MAX_INPUTS = 16
+MAX_ANSWER_BYTES = 16 * 2**20
+MAX_GPU_BYTES = 2**40
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Bounds of what is put through the model at once.
+
+    A batch holds at most `max_items` items from any number of requests; one request brings at most `max_instances`.
+    `max_gpu_bytes` bounds what a worker may allocate on its GPU; None where the contract does not say.
+    """
+
+    max_items: int
+    max_delay_ms: int
+    max_bytes: int
+    max_instances: int
+    max_gpu_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Worker processes of one model, and how long a request may wait and run."""
+
+    count: int
+    queue: int
+    timeout_s: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a client may learn from one answer; `labels` is empty where a model has none."""
+
+    labels: str
+    top_k: int
+    decimals: int
+    min_score: float
+    label_only: bool
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything that is promised about one version of one model."""
+
+    model: str
+    version: str
+    task: str
+    inputs: tuple[Input, ...]
+    batch: Batch
+    workers: Workers
+    outputs: Outputs
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one item as it reaches the model, all inputs together."""
+        return sum(item.item_bytes for item in self.inputs)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest request body that can hold what the contract accepts, in any of the accepted forms."""
+        raw = max((item.max_bytes for item in self.inputs if "raw" in item.forms), default=0)
+        forms = {form for item in self.inputs for form in item.forms}
+        one = sum(item.max_json_bytes for item in self.inputs) if forms - {"raw"} or len(self.inputs) > 1 else 0
+        return max(raw, one * self.batch.max_instances + JSON_OVERHEAD_BYTES if one else 0)
+
+
+def load_contract(path: Path) -> Contract:
+    """Read a contract from a file.
+
+    Raises:
+        ConfigError: with every problem of the file, each naming the key and what to write instead.
+    """
+    return _read_contract(load_settings(path))
+
+
+def parse_contract(data: bytes, file: str) -> Contract:
+    """Read a contract from bytes, as found in an archive; `file` names it in messages.
+
+    Raises:
+        ConfigError: as for `load_contract`.
+    """
+    return _read_contract(parse_settings(data, file))
+
+
+def _read_contract(settings: Settings) -> Contract:
+    settings.integer("garrison", 1, 1)
+    task = settings.choice("task", tuple(TASKS))
+    contract = Contract(
+        model=settings.text("model", MODEL_NAME, "a name of letters, digits, - and _, at most 64 long"),
+        version=settings.text("version", r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}", 'a version such as "3" or "1.2", in quotes'),
+        task=task,
+        inputs=_read_inputs(settings.section("inputs", "a mapping of input names"), task),
+        batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 5, max_bytes: 256MiB}")),
+        workers=_read_workers(settings.section("workers", "{count: 2, queue: 64, timeout_s: 10}")),
+        outputs=_read_outputs(settings.section("outputs", "{labels: labels.json, top_k: 5, decimals: 3}"), task),
+    )
+    _check_together(settings, contract)
+    settings.finish()
+    return contract
+
+
+def _read_inputs(settings: Settings, task: str) -> tuple[Input, ...]:
+    return tuple(_read_input(name, item, task) for name, item in settings.sections(INPUT_NAME, "an input's name"))
+
+
+def _read_input(name: str, settings: Settings, task: str) -> Input:
+    kinds = (TASKS[task],) if TASKS[task] else tuple(READERS)
+    return READERS[settings.choice("kind", kinds)](name, settings)
+
+
+def _read_batch(settings: Settings) -> Batch:
+    return Batch(
+        max_items=settings.integer("max_items", 1, 1024),
+        max_delay_ms=settings.integer("max_delay_ms", 1, 10_000),
+        max_bytes=settings.size("max_bytes", MAX_BATCH_BYTES),
+        max_instances=settings.integer("max_instances", 1, 1024, default=1),
+        max_gpu_bytes=settings.size("max_gpu_bytes", MAX_GPU_BYTES) if "max_gpu_bytes" in settings else None,
+    )
+
+
+def _read_workers(settings: Settings) -> Workers:
+    return Workers(
+        count=settings.integer("count", 1, 64),
+        queue=settings.integer("queue", 1, 10_000),
+        timeout_s=settings.integer("timeout_s", 1, 600),
+    )
+
+
+def _read_outputs(settings: Settings, task: str) -> Outputs:
+    meaning = "the name of a JSON file beside the contract"
+    labelled = task in LABELLED_TASKS or "labels" in settings
+    ranked = task in RANKED_TASKS or "top_k" in settings
+    return Outputs(
+        labels=settings.text("labels", FILE_NAME, meaning) if labelled else "",
+        top_k=settings.integer("top_k", 1, 1000) if ranked else 1,
+        decimals=settings.integer("decimals", 0, 9),
+        min_score=settings.number("min_score", 0, 1, default=0.0),
+        label_only=settings.flag("label_only", default=False),
+        max_bytes=settings.size("max_bytes", MAX_ANSWER_BYTES, default=2**20),
+    )
+
+
+def _check_together(settings: Settings, contract: Contract) -> None:
+    most = 1 if TASKS[contract.task] else MAX_INPUTS
+    if not 1 <= len(contract.inputs) <= most and settings.sound("inputs"):
+        wanted = "exactly one input" if most == 1 else f"1 to {most} inputs"
+        settings.problem("inputs", f"{contract.task} takes {wanted}")
+        return
+    if settings.sound("inputs", "batch") and contract.item_bytes > contract.batch.max_bytes:
+        settings.problem("batch.max_bytes", f"one item needs {contract.item_bytes} bytes; write at least that")

@@ -1,0 +1,171 @@
+"""Load a model's weights: a packed model enters, a callable of tensors leaves.
+
+The file's ending says the format, and no other is tried:
+
+    .pt .pth       TorchScript; with a model file, a state dict, read with `weights_only=True`
+    .safetensors   a state dict, for a model file
+    .pt2           a program written by torch.export.save
+    .onnx          ONNX, by onnxruntime on the CPU
+
+A file is read once and loaded from those bytes. TorchScript, .pt2 and ONNX are programs, and a model file is Python:
+what they compute is not confined here; the cell will.
+"""
+
+import importlib
+import io
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from garrison.archive import PackedModel
+from garrison.errors import ConfigError
+from garrison.torchserve.exported import load_exported
+from garrison.torchserve.source import describe_error, load_class
+
+MIN_TORCH = (2, 10)  # older ones can be made to run code by a state dict, `weights_only` or not
+NOWHERE = "/dev/null"  # a "folder" in which no file can be
+
+
+Model = Callable[..., Any]
+
+
+def load_weights(model: PackedModel, device: torch.device, file: str = "") -> Model:
+    """Load a packed model's weights onto a device; `file` names another file of the model, packed as an extra file.
+
+    Raises:
+        ConfigError: the file is not what its ending says, or does not fit its model file.
+    """
+    path = model.directory / Path(file).name if file else model.weights
+    data = _read(path)
+    if model.model_file is not None and path.suffix in (".pt", ".pth", ".safetensors"):
+        return _load_eager(model.model_file, data, path, device)
+    match path.suffix:
+        case ".pt" | ".pth":
+            return _load_torchscript(data, path, device)
+        case ".pt2":
+            return load_exported(data, path.name, device)
+        case ".onnx":
+            return _load_onnx(data, path, device)
+        case ".safetensors":
+            raise ConfigError(f"{path.name}: holds tensors only; pack it together with --model-file")
+        case _:
+            raise ConfigError(f"{path.name}: not a format of weights that is known")
+
+
+def check_torch_version(version: str) -> None:
+    """Check that this torch is safe to read a state dict with.
+
+    Raises:
+        ConfigError: it is older than `MIN_TORCH`.
+    """
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", version)
+    if match is None or (int(match[1]), int(match[2])) < MIN_TORCH:
+        wanted = ".".join(str(part) for part in MIN_TORCH)
+        raise ConfigError(f"torch {version}: a state dict can make it run code; install torch {wanted} or newer")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); pack the model again") from error
+
+
+def _load_torchscript(data: bytes, path: Path, device: torch.device) -> torch.nn.Module:
+    with warnings.catch_warnings():
+        # torch 2.13 warns on every torch.jit call; TorchScript is what most packed models are, so it stays.
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+        try:
+            module: torch.nn.Module = torch.jit.load(io.BytesIO(data), map_location=device)
+        except Exception as error:
+            advice = "save it with torch.jit.save, or pack a state dict together with --model-file"
+            raise ConfigError(f"{path.name}: not TorchScript ({_first_line(error)}); {advice}") from error
+    return module.eval()
+
+
+def _load_eager(model_file: Path, data: bytes, path: Path, device: torch.device) -> Model:
+    state = _read_state(data, path, device)
+    made_by = load_class(model_file, torch.nn.Module, "torch.nn.Module")
+    try:
+        module = made_by()
+    except Exception as error:
+        told = describe_error(error, model_file)
+        raise ConfigError(f"{told}; {made_by.__name__}() is called without arguments") from error
+    try:
+        module.load_state_dict(state)
+    except Exception as error:
+        raise ConfigError(f"{path.name}: does not fit {made_by.__name__}: {str(error)[:1000]}") from error
+    return module.to(device).eval()
+
+
+def _read_state(data: bytes, path: Path, device: torch.device) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(data, path)
+    check_torch_version(torch.__version__)
+    try:
+        state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except Exception as error:
+        advice = "write it with torch.save(model.state_dict(), ...)"
+        raise ConfigError(f"{path.name}: not a plain state dict ({_first_line(error)}); {advice}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ConfigError(
+            f"{path.name}: not a mapping of names to tensors; write it with torch.save(model.state_dict(), ...)"
+        )
+    return state
+
+
+def _read_safetensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
+    reader = _import_for(path, "safetensors.torch", "safetensors")
+    try:
+        state: dict[str, torch.Tensor] = reader.load(data)
+    except Exception as error:
+        raise ConfigError(f"{path.name}: not a safetensors file ({_first_line(error)})") from error
+    return state
+
+
+def _load_onnx(data: bytes, path: Path, device: torch.device) -> Model:
+    onnxruntime = _import_for(path, "onnxruntime", "'garrison[onnx]'")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the server has one thread per worker
+    options.log_severity_level = 4
+    # A model may name files to read its weights from, relative to the working directory: leave it nowhere to look.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ConfigError(f"{path.name}: cannot be loaded as one ONNX file ({_first_line(error)})") from error
+    return _OnnxModel(session, device)
+
+
+class _OnnxModel:
+    """An ONNX session that takes and gives tensors; one output is given as it is, several as a tuple."""
+
+    def __init__(self, session: Any, device: torch.device) -> None:
+        self._session = session
+        self._names = [item.name for item in session.get_inputs()]
+        self._device = device
+
+    def __call__(self, *tensors: torch.Tensor, **named: torch.Tensor) -> Any:
+        given = dict(zip(self._names, tensors, strict=False)) | named
+        arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in given.items()}
+        outputs = tuple(
+            torch.from_numpy(np.asarray(output)).to(self._device) for output in self._session.run(None, arrays)
+        )
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _import_for(path: Path, module: str, package: str) -> Any:
+    """Import what only this file's format needs."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{path.name}: {module} is not installed; install it with: pip install {package}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"

@@ -1,0 +1,78 @@
+"""The commands that authors use: check runs files through the server's own checks, pack takes what the task takes."""
+
+import json
+
+import pytest
+
+from garrison.archive import open_packed_model
+from garrison.cli import main
+
+HANDLER = """
+from garrison.torchserve.base import SafeHandler
+
+class Own(SafeHandler):
+    pass
+"""
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "detail"),
+    [
+        pytest.param("image", None, 0, "uint8 (4, 4, 3)", id="image"),
+        pytest.param("junk", b"junk", 1, "", id="junk"),
+        pytest.param("several", b'{"instances": [[1, 2]]}', 1, "", id="another-kind"),
+    ],
+)
+def test_check_says_what_the_server_would(tmp_path, capsys, make_contract, make_image, name, body, status, detail):
+    (tmp_path / "contract.yaml").write_text(make_contract())
+    (tmp_path / name).write_bytes(body or make_image())
+    got, out, _ = run(capsys, "check", "--json", "--contract", tmp_path / "contract.yaml", tmp_path / name)
+    row = json.loads(out)
+    assert (got, row["accepted"]) == (status, status == 0)
+    assert not detail or row["detail"] == detail
+
+
+def test_check_describes_every_instance_and_input(tmp_path, capsys, make_contract):
+    inputs = {
+        "t": {"kind": "text", "max_bytes": 99, "max_characters": 99, "max_tokens": 9},
+        "x": {"kind": "tensor", "dtype": "int8", "shape": [2]},
+    }
+    (tmp_path / "contract.yaml").write_text(make_contract(task="custom", inputs=inputs, batch__max_instances=2))
+    (tmp_path / "body").write_text('{"instances": [{"t": "abc", "x": [1, 2]}, {"t": "d", "x": [3, 4]}]}')
+    status, out, _ = run(capsys, "check", "--contract", tmp_path / "contract.yaml", tmp_path / "body")
+    assert status == 0
+    assert "text of 3 characters, int8 (2,); text of 1 characters, int8 (2,)" in out
+
+
+def test_pack_takes_a_handler_for_the_custom_task(tmp_path, capsys, model_sources):
+    sources = model_sources(task="custom")
+    (sources / "own.py").write_text(HANDLER)
+    options = [
+        "--serialized-file",
+        sources / "model.pt",
+        "--handler",
+        sources / "own.py",
+        "--export-path",
+        tmp_path / "out",
+    ]
+    status, _, _ = run(capsys, "pack", "--contract", sources / "contract.yaml", *options)
+    assert status == 0
+    assert open_packed_model(tmp_path / "out/tiny").handler_file.read_text() == HANDLER
+
+
+@pytest.mark.parametrize(("handler", "status"), [("image_classifier", 0), ("own.py", 78), ("object_detector", 78)])
+def test_pack_takes_the_stock_handler_s_name_and_no_other(tmp_path, capsys, model_sources, handler, status):
+    sources = model_sources()
+    options = ["--serialized-file", sources / "model.pt", "--handler", handler, "--export-path", tmp_path / "out"]
+    got, _, told = run(capsys, "pack", "--contract", sources / "contract.yaml", *options)
+    assert got == status
+    assert (
+        status == 0
+        or "leave the option out, or write image_classifier; a handler of your own needs task: custom" in told
+    )
