@@ -55,6 +55,7 @@ MIN_TEST_WORDS = 4  # "OK" has no language
 MIN_ACCURACY = 0.97
 
 _PLACEHOLDER = re.compile(r"%\([a-z_]{1,40}\)[a-z]|%[a-z]|\{[^{}]{0,40}\}|<[^<>]{0,200}>|&[a-z]{1,10};")
+_WORD = re.compile(r"\w+|[^\w\s]")
 _QUOTED = re.compile(
     r"[\"\u201c\u201d\u201e\u2018\u00ab\u00bb\[\]]"
 )  # what is left of a placeholder, or a pattern of a date
@@ -164,7 +165,7 @@ def load_splits(folder: Path) -> tuple[Split, Split]:
                 (text, language)
                 for text, language in test
                 if len(languages[words := split_words(text)]) == 1
-                and len(words) >= MIN_TEST_WORDS
+                and count_words(text) >= MIN_TEST_WORDS
                 and words not in known
             ]
         ),
@@ -189,7 +190,7 @@ def collect_messages(folder: Path) -> dict[str, list[tuple[str, str]]]:
                 texts = messages.setdefault(source[0], set())
                 texts |= {(_clean(text), SOURCE) for text in source}
                 texts |= {(_clean(text), language) for text in translated if text not in source}
-    return {name: sorted(pair for pair in texts if split_words(pair[0])) for name, texts in messages.items()}
+    return {name: sorted(pair for pair in texts if count_words(pair[0])) for name, texts in messages.items()}
 
 
 def read_catalogue(path: Path) -> Iterator[tuple[list[str], list[str]]]:
@@ -215,8 +216,13 @@ def _clean(text: str) -> str:
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """Return the words of a text as the server's tokenizer does: runs of letters and digits in lower case."""
-    return tuple(re.findall(r"[^\W_]+", text.lower()))
+    """Return the words and marks of a text as the server's tokenizer does (`garrison.torchserve.vocabulary`)."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+def count_words(text: str) -> int:
+    """Return how many words a text has, without its marks."""
+    return sum(word.isalnum() for word in split_words(text))
 
 
 def choose_words(split: Split) -> Vocabulary:

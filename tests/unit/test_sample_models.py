@@ -15,6 +15,7 @@ import torch
 from garrison.archive import load_labels
 from garrison.checks import read_request
 from garrison.contract import Contract, TableInput, load_contract
+from garrison.torchserve.vocabulary import load_vocabulary
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 NAMES = ("tumours", "languages", "scenes", "scene_masks")
@@ -165,6 +166,12 @@ class TestLanguages:
         assert vocabulary["<pad>"] == 0 and vocabulary["<unk>"] == 1
         with torch.inference_mode():
             assert languages.load_model()(torch.tensor([[len(vocabulary) - 1]])).shape == (1, 10)
+
+    def test_words_are_those_of_the_server(self, languages: ModuleType) -> None:
+        server, own = load_vocabulary(MODELS / "languages" / "vocab.json"), languages.load_vocabulary()
+        texts = languages.read_held_out().texts
+        for text, row in zip(texts, languages.to_tensor(texts, own), strict=True):
+            assert [number for number in server.encode(text, 400).tolist() if number] == row[row != 0].tolist()
 
     def test_padding_changes_nothing(self, languages: ModuleType) -> None:
         model = languages.load_model()
