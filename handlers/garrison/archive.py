@@ -67,7 +67,9 @@ def render_model_config(contract: Contract) -> str:
         "startupTimeout": STARTUP_TIMEOUT_S,
         "jobQueueSize": contract.workers.queue,
     }
-    return "# Written by `garrison pack` from contract.yaml; change that file and pack again.\n" + yaml.safe_dump(values)
+    return "# Written by `garrison pack` from contract.yaml; change that file and pack again.\n" + yaml.safe_dump(
+        values
+    )
 
 
 def open_packed_model(directory: Path) -> PackedModel:
@@ -99,7 +101,9 @@ def find_packed_models(directory: Path) -> tuple[PackedModel, ...]:
         raise ConfigError(f"{directory / archives[0]}: archives are not served; pack with --archive-format no-archive")
     found = [path for path in sorted(directory.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     if not found:
-        raise ConfigError(f"{directory}: holds no packed model; make one with `garrison pack --export-path {directory}`")
+        raise ConfigError(
+            f"{directory}: holds no packed model; make one with `garrison pack --export-path {directory}`"
+        )
     return tuple(_open_all(found))
 
 
@@ -134,7 +138,9 @@ def _open_all(directories: list[Path]) -> list[PackedModel]:
             problems.extend(error.problems)
             continue
         if model.contract.model in models:
-            problems.append(f"{directory}: a second model named {model.contract.model!r}; one version is served at a time")
+            problems.append(
+                f"{directory}: a second model named {model.contract.model!r}; one version is served at a time"
+            )
         models[model.contract.model] = model
     if problems:
         raise ConfigError(*problems)
@@ -148,7 +154,9 @@ def _check_manifest(directory: Path, contract: Contract, problems: list[str]) ->
     model = manifest.get("model")
     weights = model.get("serializedFile") if isinstance(model, dict) else None
     if not isinstance(weights, str) or not weights.endswith(WEIGHT_SUFFIXES) or not _is_plain_name(weights):
-        problems.append(f"{path}: model.serializedFile must name a {' or '.join(WEIGHT_SUFFIXES)} file beside the contract")
+        problems.append(
+            f"{path}: model.serializedFile must name a {' or '.join(WEIGHT_SUFFIXES)} file beside the contract"
+        )
         return directory
     if written != render_manifest(contract, weights).encode():  # as bytes: two JSON readers may differ about the rest
         problems.append(f"{path}: differs from what the contract says; pack the model again with `garrison pack`")

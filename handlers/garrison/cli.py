@@ -161,7 +161,8 @@ def open_log(path: Path | None) -> Any:
     try:
         return os.fdopen(os.dup(sys.stdout.fileno()), "wb") if path is None else path.open("ab")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give another --log") from error
+        name = path or "standard output"
+        raise ConfigError(f"{name}: cannot be written ({error.strerror}); give another --log") from error
 
 
 def keys_init(options: argparse.Namespace) -> int:
@@ -170,7 +171,9 @@ def keys_init(options: argparse.Namespace) -> int:
 
     directory = options.state / "keys"
     key_id = init_keys(directory)
-    print(json.dumps({"directory": str(directory), "key_id": key_id}) if options.json else f"made {directory} ({key_id})")
+    print(
+        json.dumps({"directory": str(directory), "key_id": key_id}) if options.json else f"made {directory} ({key_id})"
+    )
     return EXIT_OK
 
 
@@ -187,7 +190,10 @@ def keys_issue(options: argparse.Namespace) -> int:
         print(json.dumps({"key": key.token, "client": key.client, "models": key.models, "expires_at": expires_at}))
         return EXIT_OK
     print(key.token)
-    print(f"key for {key.client}: models {', '.join(key.models)}, until {key.expires_at:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
+    print(
+        f"key for {key.client}: models {', '.join(key.models)}, until {key.expires_at:%Y-%m-%d %H:%M} UTC",
+        file=sys.stderr,
+    )
     return EXIT_OK
 
 
@@ -240,9 +246,12 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
-def _add_places(parser: argparse.ArgumentParser) -> None:
-    config_help = "directory of config.properties, gateway.yaml and clients.yaml (default: this installation's)"
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    config_help = "directory of the reviewed settings, such as gateway.yaml (default: this installation's config/)"
     parser.add_argument("--config", type=Path, metavar="DIR", help=config_help)
+
+
+def _add_state(parser: argparse.ArgumentParser) -> None:
     state_help = "directory of keys and certificates (default: %(default)s)"
     parser.add_argument("--state", type=_absolute, default=".garrison", metavar="DIR", help=state_help)
 
@@ -251,14 +260,18 @@ def _add_check(commands: Any) -> None:
     example = "garrison check --contract models/digits/contract.yaml photo.png --json"
     parser = _add_command(commands, "check", check, "Run input files through a contract, as the server would.", example)
     parser.add_argument("--contract", type=Path, required=True, metavar="FILE", help="the model's contract.yaml")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="an input: an image, or a JSON request body")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="an input: an image, or a JSON request body"
+    )
     _add_json(parser)
 
 
 def _add_describe(commands: Any) -> None:
     example = "garrison describe models/digits/contract.yaml"
     parser = _add_command(commands, "describe", describe, "Say what a model accepts and answers.", example)
-    parser.add_argument("path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model")
+    parser.add_argument(
+        "path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model"
+    )
     _add_json(parser)
 
 
@@ -271,7 +284,9 @@ def _add_pack(commands: Any) -> None:
     parser.add_argument("--contract", type=Path, required=True, metavar="FILE", help="the model's contract.yaml")
     parser.add_argument("--serialized-file", type=Path, required=True, metavar="FILE", help="TorchScript weights (.pt)")
     parser.add_argument("--extra-files", metavar="FILE,FILE", help="further files, separated by commas (the labels)")
-    parser.add_argument("--export-path", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)")
+    parser.add_argument(
+        "--export-path", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)"
+    )
     parser.add_argument("--model-name", metavar="NAME", help="must equal the contract's; may be left out")
     parser.add_argument("--version", "-v", metavar="VERSION", help="must equal the contract's; may be left out")
     format_help = "a directory, which `garrison serve` takes, or a .mar (default: %(default)s)"
@@ -285,7 +300,8 @@ def _add_serve(commands: Any) -> None:
     parser = _add_command(commands, "serve", serve, "Serve packed models until interrupted (Ctrl-C).", example)
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="directory of packed models")
     parser.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
-    _add_places(parser)
+    _add_config(parser)
+    _add_state(parser)
     run_help = "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR)"
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help=run_help)
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the JSON log there (default: standard output)")
@@ -301,8 +317,9 @@ def _add_keys(commands: Any) -> None:
     issue.add_argument("client", help="a client that config/clients.yaml lists")
     issue.add_argument("--models", required=True, metavar="NAME,NAME", help="the models that the key opens")
     issue.add_argument("--expires", required=True, metavar="TIME", help="how long it is valid: 30m, 12h, 90d")
+    _add_config(issue)
     for parser in (init, issue):
-        _add_places(parser)
+        _add_state(parser)
         _add_json(parser)
 
 
@@ -311,12 +328,15 @@ def _add_gateway(commands: Any) -> None:
     gateway = commands.add_parser("gateway", help=summary, description=summary)
     actions = gateway.add_subparsers(title="commands", metavar="COMMAND", required=True)
     example = "garrison gateway render --models build/models > envoy.json"
-    render = _add_command(actions, "render", gateway_render, "Print the Envoy configuration that serve would use.", example)
+    render = _add_command(
+        actions, "render", gateway_render, "Print the Envoy configuration that serve would use.", example
+    )
     render.add_argument("--models", type=Path, required=True, metavar="DIR", help="directory of packed models")
     render.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
     run_help = "directory of the sockets (default: %(default)s)"
     render.add_argument("--run-dir", type=Path, default=Path("/run/garrison"), metavar="DIR", help=run_help)
-    _add_places(render)
+    _add_config(render)
+    _add_state(render)
 
 
 def _absolute(text: str) -> Path:

@@ -64,10 +64,9 @@ class ImageInput:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape (height, width, channels) of the array that the checks return."""
-        if self.exact is not None:
-            return self.exact
-        assert self.resize is not None  # the loader sets exactly one of the two
-        return (self.resize.crop_pixels, self.resize.crop_pixels, self.channels)
+        if self.resize is not None:
+            return (self.resize.crop_pixels, self.resize.crop_pixels, self.channels)
+        return self.exact or (1, 1, self.channels)  # the loader sets exactly one of the two
 
     @property
     def tensor_bytes(self) -> int:

@@ -11,7 +11,11 @@ def describe_contract(contract: Contract) -> dict[str, Any]:
         "model": contract.model,
         "version": contract.version,
         "task": contract.task,
-        "request": {"method": "POST", "path": f"/predictions/{contract.model}", "max_body_bytes": contract.max_body_bytes},
+        "request": {
+            "method": "POST",
+            "path": f"/predictions/{contract.model}",
+            "max_body_bytes": contract.max_body_bytes,
+        },
         "inputs": {item.name: _describe_image(item) for item in contract.inputs},
         "answer": {
             "form": '{"label": score, ...}, the best first',

@@ -6,6 +6,7 @@ killed by the kernel when its parent dies, and `stop` leaves none of its group b
 
 import collections
 import contextlib
+import contextlib
 import ctypes
 import os
 import signal
@@ -27,7 +28,9 @@ Sink = Callable[[bytes], None]
 class Child:
     """One running process whose output goes line by line to `sink`."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, sink: Sink) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, sink: Sink
+    ) -> None:
         self.name = name
         self.last_lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         try:
@@ -64,10 +67,8 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._relay.join(timeout=5)
 
     def _relay_lines(self, sink: Sink) -> None:

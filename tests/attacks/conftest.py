@@ -13,7 +13,7 @@ from stack.running import Answer
 
 # A path, the name of a library or server, a type, an address: what an attacker would learn from.
 INSIDE = re.compile(
-    r"(?:^|[\s\"'(])/\w|\.py\b|torch|pillow|PIL\b|python|java|netty|envoy|tensor|numpy|uint8|traceback|exception|0x[0-9a-f]{4}|127\.0",
+    r"(?:^|[\s\"'(])/\w|\.py\b|torch|pillow|PIL\b|python|java|netty|envoy|tensor|numpy|uint8|traceback|exception|\b0x[0-9a-f]{4}|127\.0",
     re.IGNORECASE,
 )
 HEADERS = {

@@ -97,7 +97,7 @@ def test_without_the_wall_around_it_the_management_socket_changes_the_server(run
 
 def test_in_stock_the_management_interface_takes_the_same_requests_up(stock: StockServer) -> None:
     """Registering is off since 0.12, says the server, and means one of its two ways to load code."""
-    assert json.loads(stock.manage("POST", "/models?url=nowhere.mar").body)["type"] == "ModelException"
+    assert json.loads(stock.manage("POST", "/models?url=nowhere.mar").body)["type"] == "MethodNotAllowedException"
     assert json.loads(stock.manage("POST", "/workflows?url=nowhere.war").body)["type"] == "WorkflowNotFoundException"
 
 

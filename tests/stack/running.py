@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -108,6 +108,7 @@ class RunningStack:
         self.state, self.config = self.directory / "state", self.directory / "config"
         self.run_directory, self.log = self.directory / "run", self.directory / "log.jsonl"
         self.scratch, self.terminal = self.directory / "tmp", self.directory / "terminal.txt"
+        self.options: list[object] = ["--run-dir", self.run_directory]
         self.scratch.mkdir()
         shutil.copytree(REPOSITORY / "config", self.config)
         (self.config / "clients.yaml").write_text(clients)
@@ -121,9 +122,19 @@ class RunningStack:
         assert self.process is not None
         return self.process.pid
 
+    @classmethod
+    @contextlib.contextmanager
+    def prepared(cls, models: Path) -> Iterator["RunningStack"]:
+        """Make a stack that is not started; whatever is left of it at the end is stopped and removed."""
+        stack = cls(models)
+        try:
+            yield stack
+        finally:
+            stack.__exit__()
+
     def command(self) -> list[str]:
         """Return the command line, as a person would type it."""
-        places = ("--config", self.config, "--state", self.state, "--run-dir", self.run_directory, "--log", self.log)
+        places = ["--config", self.config, "--state", self.state, "--log", self.log, *self.options]
         arguments = ("serve", "--models", self.models, "--port", self.target.port, *places)
         return [sys.executable, "-m", "garrison.cli", *map(str, arguments)]
 

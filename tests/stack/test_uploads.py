@@ -23,7 +23,7 @@ from garrison.contract import load_contract
 from stack.running import DIGITS, Target
 
 UPLOAD_BYTES = 20_000_000
-WAIT_S = 30
+WAIT_S = 10
 PATH = "/predictions/digits"
 Verdict = tuple[int, str]
 
@@ -76,9 +76,7 @@ SENDERS: dict[str, Callable[[Target, str | None, Path], Verdict]] = {
 
 
 @pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
-@pytest.mark.parametrize(
-    ("key", "status", "reason"), [(None, 401, "unauthenticated"), ("demo", 413, "too_many_bytes")]
-)
+@pytest.mark.parametrize(("key", "status", "reason"), [(None, 401, "unauthenticated"), ("demo", 413, "too_many_bytes")])
 def test_the_status_arrives(
     target: Target, send: Callable[..., Verdict], key: str | None, status: int, reason: str, tmp_path: Path
 ) -> None:
@@ -89,7 +87,7 @@ def test_the_status_arrives(
 
 @pytest.mark.parametrize("key", [None, "expired", "neighbour", "demo"])
 def test_httpx_over_http2_sees_it_for_every_body_that_a_model_could_accept(target: Target, key: str | None) -> None:
-    """httpx sends its whole body before it reads; what it may send unasked has to be as much as a contract allows."""
+    """Httpx sends its whole body before it reads; what it may send unasked has to be as much as a contract allows."""
     largest = load_contract(DIGITS / "contract.yaml").max_body_bytes
     trusted = ssl.create_default_context(cafile=str(target.authority))
     headers = {"x-api-key": target.keys[key]} if key else {}

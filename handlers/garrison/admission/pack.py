@@ -30,11 +30,10 @@ from garrison.archive import (
     render_model_config,
 )
 from garrison.contract import FILE_NAME, Contract, load_contract
-from garrison.errors import ArtifactRefused, ConfigError
+from garrison.errors import ArtifactRefused, ConfigError, Undecided
 
 ARCHIVER = "model_archiver.model_packaging"
 ARCHIVER_TIMEOUT_S = 600
-FORMATS = ("no-archive", "default")
 STOCK_HANDLERS = {"image-classification": "image_classifier"}
 
 
@@ -88,7 +87,9 @@ def _collect_members(order: PackOrder, contract: Contract) -> dict[str, Path]:
     """Return archive name → file, refusing what is no plain file or has an unsafe or repeated name."""
     if order.serialized_file.suffix not in WEIGHT_SUFFIXES:
         advice = f"give a TorchScript file ({' or '.join(WEIGHT_SUFFIXES)})"
-        raise ArtifactRefused("weight_format", "The weights' format is not accepted.", f"{order.serialized_file}: {advice}")
+        raise ArtifactRefused(
+            "weight_format", "The weights' format is not accepted.", f"{order.serialized_file}: {advice}"
+        )
     files = [order.serialized_file, *order.extra_files]
     labels = order.contract.parent / contract.outputs.labels
     if labels.name not in {path.name for path in files} and labels.is_file():
@@ -96,7 +97,9 @@ def _collect_members(order: PackOrder, contract: Contract) -> dict[str, Path]:
     members = {CONTRACT_FILE: order.contract}
     for path in files:
         if path.name.casefold() in {name.casefold() for name in (*members, MODEL_CONFIG_FILE, "MAR-INF")}:
-            raise ArtifactRefused("repeated_name", "Two files have the same name.", f"{path}: the name is taken; rename it")
+            raise ArtifactRefused(
+                "repeated_name", "Two files have the same name.", f"{path}: the name is taken; rename it"
+            )
         members[path.name] = path
     for path in members.values():
         _check_member(path)
@@ -132,14 +135,16 @@ def _staging(export_path: Path) -> "tempfile.TemporaryDirectory[str]":
 
 
 def _archive(contract: Contract, order: PackOrder, members: dict[str, Path], staging: Path) -> Path:
-    """Copy the members under their archive names, let torch-model-archiver lay them out, and write our two files over."""
+    """Copy the members under their names, let torch-model-archiver lay them out, and write our two files over."""
     source, output = staging / "source", staging / "output"
     source.mkdir()
     output.mkdir()
     for name, path in members.items():
         shutil.copyfile(path, source / name, follow_symlinks=False)
     (source / MODEL_CONFIG_FILE).write_text(render_model_config(contract))
-    extra = [name for name in (*members, MODEL_CONFIG_FILE) if name not in (order.serialized_file.name, MODEL_CONFIG_FILE)]
+    extra = [
+        name for name in (*members, MODEL_CONFIG_FILE) if name not in (order.serialized_file.name, MODEL_CONFIG_FILE)
+    ]
     _run_archiver(
         [
             *("--model-name", contract.model, "--version", contract.version),
@@ -164,15 +169,13 @@ def _run_archiver(arguments: Sequence[str], cwd: Path, scratch: Path) -> None:
     # Its temporary directory has a name that anyone can guess, and it empties that first: give it a private one.
     scratch.mkdir()
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch), "LANG": "C.UTF-8"}
-    result = subprocess.run(  # noqa: S603 - our own interpreter, and arguments that were checked above
-        [sys.executable, "-I", "-m", ARCHIVER, *arguments],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=ARCHIVER_TIMEOUT_S,
-        check=False,
-    )
+    command = [sys.executable, "-I", "-m", ARCHIVER, *arguments]
+    try:
+        result = subprocess.run(  # noqa: S603 - our own interpreter, and arguments that were checked above
+            command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=ARCHIVER_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Undecided(f"torch-model-archiver took longer than {ARCHIVER_TIMEOUT_S} s; try again") from error
     if result.returncode != 0:
         last_line = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(f"torch-model-archiver failed: {last_line}")

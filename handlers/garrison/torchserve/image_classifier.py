@@ -42,4 +42,6 @@ class ImageClassifier(SafeHandler):
         policy = self.contract.outputs
         scores, classes = output.float().softmax(dim=0).topk(min(policy.top_k, len(self.labels)))
         pairs = zip(classes.tolist(), scores.tolist(), strict=True)
-        return {self.labels[index]: round(score, policy.decimals) for index, score in pairs if score >= policy.min_score}
+        return {
+            self.labels[index]: round(score, policy.decimals) for index, score in pairs if score >= policy.min_score
+        }
