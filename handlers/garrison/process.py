@@ -6,7 +6,6 @@ killed by the kernel when its parent dies, and `stop` leaves none of its group b
 
 import collections
 import contextlib
-import contextlib
 import ctypes
 import os
 import signal
@@ -18,7 +17,7 @@ from pathlib import Path
 from garrison.errors import ConfigError
 
 MAX_LINE_BYTES = 16 * 1024
-KEPT_LINES = 40
+KEPT_LINES = 100  # a worker that fails writes about 30; the reason must still be there when the next one starts
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 

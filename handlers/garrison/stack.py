@@ -201,7 +201,7 @@ class Stack:
             tried.update(state.tried_pids)
             workers = next(m.contract.workers.count for m in self.models if m.contract.model == state.model)
             if not state.ready and (len(tried) > MAX_FAILED_STARTS * workers or waited_s > START_TIMEOUT_S):
-                words = last_words(self._children["server"])
+                words = load_failure(self._children["server"], state.model)
                 raise ConfigError(f"model {state.model}: its workers end before they are ready{words}")
 
     def _stop_all(self, readiness: ReadinessServer) -> None:
@@ -319,6 +319,16 @@ def last_words(child: Child) -> str:
     lines = [_message(line) for line in child.last_lines]
     spoken = [line for line in lines if line and not line.startswith(("at ", "File ", "^"))]
     return "".join(f"\n    {line}" for line in spoken[-4:])
+
+
+def load_failure(child: Child, model: str) -> str:
+    """Return TorchServe's own line about why a model was not loaded, or what else it said last."""
+    start = f"Failed to load model {model}, exception "
+    for line in reversed(child.last_lines):
+        message = _message(line)
+        if message.startswith(start):
+            return f": {message.removeprefix(start)}; mend the model and pack it again"
+    return last_words(child)
 
 
 def handle_signals(stack: Stack) -> None:

@@ -184,7 +184,8 @@ def test_what_is_killed_comes_back_and_the_client_is_not_left_hanging(mortal: Ru
     os.kill(pid, signal.SIGKILL)
     request.finish()
     if request.answer is not None:
-        assert request.answer.status in (500, 502, 503)
+        # 504: TorchServe forgets a batch whose worker dies before it is full; the gateway's clock ends the wait.
+        assert request.answer.status in (500, 502, 503, 504)
         assert set(request.answer.json) == {"reason", "message"}
     else:
         assert isinstance(request.error, ConnectionError | http.client.HTTPException | ssl.SSLError)
@@ -206,7 +207,7 @@ def is_answered(stack: RunningStack) -> bool:
 def test_without_a_worker_it_is_not_ready_and_requests_are_refused_not_kept(mortal: RunningStack) -> None:
     os.kill(find_worker(mortal), signal.SIGKILL)
     wait_for(lambda: not mortal.is_ready(), "not ready")
-    wait_for(lambda: mortal.is_ready(), "ready again")
+    wait_for(mortal.is_ready, "ready again")
     assert is_answered(mortal)
 
 
