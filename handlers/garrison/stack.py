@@ -6,6 +6,7 @@ everything and removes every file it made.
 """
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -36,6 +37,7 @@ STOP_TIMEOUT_S = 10
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 300
 MAX_FAILED_STARTS = 3
+_EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception): (.+)"  # the last line of Python's traceback
 ENVOY_LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","gate":"gateway","event":"log","level":"%l","message":"%j"}'
 
 
@@ -322,12 +324,12 @@ def last_words(child: Child) -> str:
 
 
 def load_failure(child: Child, model: str) -> str:
-    """Return TorchServe's own line about why a model was not loaded, or what else it said last."""
-    start = f"Failed to load model {model}, exception "
-    for line in reversed(child.last_lines):
-        message = _message(line)
-        if message.startswith(start):
-            return f": {message.removeprefix(start)}; mend the model and pack it again"
+    """Return why a model was not loaded: TorchServe's line about it, else the last exception, else the last lines."""
+    lines = [_message(line) for line in reversed(child.last_lines)]
+    for pattern in (rf"Failed to load model {re.escape(model)}, exception (.+)", _EXCEPTION):
+        for line in lines:
+            if match := re.fullmatch(pattern, line):
+                return f": {match[1]}; mend the model and pack it again"
     return last_words(child)
 
 

@@ -163,13 +163,17 @@ def _list_flooding() -> list[Attack]:
 
 
 def send_burst(target: Target) -> Answer:
-    """Send many good requests over one connection, and return the last answer."""
+    """Send many good requests, and return the first refusal: a later one may find its bucket filled up a little."""
+    answers = send_many(target, "hasty")
+    return next((answer for answer in answers if answer.status != 200), answers[-1])
+
+
+def send_many(target: Target, key: str) -> list[Answer]:
+    """Send as many good requests as a burst has, one after the other over one connection."""
     connection = target.connect()
-    for _ in range(BURST - 1):
-        target.send(body=sample_digit(), key="hasty", connection=connection)
-    answer = target.send(body=sample_digit(), key="hasty", connection=connection)
+    answers = [target.send(body=sample_digit(), key=key, connection=connection) for _ in range(BURST)]
     connection.close()
-    return answer
+    return answers
 
 
 def as_json(file: bytes) -> bytes:

@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from attacks.catalogue import BURST, Attack, attacks_on, sample_digit
+from attacks.catalogue import BURST, Attack, attacks_on, send_many
 from attacks.weakened import gateway_without
 from stack.running import Answer, RunningStack, Target
 
 
-def send_many(target: Target, key: str) -> list[Answer]:
-    connection = target.connect()
-    answers = [target.send(body=sample_digit(), key=key, connection=connection) for _ in range(BURST)]
-    connection.close()
-    return answers
+def is_limited(target: Target, key: str) -> bool:
+    return 429 in [answer.status for answer in send_many(target, key)]
 
 
 @pytest.mark.parametrize("attack", attacks_on("flooding"), ids=lambda attack: attack.name)
@@ -31,14 +28,15 @@ def test_the_attack_is_stopped(
 
 
 def test_others_are_answered_meanwhile(target: Target) -> None:
-    assert send_many(target, "hasty")[-1].status == 429
+    assert is_limited(target, "hasty")
     assert [answer.status for answer in send_many(target, "demo")] == [200] * BURST
 
 
 def test_a_new_key_is_no_new_bucket(target: Target) -> None:
     """`hasty` asks for a second key; the bucket is the client's, not the key's."""
-    assert send_many(target, "hasty")[-1].status == 429
-    assert send_many(target, "hasty again")[-1].status == 429
+    assert is_limited(target, "hasty")
+    first = send_many(target, "hasty again")[:10]  # as many as a full bucket would let through
+    assert 429 in [answer.status for answer in first]
 
 
 # Without the gate -----------------------------------------------------------------------------------------------------

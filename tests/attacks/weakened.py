@@ -42,7 +42,7 @@ def gateway_without(
     child = Child("Envoy", envoy_command(find_envoy(), path), {"LANG": "C.UTF-8"}, directory, lambda line: None)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not is_listening(port):
+        while not is_listening("127.0.0.1", port):
             assert child.exit_code() is None and time.monotonic() < deadline, list(child.last_lines)
             time.sleep(0.05)
         yield Target(port, stack.target.authority, stack.target.keys)

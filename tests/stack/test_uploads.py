@@ -19,8 +19,7 @@ import h2.exceptions
 import httpx
 import pytest
 
-from garrison.contract import load_contract
-from stack.running import DIGITS, Target
+from stack.running import Target
 
 UPLOAD_BYTES = 20_000_000
 WAIT_S = 10
@@ -85,14 +84,20 @@ def test_the_status_arrives(
     assert f'"reason": "{reason}"' in body
 
 
-@pytest.mark.parametrize("key", [None, "expired", "neighbour", "demo"])
-def test_httpx_over_http2_sees_it_for_every_body_that_a_model_could_accept(target: Target, key: str | None) -> None:
-    """Httpx sends its whole body before it reads; what it may send unasked has to be as much as a contract allows."""
-    largest = load_contract(DIGITS / "contract.yaml").max_body_bytes
+@pytest.mark.parametrize(("key", "status"), [(None, 401), ("expired", 401), ("neighbour", 403), ("demo", 413)])
+def test_httpx_over_http2_sees_it_once_it_knows_how_much_it_may_send(
+    target: Target, key: str | None, status: int
+) -> None:
+    """Httpx reads only when it may send no more, and cannot go on once its stream is closed.
+
+    What it may send it learns from the gateway's first words, so the connection says something else before; in a first
+    request with more than 64 KiB, httpx may find the closed stream before the answer (its LocalProtocolError).
+    """
     trusted = ssl.create_default_context(cafile=str(target.authority))
+    address = f"https://localhost:{target.port}"
     headers = {"x-api-key": target.keys[key]} if key else {}
     with httpx.Client(http1=False, http2=True, verify=trusted, timeout=WAIT_S) as client:
-        answer = client.post(f"https://localhost:{target.port}{PATH}", content=bytes(largest), headers=headers)
-    expected = {None: 401, "expired": 401, "neighbour": 403, "demo": 413}
-    assert (answer.http_version, answer.status_code) == ("HTTP/2", expected[key])
+        assert client.get(f"{address}/healthz").status_code == 200
+        answer = client.post(address + PATH, content=bytes(UPLOAD_BYTES), headers=headers)
+    assert (answer.http_version, answer.status_code) == ("HTTP/2", status)
     assert set(answer.json()) == {"reason", "message"}

@@ -233,8 +233,12 @@ def test_a_run_directory_that_holds_something_is_left_alone(place: RunningStack)
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("model.pt", b"these are no weights", ["model digits: its workers end before they are ready: ", "mend the model and pack it again"]),
-        ("labels.json", b'{"0": "zero", "1": "one"}', ["model digits: ", "labels.json: 2 labels for 10 classes", "pack it again"]),
+        (
+            "model.pt",
+            b"these are no weights",
+            ["model digits: ", "before they are ready: ", "pack it again"],
+        ),
+        ("labels.json", b'{"0": "zero", "1": "one"}', ["model digits: ", "labels.json: 2 labels for 10 classes"]),
     ],
     ids=["weights that are none", "labels that do not fit"],
 )
