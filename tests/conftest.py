@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from garrison.admission.pack import PackOrder, pack_model
+from stack.running import RunningStack, Target, pack_digits
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LABELS = {"0": "red", "1": "green", "2": "blue"}
@@ -203,3 +204,25 @@ def make_image() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return make
+
+
+# The running stack, shared by tests/stack and tests/attacks -----------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def packed_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of packed models that `garrison serve` takes, with the digits in it; not to be written to."""
+    return pack_digits(tmp_path_factory.mktemp("digits") / "models")
+
+
+@pytest.fixture(scope="session")
+def running(packed_digits: Path) -> Iterator[RunningStack]:
+    """One stack for all tests that leave it as it is: TorchServe, a worker, Envoy, as `garrison serve` starts them."""
+    with RunningStack(packed_digits) as stack:
+        yield stack
+
+
+@pytest.fixture
+def target(running: RunningStack) -> Target:
+    """The running stack's gateway, as a client sees it."""
+    return running.target

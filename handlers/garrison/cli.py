@@ -164,7 +164,8 @@ def open_log(path: Path | None) -> Any:
     try:
         return os.fdopen(os.dup(sys.stdout.fileno()), "wb") if path is None else path.open("ab")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give another --log") from error
+        name = path or "standard output"
+        raise ConfigError(f"{name}: cannot be written ({error.strerror}); give another --log") from error
 
 
 def keys_init(options: argparse.Namespace) -> int:
@@ -256,9 +257,12 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
-def _add_places(parser: argparse.ArgumentParser) -> None:
-    config_help = "directory of config.properties, gateway.yaml and clients.yaml (default: this installation's)"
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    config_help = "directory of the reviewed settings, such as gateway.yaml (default: this installation's config/)"
     parser.add_argument("--config", type=Path, metavar="DIR", help=config_help)
+
+
+def _add_state(parser: argparse.ArgumentParser) -> None:
     state_help = "directory of keys and certificates (default: %(default)s)"
     parser.add_argument("--state", type=_absolute, default=".garrison", metavar="DIR", help=state_help)
 
@@ -317,7 +321,8 @@ def _add_serve(commands: Any) -> None:
     parser = _add_command(commands, "serve", serve, "Serve packed models until interrupted (Ctrl-C).", example)
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="directory of packed models")
     parser.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
-    _add_places(parser)
+    _add_config(parser)
+    _add_state(parser)
     run_help = "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR)"
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help=run_help)
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the JSON log there (default: standard output)")
@@ -333,8 +338,9 @@ def _add_keys(commands: Any) -> None:
     issue.add_argument("client", help="a client that config/clients.yaml lists")
     issue.add_argument("--models", required=True, metavar="NAME,NAME", help="the models that the key opens")
     issue.add_argument("--expires", required=True, metavar="TIME", help="how long it is valid: 30m, 12h, 90d")
+    _add_config(issue)
     for parser in (init, issue):
-        _add_places(parser)
+        _add_state(parser)
         _add_json(parser)
 
 
@@ -350,7 +356,8 @@ def _add_gateway(commands: Any) -> None:
     render.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
     run_help = "directory of the sockets (default: %(default)s)"
     render.add_argument("--run-dir", type=Path, default=Path("/run/garrison"), metavar="DIR", help=run_help)
-    _add_places(render)
+    _add_config(render)
+    _add_state(render)
 
 
 def _absolute(text: str) -> Path:

@@ -7,9 +7,10 @@ one, so that the log stays one format whatever a server prints.
 import json
 import threading
 from datetime import UTC, datetime
-from typing import BinaryIO, NoReturn, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 MAX_MESSAGE_CHARACTERS = 2000
+WORKER_LOGGER = "MODEL_LOG"  # TorchServe's name for what workers print
 
 
 class EventLog:
@@ -27,9 +28,10 @@ class EventLog:
         self._write({"gate": "launcher", "event": event, "message": sentence})
 
     def relay(self, gate: str, line: bytes) -> None:
-        """Pass on a server's line of output."""
-        if _is_json_object(line):
-            self._write_line(line)
+        """Pass on a server's line of output, under the server's own gate whatever the line says."""
+        event = _parse_object(line)
+        if event is not None:
+            self._write_line(json.dumps(_unwrap({**event, "gate": gate})).encode())
         elif line.strip():
             text = line.decode("utf-8", "replace")[:MAX_MESSAGE_CHARACTERS]
             self._write({"gate": gate, "event": "output", "message": text})
@@ -44,13 +46,22 @@ class EventLog:
             self._stream.flush()
 
 
-def _is_json_object(line: bytes) -> bool:
+def _unwrap(event: dict[str, Any]) -> dict[str, Any]:
+    """Bring a handler's own event, which a worker printed as JSON and TorchServe wrapped as a message, to the top."""
+    if event.get("logger") != WORKER_LOGGER:
+        return event
+    inner = _parse_object(str(event.get("message", "")).strip().encode())
+    return event if inner is None else {**inner, "time": event.get("time", ""), "gate": "contract"}
+
+
+def _parse_object(line: bytes) -> dict[str, Any] | None:
     if not line.startswith(b"{"):
-        return False
+        return None
     try:
-        return isinstance(json.loads(line.decode("utf-8"), parse_constant=_refuse_constant), dict)
+        value = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        return False
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -17,7 +17,7 @@ from pathlib import Path
 from garrison.errors import ConfigError
 
 MAX_LINE_BYTES = 16 * 1024
-KEPT_LINES = 40
+KEPT_LINES = 100  # a worker that fails writes about 30; the reason must still be there when the next one starts
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,7 +27,9 @@ Sink = Callable[[bytes], None]
 class Child:
     """One running process whose output goes line by line to `sink`."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, sink: Sink) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, sink: Sink
+    ) -> None:
         self.name = name
         self.last_lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         try:
@@ -64,10 +66,8 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._relay.join(timeout=5)
 
     def _relay_lines(self, sink: Sink) -> None:

@@ -6,6 +6,7 @@ everything and removes every file it made.
 """
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -36,6 +37,7 @@ STOP_TIMEOUT_S = 10
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 300
 MAX_FAILED_STARTS = 3
+_EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception): (.+)"  # the last line of Python's traceback
 ENVOY_LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","gate":"gateway","event":"log","level":"%l","message":"%j"}'
 
 
@@ -72,8 +74,9 @@ class Stack:
             ConfigError: with every problem found.
         """
         self.models = find_packed_models(self.settings.models)
+        self.gateway = load_gateway(self.settings.config / "gateway.yaml")
+        check_port(self.gateway.address, self.settings.port)
         self.certificate = ensure_certificate(self.settings.state / "certificates")
-        check_port(self.settings.port)
         self.run_directory = make_run_directory(self.settings.run_directory)
         try:
             self._prepare_servers()
@@ -121,10 +124,18 @@ class Stack:
             if path.name not in ("ready.sock", "admin.sock"):
                 path.unlink()  # a killed server leaves its sockets behind, and the next one would not start on them
         environment = build_environment(self.plan)
-        return Child("TorchServe", build_command(self.plan), environment, self.plan.scratch_directory, self._sink("server"))
+        return Child(
+            "TorchServe", build_command(self.plan), environment, self.plan.scratch_directory, self._sink("server")
+        )
 
     def _start_gateway(self) -> Child:
-        command = [*envoy_command(self.envoy, self.envoy_config), "--concurrency", "2", "--log-format", ENVOY_LOG_FORMAT]
+        command = [
+            *envoy_command(self.envoy, self.envoy_config),
+            "--concurrency",
+            "2",
+            "--log-format",
+            ENVOY_LOG_FORMAT,
+        ]
         return Child("Envoy", command, {"LANG": "C.UTF-8"}, self.plan.scratch_directory, self._sink("gateway"))
 
     def _sink(self, gate: str) -> Callable[[bytes], None]:
@@ -138,7 +149,7 @@ class Stack:
             self._tell_workers(states)
             readiness.ready = all(state.ready for state in states)
             now = time.monotonic()
-            if readiness.ready and not self.ready.is_set() and is_listening(self.settings.port):
+            if readiness.ready and not self.ready.is_set() and is_listening(self.gateway.address, self.settings.port):
                 self.ready.set()
                 self._tell_workers(states)
                 address = f"https://127.0.0.1:{self.settings.port}"
@@ -192,7 +203,7 @@ class Stack:
             tried.update(state.tried_pids)
             workers = next(m.contract.workers.count for m in self.models if m.contract.model == state.model)
             if not state.ready and (len(tried) > MAX_FAILED_STARTS * workers or waited_s > START_TIMEOUT_S):
-                words = last_words(self._children["server"])
+                words = load_failure(self._children["server"], state.model)
                 raise ConfigError(f"model {state.model}: its workers end before they are ready{words}")
 
     def _stop_all(self, readiness: ReadinessServer) -> None:
@@ -263,34 +274,41 @@ def make_run_directory(wanted: Path | None) -> Path:
     try:
         wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
         wanted.chmod(0o700)
-        probe = tempfile.TemporaryFile(dir=wanted)
-        probe.close()
+        with tempfile.TemporaryFile(dir=wanted):
+            pass  # it can be written
         if any(wanted.iterdir()):
             raise ConfigError(f"{wanted}: not empty; give a directory that is empty or does not exist yet")
     except OSError as error:
-        raise ConfigError(f"{wanted}: sockets cannot be made there ({error.strerror}); give another --run-dir") from error
+        raise ConfigError(
+            f"{wanted}: sockets cannot be made there ({error.strerror}); give another --run-dir"
+        ) from error
     return wanted.resolve()
 
 
-def check_port(port: int) -> None:
-    """Check that the gateway's port is free.
+def check_port(address: str, port: int) -> None:
+    """Check that the gateway's address and port are free.
 
     Raises:
         ConfigError: something listens there already, or this user may not use it.
     """
-    with socket.socket() as probe:
+    with socket.socket(_family(address)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except OSError as error:
-            raise ConfigError(f"port {port} cannot be used ({error.strerror}); give another one with --port") from error
+            advice = "give another --port, or another address in gateway.yaml"
+            raise ConfigError(f"{address} port {port} cannot be used ({error.strerror}); {advice}") from error
 
 
-def is_listening(port: int) -> bool:
+def is_listening(address: str, port: int) -> bool:
     """Say whether somebody accepts connections on the gateway's port."""
-    with socket.socket() as probe:
+    with socket.socket(_family(address)) as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0  # 0.0.0.0 and :: connect to this machine
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def describe_exit(code: int) -> str:
@@ -303,6 +321,16 @@ def last_words(child: Child) -> str:
     lines = [_message(line) for line in child.last_lines]
     spoken = [line for line in lines if line and not line.startswith(("at ", "File ", "^"))]
     return "".join(f"\n    {line}" for line in spoken[-4:])
+
+
+def load_failure(child: Child, model: str) -> str:
+    """Return why a model was not loaded: TorchServe's line about it, else the last exception, else the last lines."""
+    lines = [_message(line) for line in reversed(child.last_lines)]
+    for pattern in (rf"Failed to load model {re.escape(model)}, exception (.+)", _EXCEPTION):
+        for line in lines:
+            if match := re.fullmatch(pattern, line):
+                return f": {match[1]}; mend the model and pack it again"
+    return last_words(child)
 
 
 def handle_signals(stack: Stack) -> None:

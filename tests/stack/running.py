@@ -4,8 +4,10 @@ Used by the tests of the whole stack, by the attack tests and by `scripts/demo`;
 itself needs.
 """
 
+import contextlib
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -14,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from garrison.gateway.keys import init_keys, issue_key
+from garrison.unix_http import send_request
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DIGITS = REPOSITORY / "models" / "digits"
@@ -66,9 +69,10 @@ class Target:
     authority: Path
     keys: dict[str, str] = field(default_factory=dict)
 
-    def connect(self, timeout_s: float = 30) -> http.client.HTTPSConnection:
-        """Open a connection over TLS that trusts the development authority only."""
+    def connect(self, timeout_s: float = 30, protocols: Sequence[str] = ("http/1.1",)) -> http.client.HTTPSConnection:
+        """Prepare a connection over TLS that trusts the development authority only."""
         context = ssl.create_default_context(cafile=str(self.authority))
+        context.set_alpn_protocols(list(protocols))
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout_s, context=context)
 
     def send(
@@ -86,10 +90,8 @@ class Target:
         if key is not None:
             sent["x-api-key"] = self.keys[key]
         began = time.monotonic()
-        try:
-            used.request(method, path, body=body or None, headers=sent)
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-            pass  # refused while we were still sending; the answer is there to be read
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            used.request(method, path, body=body or None, headers=sent)  # refused meanwhile? the answer can be read
         response = used.getresponse()
         answer = Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, response.read(), 0)
         if connection is None:
@@ -105,30 +107,59 @@ class RunningStack:
         self.models = models
         self.state, self.config = self.directory / "state", self.directory / "config"
         self.run_directory, self.log = self.directory / "run", self.directory / "log.jsonl"
+        self.scratch, self.terminal = self.directory / "tmp", self.directory / "terminal.txt"
+        self.options: list[object] = ["--run-dir", self.run_directory]
+        self.scratch.mkdir()
         shutil.copytree(REPOSITORY / "config", self.config)
         (self.config / "clients.yaml").write_text(clients)
         init_keys(self.state / "keys")
         self.target = Target(free_port(), self.state / "certificates" / "ca.pem", make_keys(self.state / "keys"))
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of `garrison serve`."""
+        assert self.process is not None
+        return self.process.pid
+
+    @classmethod
+    @contextlib.contextmanager
+    def prepared(cls, models: Path) -> Iterator["RunningStack"]:
+        """Make a stack that is not started; whatever is left of it at the end is stopped and removed."""
+        stack = cls(models)
+        try:
+            yield stack
+        finally:
+            stack.__exit__()
 
     def command(self) -> list[str]:
         """Return the command line, as a person would type it."""
-        places = ("--config", self.config, "--state", self.state, "--run-dir", self.run_directory, "--log", self.log)
+        places = ["--config", self.config, "--state", self.state, "--log", self.log, *self.options]
         arguments = ("serve", "--models", self.models, "--port", self.target.port, *places)
         return [sys.executable, "-m", "garrison.cli", *map(str, arguments)]
 
+    def launch(self) -> None:
+        """Start, and wait for nothing; what is said to the person at the terminal goes to `terminal`."""
+        environment = {**os.environ, "TMPDIR": str(self.scratch)}
+        with self.terminal.open("wb") as terminal:
+            self.process = subprocess.Popen(self.command(), stderr=terminal, cwd=self.directory, env=environment)
+
     def start(self) -> "RunningStack":
         """Start, and wait until the gateway says that the models are ready."""
-        self.process = subprocess.Popen(self.command(), stderr=subprocess.PIPE, text=True, cwd=self.directory)
+        self.launch()
+        if not self.wait_until_ready():
+            status, said = self.stop()
+            raise RuntimeError(f"not ready after {START_TIMEOUT_S} s (exit {status}):\n{said}")
+        return self
+
+    def wait_until_ready(self) -> bool:
+        """Wait until the health route says ready; False once `serve` has ended or the time is over."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"serve ended with {self.process.returncode}:\n{self.process.stderr.read()}")  # type: ignore[union-attr]  # PIPE
+        while time.monotonic() < deadline and self.process is not None and self.process.poll() is None:
             if self.is_ready():
-                return self
+                return True
             time.sleep(0.1)
-        self.stop()
-        raise RuntimeError(f"not ready after {START_TIMEOUT_S} s; see {self.log}")
+        return False
 
     def is_ready(self) -> bool:
         """Ask the gateway's health route."""
@@ -137,21 +168,36 @@ class RunningStack:
         except (OSError, http.client.HTTPException):
             return False
 
+    def worker_pids(self) -> list[int]:
+        """Ask TorchServe for the process ids of the workers that can take a request."""
+        answer = send_request(self.run_directory / "management.sock", "GET", "/models/digits", 5)
+        return [worker["pid"] for worker in json.loads(answer.body)[0]["workers"] if worker["status"] == "READY"]
+
+    def said(self) -> str:
+        """Return what was said so far to the person at the terminal."""
+        return self.terminal.read_text()
+
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal, wait, and return the exit status and what was said to the person at the terminal."""
         assert self.process is not None
         self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for the end, as `stop` does, without asking for it."""
+        assert self.process is not None
         try:
-            _, said = self.process.communicate(timeout=STOP_TIMEOUT_S)
+            status = self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            _, said = self.process.communicate()
-        status, self.process = self.process.returncode, None
-        return status, said
+            status = self.process.wait()
+        self.process = None
+        return status, self.said()
 
     def events(self) -> list[dict[str, Any]]:
-        """Return every line of the log, which is all JSON objects."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Return every line of the log so far; all of them are JSON objects."""
+        written = self.log.read_text()
+        return [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
 
     def __enter__(self) -> "RunningStack":
         return self.start()
@@ -170,6 +216,7 @@ def make_keys(directory: Path) -> dict[str, str]:
     return {
         "demo": good,
         "hasty": issue_key(directory, "hasty", ["digits"], day).token,
+        "hasty again": issue_key(directory, "hasty", ["digits"], day).token,
         "neighbour": issue_key(directory, "neighbour", ["faces"], day).token,
         "stranger": issue_key(directory, "stranger", ["digits"], day).token,
         "expired": issue_key(directory, "demo", ["digits"], day, now=long_ago).token,
@@ -177,11 +224,21 @@ def make_keys(directory: Path) -> dict[str, str]:
     }
 
 
-def pack_digits(export_path: Path) -> Path:
-    """Pack the sample model with the command that its card shows; return the directory to serve."""
-    files = ("--serialized-file", DIGITS / "model.pt", "--extra-files", DIGITS / "labels.json")
-    arguments = ("pack", "--contract", DIGITS / "contract.yaml", *files, "--export-path", export_path)
-    subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
+def pack_digits(export_path: Path, changes: Mapping[str, str] | None = None) -> Path:
+    """Pack the sample model with the command that its card shows; return the directory to serve.
+
+    `changes` replaces pieces of the contract's text, for a model that behaves otherwise.
+    """
+    text = (DIGITS / "contract.yaml").read_text()
+    for old, new in (changes or {}).items():
+        assert old in text, old
+        text = text.replace(old, new)
+    with tempfile.TemporaryDirectory() as sources:
+        contract = Path(sources) / "contract.yaml"
+        contract.write_text(text)
+        files = ("--serialized-file", DIGITS / "model.pt", "--extra-files", DIGITS / "labels.json")
+        arguments = ("pack", "--contract", contract, *files, "--export-path", export_path)
+        subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
     return export_path
 
 

@@ -89,7 +89,14 @@ def test_a_limit_one_over_its_ceiling_is_refused(make_contract, key):
 
 @pytest.mark.parametrize(
     "key",
-    ["extra", "inputs__image__extra", "batch__extra", "workers__extra", "outputs__extra", "inputs__image__normalise__x"],
+    [
+        "extra",
+        "inputs__image__extra",
+        "batch__extra",
+        "workers__extra",
+        "outputs__extra",
+        "inputs__image__normalise__x",
+    ],
 )
 def test_an_unknown_key_is_refused_wherever_it_stands(make_contract, key):
     (problem,) = problems_of(make_contract(**{key: 1}))
@@ -121,7 +128,9 @@ def test_a_model_name_that_could_be_a_path_or_an_option_is_refused(make_contract
     assert "model:" in str(problems_of(make_contract(model=name)))
 
 
-@pytest.mark.parametrize("name", ["../labels.json", "/etc/passwd", "a/b.json", ".hidden", "", "x" * 129, "a\n"], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["../labels.json", "/etc/passwd", "a/b.json", ".hidden", "", "x" * 129, "a\n"], ids=repr
+)
 def test_the_labels_are_a_file_beside_the_contract(make_contract, name):
     (problem,) = problems_of(make_contract(outputs__labels=name))
     assert problem.startswith("contract.yaml: outputs.labels: ")
@@ -220,8 +229,34 @@ def test_any_yaml_like_text_is_a_contract_or_a_config_error(text):
 
 
 SCALARS = [
-    *("0x" + "f" * 9000, "1" + ":59" * 900, "9" * 5000, "0b_", "0x_", "0o8", "1e999", "-.inf", ".nan", "true", "~", "=", "<<"),
-    *("2024-02-30", "9999-12-31T23:59:59-23:59", "!!bool x", "!!float ''", "*a", "&a", "? a", "|", "%TAG", "'\\'", '"\\ud800"'),
+    *(
+        "0x" + "f" * 9000,
+        "1" + ":59" * 900,
+        "9" * 5000,
+        "0b_",
+        "0x_",
+        "0o8",
+        "1e999",
+        "-.inf",
+        ".nan",
+        "true",
+        "~",
+        "=",
+        "<<",
+    ),
+    *(
+        "2024-02-30",
+        "9999-12-31T23:59:59-23:59",
+        "!!bool x",
+        "!!float ''",
+        "*a",
+        "&a",
+        "? a",
+        "|",
+        "%TAG",
+        "'\\'",
+        '"\\ud800"',
+    ),
     *("{}", "[]", "[[]]", "{a: b}", "[{a: b}]", "!!python/object:os.x {}", "1_000", "0", "-1", "4MiB", "exact", ""),
 ]
 LINES = [f"{key}: %s" for key in ("garrison", "model", "version", "task", "inputs", "batch", "workers", "outputs")]

@@ -27,9 +27,22 @@ def events(data: bytes) -> list[dict]:
     return [json.loads(line, parse_constant=refuse) for line in lines]
 
 
-def test_a_json_object_passes_unchanged(log):
-    log.relay("server", b'{"level": "INFO"}')
-    assert log.written() == b'{"level": "INFO"}\n'
+def test_a_json_object_stays_one_under_its_servers_gate(log):
+    log.relay("server", b'{"level": "INFO", "gate": "gateway"}')
+    assert json.loads(log.written()) == {"level": "INFO", "gate": "server"}
+
+
+def test_a_handlers_event_comes_to_the_top_under_the_contracts_gate(log):
+    event = {"event": "refused", "reason": "too_many_pixels", "gate": "launcher", "time": "forged"}
+    line = {"time": "now", "gate": "server", "logger": "MODEL_LOG", "message": json.dumps(event) + " "}
+    log.relay("server", json.dumps(line).encode())
+    assert json.loads(log.written()) == {**event, "gate": "contract", "time": "now"}
+
+
+def test_only_workers_speak_for_the_contract(log):
+    line = {"logger": "org.pytorch.serve", "message": '{"event": "refused"}'}
+    log.relay("server", json.dumps(line).encode())
+    assert json.loads(log.written()) == {**line, "gate": "server"}
 
 
 @pytest.mark.parametrize(

@@ -109,4 +109,6 @@ def test_every_module_says_what_it_is_for(path):
 @pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) == "checks"], ids=name_of)
 def test_checks_are_pure(path):
     used = {name.split(".")[0] for name in imports_of(path)}
-    assert used.isdisjoint({"os", "pathlib", "socket", "subprocess", "logging", "time", "datetime", "tempfile", "random"})
+    assert used.isdisjoint(
+        {"os", "pathlib", "socket", "subprocess", "logging", "time", "datetime", "tempfile", "random"}
+    )

@@ -148,7 +148,8 @@ def test_stop_leaves_no_grandchild(start, parent_waits):
     sleeper = f"{IGNORE} import time; print('up', flush=True); time.sleep(600)"
     child, sink = start(
         "import subprocess, sys, time\n"
-        f"print(subprocess.Popen([sys.executable, '-c', {sleeper!r}]).pid)\n" + ("time.sleep(600)" if parent_waits else "")
+        f"print(subprocess.Popen([sys.executable, '-c', {sleeper!r}]).pid)\n"
+        + ("time.sleep(600)" if parent_waits else "")
     )
     grandchild = next(int(line) for line in sink.wait_for(2) if line.isdigit())
     child.stop(PATIENCE_S)

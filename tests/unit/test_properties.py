@@ -66,7 +66,9 @@ def test_a_tunable_line_outside_its_range_is_refused(properties, key, value):
 
 @pytest.mark.parametrize("key", ["load_models", "model_store", "private_key_file", "ENABLE_MODEL_API"])
 def test_an_unknown_setting_is_refused(properties, key):
-    assert problems_of(properties({key: "all"})) == (f"{properties({key: 'all'})}: {key}: unknown setting; take it out",)
+    assert problems_of(properties({key: "all"})) == (
+        f"{properties({key: 'all'})}: {key}: unknown setting; take it out",
+    )
 
 
 def test_a_setting_that_stands_twice_is_refused(properties):

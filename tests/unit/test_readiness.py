@@ -88,7 +88,12 @@ def test_one_model_that_is_not_ready_does_not_hide_another(management):
 ODD = [
     *(b"", b"{", b"null", b"[]", b"[null]", b"[1]", b"{}", b'[{"workers": null}]', b'[{"workers": {"a": 1}}]', b"\xff"),
     *(b'[{"workers": ["x"]}]', b'[{"workers": [{"pid": "N/A"}]}]', b'[{"workers": [{"pid": null}]}]', b"[" * 100_000),
-    *(b'[{"workers": [{}]}]', b'[{"workers": [{"pid": -1, "status": "READY"}]}]', b'[{"workers": [{"pid": 0}]}]', b"x" * 10),
+    *(
+        b'[{"workers": [{}]}]',
+        b'[{"workers": [{"pid": -1, "status": "READY"}]}]',
+        b'[{"workers": [{"pid": 0}]}]',
+        b"x" * 10,
+    ),
     *(b'[{"workers": [{"pid": 1.5, "status": "READY"}]}]', b"9" * 5000),
 ]
 

@@ -192,14 +192,18 @@ def test_what_is_not_a_size_in_range_is_refused(text):
     assert "is not a size from 1 byte to 1073741824 bytes" in problems_of(settings)[0]
 
 
-@pytest.mark.parametrize("text", ["A", '"a\\n"', "''", "' a'", '"a\\0"'], ids=["case", "newline", "empty", "blank", "nul"])
+@pytest.mark.parametrize(
+    "text", ["A", '"a\\n"', "''", "' a'", '"a\\0"'], ids=["case", "newline", "empty", "blank", "nul"]
+)
 def test_text_has_to_match_as_a_whole(text):
     settings = read(f"n: {text}")
     settings.text("n", "[a-z]+", "lower case letters")
     assert problems_of(settings)[0].endswith("is not lower case letters")
 
 
-@pytest.mark.parametrize("text", ["3", "1.10", "true", "no", "null", "2024-01-01", "[a]", HUGE], ids=lambda text: text[:12])
+@pytest.mark.parametrize(
+    "text", ["3", "1.10", "true", "no", "null", "2024-01-01", "[a]", HUGE], ids=lambda text: text[:12]
+)
 def test_what_yaml_does_not_read_as_text_is_sent_back_for_quotes(text):
     settings = read(f"n: {text}")
     settings.text("n", ".*", "a version")

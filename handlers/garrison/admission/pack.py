@@ -34,11 +34,10 @@ from garrison.archive import (
     render_model_config,
 )
 from garrison.contract import FILE_NAME, Contract, load_contract
-from garrison.errors import ArtifactRefused, ConfigError
+from garrison.errors import ArtifactRefused, ConfigError, Undecided
 
 ARCHIVER = "model_archiver.model_packaging"
 ARCHIVER_TIMEOUT_S = 600
-FORMATS = ("no-archive", "default")
 STOCK_HANDLERS = {
     "image-classification": "image_classifier",
     "object-detection": "object_detector",
@@ -209,15 +208,13 @@ def _run_archiver(arguments: Sequence[str], cwd: Path, scratch: Path) -> None:
     # Its temporary directory has a name that anyone can guess, and it empties that first: give it a private one.
     scratch.mkdir()
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(scratch), "LANG": "C.UTF-8"}
-    result = subprocess.run(  # noqa: S603 - our own interpreter, and arguments that were checked above
-        [sys.executable, "-I", "-m", ARCHIVER, *arguments],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=ARCHIVER_TIMEOUT_S,
-        check=False,
-    )
+    command = [sys.executable, "-I", "-m", ARCHIVER, *arguments]
+    try:
+        result = subprocess.run(  # noqa: S603 - our own interpreter, and arguments that were checked above
+            command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=ARCHIVER_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Undecided(f"torch-model-archiver took longer than {ARCHIVER_TIMEOUT_S} s; try again") from error
     if result.returncode != 0:
         last_line = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(f"torch-model-archiver failed: {last_line}")

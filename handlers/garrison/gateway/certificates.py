@@ -2,8 +2,8 @@
 
 A directory holds a certificate authority (`ca.pem`, `ca.key`) and the server's certificate (`server.pem`,
 `server.key`), renewed from the same authority. The authority is limited by name constraints to localhost: even who
-steals its key can impersonate nothing else to a client that trusts it. Not for production: bring a certificate of
-your own authority there.
+steals its key can impersonate nothing else to a client that trusts it. A certificate of
+another authority in the place of ours is left alone and refused: this release serves development certificates only.
 """
 
 import ipaddress
@@ -56,6 +56,11 @@ def ensure_certificate(directory: Path, now: datetime | None = None) -> Certific
         authority = _make_authority(moment)
         _write_pair(authority, paths.ca_path, directory / "ca.key")
     server = _load_pair(paths.chain_path, paths.key_path)
+    if server is not None and server.certificate.issuer != _name(CA_NAME):
+        raise ConfigError(
+            f"{paths.chain_path}: was issued by another authority, and only development certificates are served; "
+            f"move it and {paths.key_path} elsewhere"
+        )
     if server is None or _expires_soon(server, moment) or not _is_issued_by(server, authority):
         _write_pair(_make_server(authority, moment), paths.chain_path, paths.key_path)
     return paths

@@ -18,6 +18,7 @@ MUTATION = "envoy.http.early_header_mutation.header_mutation"
 MUTATION_TYPE = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 LOG_TYPE = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
 MAX_LOGGED_PATH = 100
+H2_WINDOW_BYTES = 32 * 2**20
 # An operator that is always empty. Alone, an empty operator is logged as null or left out; beside another one it makes
 # the whole a text, so that every line has every field and every field one type.
 NOTHING = "%DYNAMIC_METADATA(garrison:nothing)%"
@@ -79,8 +80,12 @@ def _protocols() -> dict[str, Any]:
         },
         "http2_protocol_options": {
             "max_concurrent_streams": 100,
-            "initial_stream_window_size": 65_536,  # 64 KiB: what one stream may make us hold
-            "initial_connection_window_size": 1_048_576,
+            # The one item where we leave the guide (64 KiB, 1 MiB): a client that reads only once it may send no more,
+            # as httpx does, would find its refused stream closed instead of the refusal. The windows are not what
+            # bounds memory here: a refused stream's data is dropped, any other is held by the buffer filter up to its
+            # model's limit, and all of them together by the heap monitor.
+            "initial_stream_window_size": H2_WINDOW_BYTES,
+            "initial_connection_window_size": H2_WINDOW_BYTES,
             "allow_connect": False,
             "allow_metadata": False,
         },

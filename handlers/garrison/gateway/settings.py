@@ -43,7 +43,6 @@ class GatewaySettings:
     """Where the gateway listens, and its bounds."""
 
     address: str
-    port: int
     tls_minimum: str
     limits: Limits
     timeouts: Timeouts
@@ -68,7 +67,6 @@ def load_gateway(path: Path) -> GatewaySettings:
     settings = load_settings(path)
     gateway = GatewaySettings(
         address=_read_address(settings),
-        port=settings.integer("port", 1, 65_535, default=8443),
         tls_minimum=settings.section("tls", required=False).choice("minimum", TLS_VERSIONS, default="1.2"),
         limits=_read_limits(settings.section("limits", required=False)),
         timeouts=_read_timeouts(settings.section("timeouts", required=False)),
@@ -98,7 +96,7 @@ def check_issue(path: Path, client: str, models: Sequence[str]) -> None:
     """
     listed = {entry.name: entry.models for entry in load_clients(path)}
     if client not in listed:
-        raise ConfigError(f"{path}: lists no client '{client[:80]}'; add it there, or issue for: {', '.join(listed)}")
+        raise ConfigError(f"{path}: lists no client '{client[:80]}'; add it there first")
     missing = [model for model in models if model not in listed[client]]
     if missing:
         raise ConfigError(f"{path}: clients.{client}.models: does not list {', '.join(missing)}; add it there first")

@@ -18,6 +18,7 @@ from pathlib import Path
 from garrison.errors import EXIT_CONFIG
 
 WORKER_MODULE = "ts.model_service_worker"
+LAUNCH_VARIABLE = "GARRISON_PYTHON"  # scripts/worker-python starts nothing without it
 KEPT_VARIABLES = frozenset(
     {"PATH", "LANG", "HOME", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TORCHINDUCTOR_CACHE_DIR"}
 )
@@ -29,21 +30,23 @@ def main(arguments: list[str] | None = None) -> None:
     if not arguments or not _is_worker_script(Path(arguments[0])):
         sys.stderr.write("worker-python: runs TorchServe's model worker and nothing else\n")
         sys.exit(EXIT_CONFIG)
-    if keep_environment():  # what was removed can still be read in /proc/self/environ: start again without it
+    started_by_wrapper = LAUNCH_VARIABLE in os.environ
+    keep_environment()
+    if started_by_wrapper:  # what was removed can still be read in /proc/self/environ: start again without it, once
         os.execve(sys.executable, [sys.executable, "-I", "-m", __spec__.name, *arguments], dict(os.environ))  # noqa: S606
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # whoever calls torch.load in here, with whatever arguments
+    os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # or TorchServe's worker would parse JSON, unbounded, before we do
     os.umask(0o077)
     threading.Thread(target=_exit_with_server, args=(_socket_path(arguments),), daemon=True).start()
     sys.argv = arguments
     runpy.run_module(WORKER_MODULE, run_name="__main__")
 
 
-def keep_environment() -> bool:
-    """Remove every variable that is not on the allow-list, secrets among them, and say whether there was one."""
-    removed = [name for name in os.environ if name not in KEPT_VARIABLES]
-    for name in removed:
-        del os.environ[name]
-    return bool(removed)
+def keep_environment() -> None:
+    """Remove every variable that is not on the allow-list: the server's secrets are none of the model's business."""
+    for name in list(os.environ):
+        if name not in KEPT_VARIABLES:
+            del os.environ[name]
 
 
 def _is_worker_script(path: Path) -> bool:

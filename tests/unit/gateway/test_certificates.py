@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from garrison.errors import ConfigError
 from garrison.gateway.certificates import Certificate, ensure_certificate
@@ -101,3 +104,16 @@ def test_a_key_that_others_can_read_is_told(made: Certificate) -> None:
     made.key_path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         ensure_certificate(made.ca_path.parent, NOW)
+
+
+def test_a_certificate_of_another_authority_is_refused_and_left_alone(tmp_path: Path) -> None:
+    paths = ensure_certificate(tmp_path, NOW)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a real authority")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, NOW, NOW + timedelta(days=90))
+    paths.chain_path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    paths.key_path.write_bytes(pem)
+    with pytest.raises(ConfigError, match="another authority"):
+        ensure_certificate(tmp_path, NOW)
+    assert paths.key_path.read_bytes() == pem

@@ -28,7 +28,7 @@ def test_what_ships_is_what_is_built_in(tmp_path: Path) -> None:
 
 def test_the_shipped_gateway_listens_on_this_machine_only() -> None:
     gateway = load_gateway(CONFIG / "gateway.yaml")
-    assert (gateway.address, gateway.port, gateway.tls_minimum) == ("127.0.0.1", 8443, "1.2")
+    assert (gateway.address, gateway.tls_minimum) == ("127.0.0.1", "1.2")
     assert gateway.limits == Limits(1000, 512 * 2**20, 16 * 1024, 50)
     assert gateway.timeouts == Timeouts(10, 10, 30, 60)
 
@@ -40,7 +40,6 @@ def test_the_shipped_clients() -> None:
 def test_all_faults_of_the_gateway_are_told_at_once(tmp_path: Path) -> None:
     text = """
 address: localhost
-port: 0
 tls: {minimum: "1.1"}
 limits: {max_connections: 0, max_heap: 1MiB, max_request_headers: 10B, max_headers: 3}
 timeouts: {request_s: 0, idle_s: unlimited}
@@ -49,7 +48,6 @@ trust: everyone
     problems = problems_of(load_gateway, write(tmp_path, text))
     keys = (
         "address",
-        "port",
         "tls.minimum",
         "max_connections",
         "max_heap",
@@ -59,7 +57,7 @@ trust: everyone
     )
     for key in (*keys, "limits.max_headers: unknown", "trust: unknown"):
         assert [p for p in problems if key in p], key
-    assert len(problems) == 10
+    assert len(problems) == 9
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::", "::1"])

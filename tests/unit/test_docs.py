@@ -1,0 +1,228 @@
+"""The documents agree with the code: everything that a person may write or meet stands in docs/reference.md."""
+
+import argparse
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from garrison import cli, errors
+from garrison.checks.reasons import REASONS
+from garrison.cli import build_parser
+from garrison.gateway.connection import _access_log
+from garrison.gateway.replies import OTHER, REPLIES
+from garrison.torchserve.properties import LOCKED, TUNABLE
+from garrison.torchserve.server import _KEPT_VARIABLES
+from garrison.torchserve.worker import KEPT_VARIABLES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = REPOSITORY / "handlers" / "garrison"
+SKIPPED = {".venv", ".git", "build", "node_modules"}
+DOCUMENTS = sorted(path for path in REPOSITORY.rglob("*.md") if not SKIPPED & set(path.relative_to(REPOSITORY).parts))
+REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
+README = (REPOSITORY / "README.md").read_text()
+README_MOST_LINES = 100
+READERS = {"integer", "number", "numbers", "integers", "size", "text", "texts", "choice", "choices"}
+ERROR_CLASSES = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
+PRIVATE_PATHS = re.compile(r"/(?:work|root|home|tmp/v|tmp/bash_jobs)(?![a-z])[/\w]*")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def section(heading: str) -> str:
+    """Return the part of the reference below a heading, up to the next heading of the same or a higher level."""
+    level = len(heading) - len(heading.lstrip("#"))
+    after = REFERENCE.split(f"\n{heading}\n", 1)[1]
+    return re.split(rf"\n#{{1,{level}}} ", after, maxsplit=1)[0]
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of a section's table rows whose first cell is code."""
+    lines = [line for line in section(heading).splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def calls(module: str) -> Iterator[ast.Call]:
+    """Go through the function calls of a module."""
+    return (node for node in ast.walk(ast.parse((PACKAGE / module).read_text())) if isinstance(node, ast.Call))
+
+
+def first_texts(module: str, names: set[str]) -> list[str]:
+    """Return the first arguments, as far as they are texts, of the calls of functions or methods with these names."""
+    found = []
+    for call in calls(module):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        first = call.args[0] if call.args else None
+        if name in names and isinstance(first, ast.Constant) and isinstance(first.value, str):
+            found.append(first.value)
+    return found
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Go through a parser and all its commands."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from parsers(child)
+
+
+def documented_keys(heading: str) -> list[str]:
+    """Return the last words of the documented keys, sorted: `batch.max_bytes` and `inputs.image.max_bytes` are two."""
+    return sorted(cells[0].strip("`").rpartition(".")[2] for cells in rows(heading) if cells[1] != "a mapping")
+
+
+def options() -> list[tuple[str, str]]:
+    """Return command and option of the whole command line."""
+    return [
+        (parser.prog, option)
+        for parser in parsers(build_parser())
+        for action in parser._actions
+        for option in action.option_strings
+    ]
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) < README_MOST_LINES
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_make_targets_exist(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):.*##", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    code = re.findall(r"`[^`\n]+`|```.*?```", document.read_text(), re.DOTALL)
+    named = {name for text in code for name in re.findall(r"\bmake ([a-z]+)", text)}
+    assert named <= targets
+
+
+def test_readme_names_the_test_command() -> None:
+    assert "\nmake test\n" in README
+    assert "make test" in (REPOSITORY / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(("reason", "refusal"), REASONS.items(), ids=list(REASONS))
+def test_reason_of_the_checks(reason: str, refusal: type[errors.RequestRefused]) -> None:
+    assert [f"`{reason}`", str(refusal.http_status)] in [cells[:2] for cells in rows("### From the contract")]
+
+
+def test_reasons_of_the_handler() -> None:
+    listed = [cells[:2] for cells in rows("### From the contract")]
+    classes = {name: value for name, value in ERROR_CLASSES.items() if issubclass(value, errors.Refused)}
+    raised = [
+        (call.args[0].value, classes[call.func.id].http_status)
+        for call in calls("torchserve/base.py")
+        if isinstance(call.func, ast.Name) and call.func.id in classes and isinstance(call.args[0], ast.Constant)
+    ]
+    assert raised
+    assert [pair for pair in raised if [f"`{pair[0]}`", str(pair[1])] not in listed] == []
+
+
+def test_the_contracts_reasons_are_no_more_than_the_codes() -> None:
+    handler = first_texts("torchserve/base.py", set(ERROR_CLASSES))
+    assert {cells[0].strip("`") for cells in rows("### From the contract")} == {*REASONS, *handler}
+
+
+def test_reasons_of_the_gateway() -> None:
+    listed = {tuple(cells[:2]) for cells in rows("### From the gateway")}
+    replies = {(f"`{reply.reason}`", str(status)) for status, reply in REPLIES.items()}
+    assert listed == replies | {(f"`{OTHER.reason}`", "other")}
+
+
+def test_reasons_of_packing() -> None:
+    listed = {cells[0].strip("`") for cells in rows("### From garrison pack")}
+    assert listed == set(first_texts("admission/pack.py", {"ArtifactRefused"}))
+
+
+def test_exit_statuses() -> None:
+    statuses = {value for module in (errors, cli) for name, value in vars(module).items() if name.startswith("EXIT_")}
+    assert set(re.findall(r"^\| (\d+) \|", section("## Exit status"), re.MULTILINE)) == {str(s) for s in statuses}
+
+
+def test_contract_keys() -> None:
+    assert documented_keys("## The contract") == sorted(first_texts("contract.py", READERS))
+
+
+def test_contract_sections() -> None:
+    mappings = [cells[0].strip("`").rpartition(".")[2] for cells in rows("## The contract") if cells[1] == "a mapping"]
+    assert sorted(mappings) == sorted(first_texts("contract.py", {"section"}))
+
+
+def test_gateway_and_client_keys() -> None:
+    documented = sorted(documented_keys("## gateway.yaml") + documented_keys("## clients.yaml"))
+    assert documented == sorted(first_texts("gateway/settings.py", READERS))
+
+
+def test_locked_lines() -> None:
+    lines = {cells[0].strip("`").replace("\\|", "|") for cells in rows("## config.properties") if "=" in cells[0]}
+    assert lines == {f"{key}={value}" for key, value in LOCKED.items()}
+
+
+def test_tunable_lines() -> None:
+    shipped = dict(re.findall(r"^(\w+)=(.*)$", (REPOSITORY / "config" / "config.properties").read_text(), re.MULTILINE))
+    tuned = [cells[:3] for cells in rows("## config.properties") if "=" not in cells[0]]
+    assert tuned == [[f"`{key}`", f"{low:,} to {high:,}", shipped[key]] for key, (low, high) in TUNABLE.items()]
+
+
+@pytest.mark.parametrize(("command", "option"), options(), ids=[f"{c} {o}" for c, o in options()])
+def test_option(command: str, option: str) -> None:
+    if option in ("-h", "--help") or command == "garrison":
+        assert re.search(rf"`(garrison )?{option}`", section("## Commands"))
+        return
+    headings = [
+        heading for heading in re.findall(r"^### (garrison .*)$", REFERENCE, re.MULTILINE) if command in heading
+    ]
+    cells = " ".join(row[0] for heading in headings for row in rows(f"### {heading}"))
+    assert re.search(rf"`{re.escape(option)}[ `]", cells)
+
+
+def test_launcher_events() -> None:
+    told = {event for path in PACKAGE.rglob("*.py") for event in first_texts(str(path.relative_to(PACKAGE)), {"tell"})}
+    listed = set(re.findall(r"^\| `launcher` \| `(\w+)` \|", section("## The log"), re.MULTILINE))
+    assert told
+    assert listed == told
+
+
+def test_events_of_the_servers() -> None:
+    sources = [path.read_text() for path in (*PACKAGE.rglob("*.py"), REPOSITORY / "config" / "log4j2.xml")]
+    written = {event for text in sources for event in re.findall(r'"event": ?"(\w+)"', text)}
+    listed = {cells[1].strip("`") for cells in rows("## The log") if cells[0] != "`launcher`"}
+    assert listed == written
+
+
+def test_fields_of_a_request_event() -> None:
+    (described,) = (cells[2] for cells in rows("## The log") if cells[:2] == ["`gateway`", "`request`"])
+    fields = set(_access_log()["typed_config"]["log_format"]["json_format"])
+    assert set(re.findall(r"`(\w+)`", described)) == fields - {"time", "gate", "event"}
+
+
+def test_variables_of_make() -> None:
+    variables = re.findall(r"^(\w+) \?=", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert set(variables) <= {cells[0].strip("`") for cells in rows("## Environment variables")}
+
+
+def test_environment_variables() -> None:
+    text = section("## Environment variables")
+    assert [name for name in sorted({*_KEPT_VARIABLES, *KEPT_VARIABLES}) if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_names_no_path_of_one_machine(document: Path) -> None:
+    assert PRIVATE_PATHS.findall(document.read_text()) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_resolve(document: Path) -> None:
+    targets = [target for target in LINK.findall(document.read_text()) if "://" not in target]
+    broken = [target for target in targets if not _resolves(document, target)]
+    assert broken == []
+
+
+def _resolves(document: Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    path = document.parent / name if name else document
+    return path.exists() and (not anchor or anchor in _anchors(path))
+
+
+def _anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
