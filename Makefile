@@ -29,8 +29,9 @@ pack: setup ## Pack the sample models into build/models.
 serve: pack ## Serve the sample models on https://localhost:PORT until interrupted.
 	@$(BIN)/garrison serve --models build/models --port $(PORT)
 
-bench: setup ## Measure what the gates cost and save, on this machine.
-	@$(BIN)/python scripts/bench
+bench: ## Measure Garrison next to stock TorchServe and LitServe; needs wrk. BENCH=--quick for minutes.
+	@scripts/setup --bench
+	@$(BIN)/python -m bench $(BENCH)
 
 test: ## Run all tests.
 	@scripts/setup --dev

@@ -8,5 +8,5 @@
     report        `bench/results.json`, `docs/benchmarks.md` and its plot
 
 Everything is made at run time in one temporary directory: models (random weights), pictures (from scikit-learn's
-wheel), keys. `scripts/bench` is the command line.
+wheel), keys. `python -m bench` is the command line, `make bench` the usual way to it.
 """

@@ -21,7 +21,7 @@ async def read_body(request: Request) -> bytes:
     return await request.body()
 
 
-class ImageApi(litserve.LitAPI):
+class ImageApi(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no types
     """An image classifier with the preprocessing of stock's `image_classifier`."""
 
     directory: Path

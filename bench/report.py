@@ -24,8 +24,8 @@ Throughput of Garrison divided by that of the best stock configuration, of LitSe
 99th percentile of latency divided by that of the same stock configuration (below 1 is better).
 """
 ABSOLUTE = """\
-Answers per second, latency as wrk saw it, memory of all processes of the system (resident, shared pages counted in each;
-the highest of the rounds), and requests that failed.
+Answers per second, latency as wrk saw it, memory of all processes of the system (resident, shared pages counted in
+each; the highest of the rounds), and requests that failed.
 """
 COSTS = """\
 Milliseconds of processor time per answer, by process: Envoy, the JVM, the Python workers (for LitServe and the
@@ -35,15 +35,15 @@ METHOD = """\
 ```sh
 make bench                               # everything, about an hour; writes this page
 make bench BENCH='--quick'               # minutes, rough, into build/bench
-make bench BENCH='--workload resnet18'   # see scripts/bench --help
+make bench BENCH='--workload resnet18'   # see python -m bench --help
 ```
 
 {rounds} round(s) of {seconds:g} s per figure, alternating between the systems, which are all up at the same time; a
 figure is the median over the rounds. The client is wrk with one thread on the same machine, so it takes part of the
-processor, from every system alike. Garrison, tuned stock and LitServe have {workers} workers with one thread each, batches
-of up to {batch} and {delay_ms} ms to fill them; stock is also measured tuned without batches, and the best of its
-configurations is what Garrison is compared with. Stock runs its real handlers: `torchvision`'s wheel does not import
-over a CPU build of torch, so its Python half is put on the path by itself (see `bench/stock.py`). Models have random
+processor, from every system alike. Garrison, tuned stock and LitServe have {workers} workers with one thread each,
+batches of up to {batch} and {delay_ms} ms to fill them; stock is also measured tuned without batches, and the best of
+its configurations is what Garrison is compared with. Stock runs its real handlers: `torchvision`'s wheel does not
+import over a CPU build of torch, so its Python half is put on the path by itself (see `bench/stock.py`). Models have random
 weights; pictures are scikit-learn's `china.jpg` and `flower.jpg`, and the former enlarged to 4032x2688.
 """
 

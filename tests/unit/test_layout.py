@@ -13,7 +13,7 @@ EDGE = {"errors", "settings", "contract", "archive", "installation", "unix_http"
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
-    "contract": {"errors", "settings"},
+    "contract": {"errors", "settings", "contract"},
     "archive": {"errors", "settings", "contract"},
     "installation": {"errors"},
     "unix_http": {"errors"},
@@ -26,8 +26,11 @@ ALLOWED = {
     "admission": EDGE | {"admission"},
     "stack": EDGE | {"checks", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
-BESIDE_A_MODEL = ("torchserve/base.py", "torchserve/image_classifier.py", "torchserve/worker.py")
-THIRD_PARTY_BESIDE_A_MODEL = {"numpy", "PIL", "yaml", "torch", "ts", "prometheus_client"}
+OUTSIDE_A_WORKER = ("properties", "readiness", "server")
+BESIDE_A_MODEL = sorted(
+    f"torchserve/{path.name}" for path in (PACKAGE / "torchserve").glob("*.py") if path.stem not in OUTSIDE_A_WORKER
+)
+THIRD_PARTY_BESIDE_A_MODEL = {"numpy", "PIL", "yaml", "torch", "ts", "prometheus_client", "safetensors", "onnxruntime"}
 
 
 def name_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from garrison.contract.bounds import FILE_NAME, INPUT_NAME, JSON_OVERHEAD_BYTES, MAX_BATCH_BYTES, MODEL_NAME, Input
+from garrison.contract.bounds import FILE_NAME, INPUT_NAME, MAX_BATCH_BYTES, MODEL_NAME, Input
 from garrison.contract.image import ImageInput, Resize, Stretch, read_image_input
 from garrison.contract.table import Column, TableInput, read_table_input
 from garrison.contract.tensor import TensorInput, read_tensor_input
@@ -54,7 +54,6 @@ TASKS = {  # task: the kind of its one input, or nothing where the author choose
     "custom": "",
 }
 LABELLED_TASKS = ("image-classification", "object-detection", "text-classification")
-RANKED_TASKS = (*LABELLED_TASKS, "tabular")
 MAX_INPUTS = 16
 MAX_ANSWER_BYTES = 16 * 2**20
 MAX_GPU_BYTES = 2**40
@@ -119,7 +118,7 @@ class Contract:
         raw = max((item.max_bytes for item in self.inputs if "raw" in item.forms), default=0)
         forms = {form for item in self.inputs for form in item.forms}
         one = sum(item.max_json_bytes for item in self.inputs) if forms - {"raw"} or len(self.inputs) > 1 else 0
-        return max(raw, one * self.batch.max_instances + JSON_OVERHEAD_BYTES if one else 0)
+        return max(raw, one * self.batch.max_instances)
 
 
 def load_contract(path: Path) -> Contract:
@@ -187,7 +186,7 @@ def _read_workers(settings: Settings) -> Workers:
 def _read_outputs(settings: Settings, task: str) -> Outputs:
     meaning = "the name of a JSON file beside the contract"
     labelled = task in LABELLED_TASKS or "labels" in settings
-    ranked = task in RANKED_TASKS or "top_k" in settings
+    ranked = task in LABELLED_TASKS or (task == "tabular" and labelled) or "top_k" in settings
     return Outputs(
         labels=settings.text("labels", FILE_NAME, meaning) if labelled else "",
         top_k=settings.integer("top_k", 1, 1000) if ranked else 1,

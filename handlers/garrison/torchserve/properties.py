@@ -25,6 +25,7 @@ LOCKED = {
     "blacklist_env_vars": ".*(TOKEN|SECRET|KEY|PASSWORD|CREDENTIAL).*",
     "decode_input_request": "false",
     "max_request_size": "$$GARRISON_MAX_REQUEST_BYTES$$",
+    "max_response_size": "$$GARRISON_MAX_RESPONSE_BYTES$$",
     "limit_max_image_pixels": "true",
     "cors_allowed_origin": "",
     "prefer_direct_buffer": "false",
@@ -36,7 +37,6 @@ LOCKED = {
     "model_metrics_auto_detect": "false",
 }
 TUNABLE = {
-    "max_response_size": (1024, 64 * 2**20),
     "number_of_netty_threads": (1, 64),
     "netty_client_threads": (1, 64),
     "job_queue_size": (1, 10_000),

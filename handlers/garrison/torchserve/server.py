@@ -17,6 +17,7 @@ from garrison.installation import find_installed
 from garrison.torchserve.properties import check_properties
 
 HEAP_MIB = 512  # requests are held here several times; a 4 MiB body with a queue of 64 needs about 300 MiB
+RESPONSE_ROOM_BYTES = 1_048_576  # for the headers around an answer
 THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
 MAX_SOCKET_PATH_BYTES = 107
 _LONGEST_SOCKET_NAME = "management.sock"
@@ -92,6 +93,7 @@ def build_command(plan: ServerPlan) -> list[str]:
 
 def build_environment(plan: ServerPlan) -> dict[str, str]:
     """Return the server's whole environment; nothing else of ours reaches it."""
+    contracts = [model.contract for model in plan.models]
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return environment | {
         "PATH": "/usr/bin:/bin",
@@ -102,7 +104,8 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
         "OMP_NUM_THREADS": str(THREADS_PER_WORKER),
         "GARRISON_PYTHON": sys.executable,
         "GARRISON_RUN": str(plan.run_directory),
-        "GARRISON_MAX_REQUEST_BYTES": str(max(model.contract.max_body_bytes for model in plan.models)),
+        "GARRISON_MAX_RESPONSE_BYTES": str(max(c.outputs.max_bytes for c in contracts) + RESPONSE_ROOM_BYTES),
+        "GARRISON_MAX_REQUEST_BYTES": str(max(c.max_body_bytes for c in contracts)),
     }
 
 

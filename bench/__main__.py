@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Measure Garrison next to stock TorchServe, LitServe and the in-process limit, on this machine.
 
 Writes `bench/results.json` (every figure) and `docs/benchmarks.md` with its plot. The full run takes about an hour,
@@ -9,8 +8,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from typing import Any
 
 from bench.machine import describe_machine, describe_versions, find_commit
 from bench.report import write_report
@@ -26,7 +24,7 @@ def main() -> int:
     options = parse_arguments()
     plan = make_plan(options)
     chosen = [workload for workload in WORKLOADS if not options.workload or workload.name in options.workload]
-    results = {
+    results: dict[str, Any] = {
         "commit": find_commit(REPOSITORY),
         "mode": "quick" if options.quick else "full",
         "machine": describe_machine(),
