@@ -1,6 +1,7 @@
 """The LitServe application that is measured; started by `litserve_system`, not by hand."""
 
 import io
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -64,7 +65,78 @@ class ImageApi(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no types
         return {self.labels[str(c)]: s for c, s in zip(classes.tolist(), scores.tolist(), strict=True)}
 
 
-APIS: dict[str, Any] = {"image": ImageApi}
+class TensorApi(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no types
+    """A model of plain tensors."""
+
+    directory: Path
+
+    def setup(self, device: str) -> None:
+        """Load the model."""
+        torch.set_num_threads(1)
+        self.model = torch.jit.load(str(self.directory / "model.pt")).eval()
+
+    def decode_request(self, request: Annotated[bytes, Depends(read_body)]) -> torch.Tensor:
+        """Turn a list of numbers into the model's input."""
+        return torch.tensor(json.loads(request)["data"])
+
+    def batch(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """Stack the inputs."""
+        return torch.stack(inputs)
+
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """Run the model."""
+        with torch.inference_mode():
+            output: torch.Tensor = self.model(x)
+            return output
+
+    def unbatch(self, output: torch.Tensor) -> list[torch.Tensor]:
+        """Take the answers apart."""
+        return list(output)
+
+    def encode_response(self, output: torch.Tensor) -> list[float]:
+        """Answer as stock does."""
+        numbers: list[float] = output.tolist()
+        return numbers
+
+
+class TextApi(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no types
+    """A classifier of texts: words by blanks, all texts of a batch in one row with offsets."""
+
+    directory: Path
+
+    def setup(self, device: str) -> None:
+        """Load the model, its vocabulary and its labels."""
+        torch.set_num_threads(1)
+        self.model = torch.jit.load(str(self.directory / "model.pt")).eval()
+        self.labels = json.loads((self.directory / "index_to_name.json").read_text())
+        self.numbers = json.loads((self.directory / "extra" / "vocabulary.json").read_text())
+
+    def decode_request(self, request: Annotated[bytes, Depends(read_body)]) -> torch.Tensor:
+        """Turn a text into the numbers of its words."""
+        return torch.tensor([self.numbers.get(word, 0) for word in request.decode().lower().split()])
+
+    def batch(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Keep the texts apart; they have different lengths."""
+        return inputs
+
+    def predict(self, texts: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+        """Run the model."""
+        rows = [texts] if isinstance(texts, torch.Tensor) else texts
+        offsets = torch.tensor([0, *itertools.accumulate(len(row) for row in rows[:-1])])
+        with torch.inference_mode():
+            output: torch.Tensor = self.model(torch.cat(rows), offsets)
+            return output[0] if isinstance(texts, torch.Tensor) else output
+
+    def unbatch(self, output: torch.Tensor) -> list[torch.Tensor]:
+        """Take the answers apart."""
+        return list(output)
+
+    def encode_response(self, output: torch.Tensor) -> dict[str, float]:
+        """Answer as stock does."""
+        return {self.labels[str(c)]: s for c, s in enumerate(output.softmax(0).tolist())}
+
+
+APIS: dict[str, Any] = {"image": ImageApi, "tensor": TensorApi, "text": TextApi}
 
 
 def main() -> None:

@@ -8,6 +8,9 @@ from torch import nn
 
 LIGHT_CLASSES = 10
 RESNET_CLASSES = 1000
+TEXT_CLASSES = 4
+READINGS = 256
+VOCABULARY = 20_000
 SIDE_PIXELS = 224
 SEED = 3
 
@@ -56,10 +59,34 @@ class _Residual(nn.Module):
         return result
 
 
-def export(model: type[nn.Module], path: Path) -> None:
-    """Write a vision model as traced TorchScript, which is what people pack for TorchServe."""
+class Perceptron(nn.Sequential):
+    """Three layers over a row of readings."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(READINGS, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 16))
+
+
+class WordAverage(nn.Module):
+    """The model of TorchServe's own text example: the mean of the words' vectors, and a linear layer.
+
+    Stock gives all words in one row with `offsets`, Garrison one row per text; `EmbeddingBag` takes both.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.EmbeddingBag(VOCABULARY, 64)
+        self.fc = nn.Linear(64, TEXT_CLASSES)
+
+    def forward(self, text: torch.Tensor, offsets: torch.Tensor | None = None) -> torch.Tensor:
+        """Return logits."""
+        classes: torch.Tensor = self.fc(self.embedding(text, offsets))
+        return classes
+
+
+def export(model: type[nn.Module], path: Path, example: torch.Tensor | None = None) -> None:
+    """Write a model as TorchScript, which is what people pack for TorchServe; traced if there is an example."""
     torch.manual_seed(SEED)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
-        traced = torch.jit.trace(model().eval(), torch.zeros(1, 3, SIDE_PIXELS, SIDE_PIXELS))
-        torch.jit.save(traced, str(path))
+        made = model().eval()
+        torch.jit.save(torch.jit.script(made) if example is None else torch.jit.trace(made, example), str(path))

@@ -43,8 +43,8 @@ figure is the median over the rounds. The client is wrk with one thread on the s
 processor, from every system alike. Garrison, tuned stock and LitServe have {workers} workers with one thread each,
 batches of up to {batch} and {delay_ms} ms to fill them; stock is also measured tuned without batches, and the best of
 its configurations is what Garrison is compared with. Stock runs its real handlers: `torchvision`'s wheel does not
-import over a CPU build of torch, so its Python half is put on the path by itself (see `bench/stock.py`). Models have random
-weights; pictures are scikit-learn's `china.jpg` and `flower.jpg`, and the former enlarged to 4032x2688.
+import over a CPU build of torch, so its Python half is put on the path by itself (see `bench/stock.py`). Models have
+random weights; pictures are scikit-learn's `china.jpg` and `flower.jpg`, and the former enlarged to 4032x2688.
 """
 
 Point = dict[str, Any]

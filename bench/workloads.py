@@ -4,20 +4,38 @@ To add one: a contract in `contracts/`, a function here that fills a directory, 
 """
 
 import io
+import itertools
 import json
+import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import sklearn
+import torch
 from PIL import Image
 
-from bench.models import LIGHT_CLASSES, RESNET_CLASSES, LightCnn, ResNet18, export
+from bench.models import (
+    LIGHT_CLASSES,
+    READINGS,
+    RESNET_CLASSES,
+    SIDE_PIXELS,
+    TEXT_CLASSES,
+    VOCABULARY,
+    LightCnn,
+    Perceptron,
+    ResNet18,
+    WordAverage,
+    export,
+)
 
 CONTRACTS = Path(__file__).resolve().parent / "contracts"
 BIG_SIZE = (4032, 2688)  # a phone's 12 megapixels in china.jpg's proportions, near enough
 BIG_QUALITY = 90
+TEXT_WORDS = 80
+TEXTS = 8
 
 
 @dataclass(frozen=True)
@@ -97,14 +115,49 @@ def prepare(workload: Workload, directory: Path, workers: int, batch: int, delay
     return Prepared(workload, directory, workload.bodies())
 
 
+_PICTURE = torch.zeros(1, 3, SIDE_PIXELS, SIDE_PIXELS)
+
+
 def _fill_light(directory: Path) -> None:
-    export(LightCnn, directory / "model.pt")
+    export(LightCnn, directory / "model.pt", _PICTURE)
     _write_labels(directory, LIGHT_CLASSES)
 
 
 def _fill_resnet(directory: Path) -> None:
-    export(ResNet18, directory / "model.pt")
+    export(ResNet18, directory / "model.pt", _PICTURE)
     _write_labels(directory, RESNET_CLASSES)
+
+
+def _fill_tensor(directory: Path) -> None:
+    export(Perceptron, directory / "model.pt", torch.zeros(1, READINGS))
+
+
+def _fill_text(directory: Path) -> None:
+    """Write the model with both vocabularies: ours as JSON, stock's as what `torch.load` gives it, a counter."""
+    export(WordAverage, directory / "model.pt")
+    _write_labels(directory, TEXT_CLASSES)
+    numbers = {"<unk>": 0, "<pad>": 1} | {word: number for number, word in enumerate(_words(), 2)}
+    for name in ("extra", "stock"):
+        (directory / name).mkdir()
+    (directory / "extra" / "vocabulary.json").write_text(json.dumps(numbers))
+    torch.save(Counter(numbers), directory / "stock" / "source_vocab.pt")
+
+
+def _words() -> list[str]:
+    """Return made-up words in a fixed order: consonant, vowel, consonant, vowel, consonant."""
+    parts = itertools.product("bdfgklmnprst", "aeiou", "bdfgklmnprst", "aeiou", "lnrst")
+    return ["".join(part) for part in itertools.islice(parts, VOCABULARY - 2)]
+
+
+def _texts() -> tuple[bytes, ...]:
+    chosen, words = random.Random(3), _words()  # noqa: S311 - no secret
+    return tuple(" ".join(chosen.choices(words, k=TEXT_WORDS)).encode() for _ in range(TEXTS))
+
+
+def _readings() -> tuple[bytes, ...]:
+    chosen = random.Random(3)  # noqa: S311 - no secret
+    rows = [[round(chosen.uniform(-1, 1), 4) for _ in range(READINGS)] for _ in range(TEXTS)]
+    return tuple(json.dumps({"data": row}).encode() for row in rows)
 
 
 def _write_labels(directory: Path, count: int) -> None:
@@ -152,5 +205,26 @@ WORKLOADS = (
         fill=_fill_resnet,
         bodies=_photos,
         aims=Aims(2.3, 2.5),
+    ),
+    Workload(
+        name="tensor",
+        title="three linear layers, 256 numbers as JSON",
+        model="tensor",
+        stock_handler="stock_tensor.py",
+        fill=_fill_tensor,
+        bodies=_readings,
+        litserve="tensor",
+        content_type="application/json",
+    ),
+    Workload(
+        name="text",
+        title="mean of word vectors, texts of 80 words",
+        model="text",
+        stock_handler="text_classifier",
+        fill=_fill_text,
+        bodies=_texts,
+        litserve="text",
+        content_type="text/plain",
+        stock_batches=False,  # it ignores all but the first request of a batch
     ),
 )

@@ -5,6 +5,7 @@ starts TorchServe and Envoy, restarts what dies, and on SIGTERM or SIGINT drains
 everything and removes every file it made.
 """
 
+import http
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.archive import PackedModel, find_packed_models
-from garrison.errors import ConfigError, GarrisonError
+from garrison.errors import ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog
 from garrison.gateway.certificates import Certificate, ensure_certificate
 from garrison.gateway.drain import drain_envoy
@@ -29,6 +30,8 @@ from garrison.gateway.settings import load_clients, load_gateway
 from garrison.process import Child
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
 from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan
+from garrison.unix_http import Page, UnixServer
+from garrison.watch.metrics import CONTENT_TYPE, render_metrics
 
 START_TIMEOUT_S = 180
 STUCK_AFTER_S = 300  # TorchServe gives up restarting a worker after this long; then we restart TorchServe
@@ -92,6 +95,7 @@ class Stack:
         """
         started = time.monotonic()
         readiness = ReadinessServer(self.run_directory / "ready.sock")
+        watch = UnixServer(self.run_directory / "watch.sock", self._render_metrics)
         monitor = ModelMonitor(self.plan.management_socket, [model.contract.model for model in self.models])
         try:
             for name, start in self._starts.items():
@@ -99,7 +103,7 @@ class Stack:
             self.log.tell("starting", "starting TorchServe and the gateway ...")
             self._supervise(monitor, readiness, started)
         finally:
-            self._stop_all(readiness)
+            self._stop_all(readiness, watch)
 
     def stop(self) -> None:
         """Ask `run` to end; safe to call from a signal handler or another thread."""
@@ -112,6 +116,7 @@ class Stack:
     def _prepare_servers(self) -> None:
         scratch = self.run_directory / "tmp"
         scratch.mkdir(mode=0o700)
+        (scratch / "metrics").mkdir(mode=0o700)
         self.plan = ServerPlan(self.models, self.settings.models, self.settings.config, self.run_directory, scratch)
         check_plan(self.plan)
         self.envoy = find_envoy()
@@ -121,7 +126,7 @@ class Stack:
 
     def _start_server(self) -> Child:
         for path in self.run_directory.glob("*.sock"):
-            if path.name not in ("ready.sock", "admin.sock"):
+            if path.name not in ("ready.sock", "watch.sock", "admin.sock"):
                 path.unlink()  # a killed server leaves its sockets behind, and the next one would not start on them
         environment = build_environment(self.plan)
         return Child(
@@ -206,7 +211,7 @@ class Stack:
                 words = load_failure(self._children["server"], state.model)
                 raise ConfigError(f"model {state.model}: its workers end before they are ready{words}")
 
-    def _stop_all(self, readiness: ReadinessServer) -> None:
+    def _stop_all(self, readiness: ReadinessServer, watch: UnixServer) -> None:
         readiness.ready = False  # load balancers see it before the first connection is refused
         gateway, server = self._children.get("gateway"), self._children.get("server")
         if gateway is not None:
@@ -217,8 +222,16 @@ class Stack:
         if server is not None:
             server.stop(STOP_TIMEOUT_S)
         readiness.close()
+        watch.close()
         self._remove_files()
         self.log.tell("stopped", "stopped")
+
+    def _render_metrics(self) -> Page:
+        try:
+            return Page(http.HTTPStatus.OK, CONTENT_TYPE, render_metrics(self.plan.metrics_directory))
+        except Undecided as error:
+            self.log.tell("metrics_failed", str(error))
+            return Page(http.HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"the metrics cannot be read")
 
     def _drain(self) -> None:
         longest = max(model.contract.workers.timeout_s for model in self.models)

@@ -1,15 +1,22 @@
-"""Speak HTTP/1.1 to a local server on a unix socket: one request in, status and body out.
+"""Speak HTTP on unix sockets, on both sides: one request in, status and body out.
 
-Used for TorchServe's management socket, Envoy's admin socket and the readiness socket. Answers are cut off at
-`MAX_ANSWER_BYTES`; a peer that hangs costs `timeout_s`.
+As a client to TorchServe's management socket and Envoy's admin socket: answers are cut off at `MAX_ANSWER_BYTES`, a
+peer that hangs costs `timeout_s`. As a server for the launcher's own sockets, which have one page each; its only
+callers are local, and one that hangs costs `CALLER_TIMEOUT_S`.
 """
 
 import http.client
 import socket
+import socketserver
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 MAX_ANSWER_BYTES = 4 * 2**20
+CALLER_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,15 @@ class Answer:
     """An HTTP answer: status code and the body's bytes."""
 
     status: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a server of ours says to a GET."""
+
+    status: int
+    content_type: str
     body: bytes
 
 
@@ -36,6 +52,46 @@ def send_request(
         return Answer(response.status, response.read(MAX_ANSWER_BYTES))
     finally:
         connection.close()
+
+
+class UnixServer:
+    """Answer every GET on a unix socket with one page, from a thread of its own."""
+
+    def __init__(self, path: Path, answer: Callable[[], Page]) -> None:
+        self._server = _Listener(str(path), _start_handler)
+        self._server.answer = answer
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Listener(socketserver.UnixStreamServer):
+    answer: Callable[[], Page]
+    request_queue_size = 64
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = CALLER_TIMEOUT_S
+    server: _Listener
+
+    def do_GET(self) -> None:
+        """Answer every path alike: a socket has one purpose."""
+        page = self.server.answer()
+        self.send_response(page.status)
+        self.send_header("content-type", page.content_type)
+        self.send_header("content-length", str(len(page.body)))
+        self.end_headers()
+        self.wfile.write(page.body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Write nothing: the gateway logs."""
+
+
+def _start_handler(request: Any, _: Any, server: Any) -> _Handler:
+    return _Handler(request, ("local", 0), server)  # a unix socket has no peer address to log
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -21,10 +21,11 @@ ALLOWED = {
     "eventlog": {"errors"},
     "describe": {"errors", "contract"},
     "checks": {"errors", "settings", "contract", "checks"},
-    "torchserve": EDGE | {"checks", "torchserve"},
+    "watch": {"errors", "contract", "watch"},
+    "torchserve": EDGE | {"checks", "watch", "torchserve"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
-    "stack": EDGE | {"checks", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
+    "stack": EDGE | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
 OUTSIDE_A_WORKER = ("properties", "readiness", "server")
 BESIDE_A_MODEL = sorted(

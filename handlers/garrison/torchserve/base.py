@@ -28,6 +28,7 @@ import torch
 
 from garrison.archive import PackedModel, open_packed_model
 from garrison.checks import Item, Request, present_answers, read_request
+from garrison.checks.reasons import REASONS
 from garrison.contract import Contract
 from garrison.errors import ConfigError, Failed, Malformed, Refused, TooLarge
 from garrison.torchserve.batching import (
@@ -43,10 +44,12 @@ from garrison.torchserve.batching import (
 )
 from garrison.torchserve.blank import make_blank_item
 from garrison.torchserve.policy import apply_policy, encode_answer, model_failed
+from garrison.watch.metrics import ContractMetrics
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
 BODY_NAMES = ("body", "data")
 REASON_HEADER = "x-garrison-reason"
+OWN_REASONS = ("bad_form", "internal", "model_failed", "answer_too_large")
 HOOKS = ("load", "prepare", "infer", "present")
 _DESCRIPTION = b'{"ready": true}'
 _NATIVE = ("__getattribute__", "__getattr__", "__delattr__", "__new__", "__reduce_ex__")
@@ -150,6 +153,7 @@ class SafeHandler(metaclass=_Sealed):
         self.device = _choose_device(properties.get("gpu_id"))
         self.contract, self.labels = model.contract, model.labels
         _bound_gpu_memory(self.device, model.contract)
+        self._metrics = ContractMetrics(model.contract.model, frozenset(REASONS) | frozenset(OWN_REASONS))
         self._decoders = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
         self.load(model)
         self._most_items = self._warm_up()
@@ -157,13 +161,17 @@ class SafeHandler(metaclass=_Sealed):
     def handle(self, data: Sequence[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer every request of a TorchServe batch, each with its own status."""
         describes = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
+        self._metrics.count_batch(len(data))
         answers: list[Answer] = []
         step = self._requests_at_once()
         for start in range(0, len(data), step):
             rows, asked = data[start : start + step], describes[start : start + step]
-            verdicts = list(self._decoders.map(self._admit, rows, asked))  # 1
-            outputs = self._infer_all(verdicts)  # 2
-            answers.extend(self._present(verdict, outputs) for verdict in verdicts)  # 3
+            with self._metrics.time_step("admit"):
+                verdicts = list(self._decoders.map(self._admit, rows, asked))  # 1
+            with self._metrics.time_step("infer"):
+                outputs = self._infer_all(verdicts)  # 2
+            with self._metrics.time_step("present"):
+                answers.extend(self._present(verdict, outputs) for verdict in verdicts)  # 3
         return [self._reply(index, answer, context) for index, answer in enumerate(answers)]  # 4
 
     def _requests_at_once(self) -> int:
@@ -176,7 +184,12 @@ class SafeHandler(metaclass=_Sealed):
         if describe:
             return _DESCRIPTION
         try:
-            request = read_request(_get_body(row), self.contract)
+            body = _get_body(row)
+            self._metrics.count_input(len(body))
+            request = read_request(body, self.contract)
+            for item in request.items:
+                if item.source_size is not None:
+                    self._metrics.count_picture(*item.source_size)
             return _Admitted(request, tuple(self._prepare(item) for item in request.items))
         except Refused as refusal:
             return refusal
@@ -268,7 +281,10 @@ class SafeHandler(metaclass=_Sealed):
     def _reply(self, index: int, answer: Answer, context: Any) -> bytes:
         context.set_response_content_type(index, "application/json")
         if not isinstance(answer, Refused):
+            if answer is not _DESCRIPTION:
+                self._metrics.count_answer()
             return answer
+        self._metrics.count_answer(answer.reason)
         context.set_response_status(answer.http_status, answer.reason, index)
         context.set_response_header(index, REASON_HEADER, answer.reason)
         _log_refusal(answer, index, context, self.contract.model)

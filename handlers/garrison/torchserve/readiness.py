@@ -8,15 +8,12 @@ begins.
 
 import http.client
 import json
-import socketserver
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from garrison.unix_http import send_request
+from garrison.unix_http import Page, UnixServer, send_request
 
 _STATUS_TIMEOUT_S = 2.0
 _ROUND_TRIP_TIMEOUT_S = 5.0
@@ -70,46 +67,20 @@ class ModelMonitor:
 
 
 class ReadinessServer:
-    """Answer `GET` on a unix socket with 200 or 503, from a thread of its own."""
+    """Answer on a unix socket with 200 or 503."""
 
     def __init__(self, socket_path: Path) -> None:
         self.ready = False
-        self._server = _UnixServer(str(socket_path), _answer_readiness)
-        self._server.readiness = self
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self._server = UnixServer(socket_path, self._answer)
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
-
-class _UnixServer(socketserver.UnixStreamServer):
-    readiness: ReadinessServer
-    request_queue_size = 64
-
-
-class _ReadinessHandler(BaseHTTPRequestHandler):
-    timeout = 2  # seconds; the only caller is the gateway on the same machine
-    server: _UnixServer
-
-    def do_GET(self) -> None:
-        """Answer every path alike: the socket has one purpose."""
-        ready = self.server.readiness.ready
-        body = json.dumps({"status": "ready" if ready else "not ready"}).encode()
-        self.send_response(http.HTTPStatus.OK if ready else http.HTTPStatus.SERVICE_UNAVAILABLE)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Write nothing: the gateway logs."""
-
-
-def _answer_readiness(request: Any, client_address: Any, server: Any) -> _ReadinessHandler:
-    return _ReadinessHandler(request, ("readiness", 0), server)  # a unix socket has no peer address to log
+    def _answer(self) -> Page:
+        body = json.dumps({"status": "ready" if self.ready else "not ready"}).encode()
+        status = http.HTTPStatus.OK if self.ready else http.HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(status, "application/json", body)
 
 
 def _list_workers(description: Any) -> dict[int, str]:

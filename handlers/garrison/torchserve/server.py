@@ -43,6 +43,11 @@ class ServerPlan:
         return self.run_directory / "inference.sock"
 
     @property
+    def metrics_directory(self) -> Path:
+        """Where each worker keeps its counts."""
+        return self.scratch_directory / "metrics"
+
+    @property
     def management_socket(self) -> Path:
         """Where models are described; nobody but the launcher reaches it."""
         return self.run_directory / "management.sock"
@@ -102,6 +107,7 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
         "TMPDIR": str(plan.scratch_directory),
         "LOG_LOCATION": str(plan.scratch_directory),
         "OMP_NUM_THREADS": str(THREADS_PER_WORKER),
+        "PROMETHEUS_MULTIPROC_DIR": str(plan.metrics_directory),
         "GARRISON_PYTHON": sys.executable,
         "GARRISON_RUN": str(plan.run_directory),
         "GARRISON_MAX_RESPONSE_BYTES": str(max(c.outputs.max_bytes for c in contracts) + RESPONSE_ROOM_BYTES),

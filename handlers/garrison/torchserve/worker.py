@@ -20,7 +20,16 @@ from garrison.errors import EXIT_CONFIG
 WORKER_MODULE = "ts.model_service_worker"
 LAUNCH_VARIABLE = "GARRISON_PYTHON"  # scripts/worker-python starts nothing without it
 KEPT_VARIABLES = frozenset(
-    {"PATH", "LANG", "HOME", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TORCHINDUCTOR_CACHE_DIR"}
+    {
+        "PATH",
+        "LANG",
+        "HOME",
+        "TMPDIR",
+        "OMP_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "PROMETHEUS_MULTIPROC_DIR",
+    }
 )
 
 

@@ -1,0 +1,89 @@
+"""Count what one model's worker admits, refuses and costs; render all workers' counts for Prometheus.
+
+Each worker writes to files of its own in PROMETHEUS_MULTIPROC_DIR, which the launcher sets; the launcher adds them up
+and serves them on `watch.sock`. TorchServe's own way, lines on a worker's standard output, can be forged by the model
+and has no useful buckets.
+
+Label values are bounded: the model's name, and reasons out of a known set, `other` for the rest. A worker can write
+anything into its own files; what cannot be read is left out, and said so by the caller.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from garrison.errors import Undecided
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+STEPS = ("admit", "infer", "present")
+BYTE_BUCKETS = tuple(4**power for power in range(5, 14))  # 1 KiB to 64 MiB
+PIXEL_BUCKETS = tuple(4**power for power in range(4, 14))  # 16x16 to 8192x8192
+SECOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+_ANSWERED = Counter("garrison_contract_answers_total", "Requests answered with a prediction.", ["model"])
+_REFUSED = Counter("garrison_contract_refusals_total", "Requests refused, by reason.", ["model", "reason"])
+_BYTES = Histogram("garrison_contract_input_bytes", "Size of request bodies.", ["model"], buckets=BYTE_BUCKETS)
+_PIXELS = Histogram("garrison_contract_input_pixels", "Size of pictures as sent.", ["model"], buckets=PIXEL_BUCKETS)
+_ITEMS = Histogram("garrison_contract_batch_items", "Requests that came in one batch.", ["model"], buckets=ITEM_BUCKETS)
+_SECONDS = Histogram(
+    "garrison_contract_step_seconds", "Time of each step, per batch.", ["model", "step"], buckets=SECOND_BUCKETS
+)
+
+
+class ContractMetrics:
+    """The counts of one model in this worker; `reasons` are the codes that keep their name."""
+
+    def __init__(self, model: str, reasons: frozenset[str]) -> None:
+        self._model = model
+        self._reasons = reasons
+        self._answered = _ANSWERED.labels(model)
+        self._bytes, self._pixels, self._items = _BYTES.labels(model), _PIXELS.labels(model), _ITEMS.labels(model)
+        self._seconds = {step: _SECONDS.labels(model, step) for step in STEPS}
+
+    def count_batch(self, requests: int) -> None:
+        """Count a batch that TorchServe handed over."""
+        self._items.observe(requests)
+
+    def count_input(self, size_bytes: int) -> None:
+        """Count a request's body."""
+        self._bytes.observe(size_bytes)
+
+    def count_picture(self, width: int, height: int) -> None:
+        """Count a picture's size as sent, in pixels."""
+        self._pixels.observe(width * height)
+
+    def count_answer(self, reason: str = "") -> None:
+        """Count a prediction, or a refusal by its reason."""
+        if not reason:
+            self._answered.inc()
+            return
+        _REFUSED.labels(self._model, reason if reason in self._reasons else "other").inc()
+
+    @contextmanager
+    def time_step(self, step: str) -> Iterator[None]:
+        """Measure a step of the pipeline."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[step].observe(time.perf_counter() - began)
+
+
+def render_metrics(directory: Path) -> bytes:
+    """Return the sum of all workers' counts in Prometheus' text format.
+
+    Raises:
+        Undecided: a worker's file cannot be read; nothing is said rather than something wrong.
+    """
+    registry = CollectorRegistry()
+    try:
+        MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+    except Exception as error:  # the files are written by workers, whose code we do not trust
+        raise Undecided(f"a worker's metrics cannot be read: {type(error).__name__}") from error
