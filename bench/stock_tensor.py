@@ -11,7 +11,7 @@ class TensorHandler(BaseHandler):  # type: ignore[misc]  # TorchServe has no typ
 
     def preprocess(self, data: list[dict[str, Any]]) -> torch.Tensor:
         """Stack the requests' lists of numbers."""
-        return torch.tensor([(row.get("data") or row.get("body"))["data"] for row in data], device=self.device)
+        return torch.tensor([row["body"]["data"] for row in data], device=self.device)
 
     def postprocess(self, data: torch.Tensor) -> list[Any]:
         """Answer each request with its list of numbers."""

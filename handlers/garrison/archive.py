@@ -19,6 +19,7 @@ import yaml
 
 from garrison.contract import FILE_NAME, Contract, TextInput, load_contract
 from garrison.errors import ConfigError
+from garrison.files import read_file
 from garrison.settings import MAX_FILE_BYTES
 
 CONTRACT_FILE = "contract.yaml"
@@ -39,6 +40,7 @@ WEIGHT_SUFFIXES = (".pt", ".pth", ".pt2", ".safetensors", ".onnx")
 STATE_SUFFIXES = (".pt", ".pth", ".safetensors")  # what a state dict may be in, beside a model file
 STARTUP_TIMEOUT_S = 120
 MAX_LABELS = 100_000
+MAX_LABELS_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def load_labels(path: Path) -> tuple[str, ...]:
     """
     advice = 'write {"0": "first name", "1": "second name", ...} without gaps'
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(read_file(path, MAX_LABELS_BYTES))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); outputs.labels names it") from error
     except (ValueError, RecursionError) as error:
@@ -229,8 +231,7 @@ def _check_vocabulary(contract: Contract) -> list[str]:
 
 def _read_part(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES)
+        return read_file(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); make the model with `garrison pack`") from error
 

@@ -5,6 +5,7 @@ Results go to standard output (with `--json`, one JSON object a line), everythin
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from garrison.errors import (
     Undecided,
     list_problems,
 )
+from garrison.files import read_file
 from garrison.installation import find_installed
 
 EXIT_INTERRUPTED = 130
@@ -31,6 +33,7 @@ _WEIGHTS_HELP = "TorchScript .pt, torch.export .pt2, ONNX .onnx; with --model-fi
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    _prepare_streams()
     options = build_parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -40,12 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report_error(error, as_json=getattr(options, "json", False))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `garrison ... | head`
+    except BrokenPipeError:  # `garrison ... | head`: nobody read the end, so nobody may take it for a yes
         _discard_output()
-        return EXIT_OK
+        return EXIT_UNDECIDED
     except OSError as error:  # a full disk, a directory that may not be written
         _discard_output()
         return report_error(Undecided(str(error)), as_json=False)
+
+
+def _prepare_streams() -> None:
+    """Give print something to print to, whatever the shell closed and whichever characters the terminal knows."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the process ends
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def report_error(error: GarrisonError, *, as_json: bool) -> int:
@@ -84,9 +97,11 @@ def check(options: argparse.Namespace) -> int:
     from garrison.contract import load_contract
 
     contract = load_contract(options.contract)
-    rows = [check_file(path, contract) for path in options.files]
-    for row in rows:
-        print(json.dumps(row) if options.json else _check_line(row))
+    rows = []
+    for path in options.files:
+        row = check_file(path, contract)
+        rows.append(row)
+        print(json.dumps(row) if options.json else _check_line(row), flush=True)
     if any(row["reason"] == "unreadable" for row in rows):
         return EXIT_UNDECIDED
     return EXIT_OK if all(row["accepted"] for row in rows) else EXIT_REFUSED
@@ -98,8 +113,7 @@ def check_file(path: Path, contract: Any) -> dict[str, Any]:
 
     row = {"file": str(path), "accepted": False, "reason": "", "detail": ""}
     try:
-        with path.open("rb") as file:
-            request = read_request(file.read(contract.max_body_bytes + 1), contract)
+        request = read_request(read_file(path, contract.max_body_bytes + 1), contract)
     except OSError as error:
         return {**row, "reason": "unreadable", "detail": error.strerror or "cannot be read"}
     except Refused as refusal:
@@ -146,6 +160,7 @@ def serve(options: argparse.Namespace) -> int:
     from garrison.eventlog import EventLog
     from garrison.stack import Stack, StackSettings, handle_signals
 
+    os.umask(0o077)  # sockets and rendered files are for this user only
     with open_log(options.log) as stream:
         settings = StackSettings(options.models, _config(options), options.state, options.port, options.run_dir)
         stack = Stack(settings, EventLog(stream, sys.stderr))
@@ -185,7 +200,7 @@ def keys_issue(options: argparse.Namespace) -> int:
     from garrison.gateway.keys import issue_key, parse_duration
     from garrison.gateway.settings import check_issue
 
-    models = tuple(options.models.split(","))
+    models = tuple(name for name in options.models.split(",") if name)
     check_issue(_config(options) / "clients.yaml", options.client, models)
     key = issue_key(options.state / "keys", options.client, models, parse_duration(options.expires))
     if options.json:

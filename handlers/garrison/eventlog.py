@@ -4,6 +4,7 @@ Lines of the servers pass through `relay`; what is not a JSON object (a JVM's wa
 one, so that the log stays one format whatever a server prints.
 """
 
+import contextlib
 import json
 import threading
 from datetime import UTC, datetime
@@ -14,17 +15,23 @@ WORKER_LOGGER = "MODEL_LOG"  # TorchServe's name for what workers print
 
 
 class EventLog:
-    """Collect the lines of all parts in one stream; `terminal` gets the sentences meant for a person."""
+    """Collect the lines of all parts in one stream; `terminal` gets the sentences meant for a person.
+
+    Writing never raises, so that stopping is never cut short; `failure` says why the log could not be written, and
+    whoever runs the servers has to stop then: what is not logged is not seen.
+    """
 
     def __init__(self, stream: BinaryIO, terminal: TextIO | None) -> None:
         self._stream = stream
         self._terminal = terminal
         self._lock = threading.Lock()
+        self.failure = ""
 
     def tell(self, event: str, sentence: str) -> None:
         """Report an event of the launcher itself."""
         if self._terminal is not None:
-            print(sentence, file=self._terminal, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # a terminal that was closed
+                print(sentence, file=self._terminal, flush=True)
         self._write({"gate": "launcher", "event": event, "message": sentence})
 
     def relay(self, gate: str, line: bytes) -> None:
@@ -42,8 +49,13 @@ class EventLog:
 
     def _write_line(self, line: bytes) -> None:
         with self._lock:
-            self._stream.write(line + b"\n")
-            self._stream.flush()
+            if self.failure:
+                return
+            try:
+                self._stream.write(line + b"\n")
+                self._stream.flush()
+            except (OSError, ValueError) as error:  # nobody reads any more, or the disk is full
+                self.failure = str(error)
 
 
 def _unwrap(event: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ killed by the kernel when its parent dies, and `stop` leaves none of its group b
 import collections
 import contextlib
 import ctypes
+import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -18,6 +20,7 @@ from garrison.errors import ConfigError
 
 MAX_LINE_BYTES = 16 * 1024
 KEPT_LINES = 100  # a worker that fails writes about 30; the reason must still be there when the next one starts
+_EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception): (.+)"  # the last line of Python's traceback
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,5 +85,36 @@ class Child:
                     sink(line)
 
 
+def describe_exit(code: int) -> str:
+    """Put an exit status into words."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def last_words(child: Child) -> str:
+    """Return the last lines of a server's output that say something, for a message to a person."""
+    lines = [_message(line) for line in child.last_lines]
+    spoken = [line for line in lines if line and not line.startswith(("at ", "File ", "^"))]
+    return "".join(f"\n    {line}" for line in spoken[-4:])
+
+
+def load_failure(child: Child, model: str) -> str:
+    """Return why a model was not loaded: TorchServe's line about it, else the last exception, else the last lines."""
+    lines = [_message(line) for line in reversed(child.last_lines)]
+    for pattern in (rf"Failed to load model {re.escape(model)}, exception (.+)", _EXCEPTION):
+        for line in lines:
+            if match := re.fullmatch(pattern, line):
+                return f": {match[1]}; mend the model and pack it again"
+    return last_words(child)
+
+
 def _die_with_parent() -> None:
+    os.umask(0o077)  # sockets, too, are for this user only
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _message(line: str) -> str:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line.strip()[:300]
+    return str(event.get("message", "")).strip()[:300] if isinstance(event, dict) else ""

@@ -15,8 +15,10 @@ from typing import Any
 import yaml
 
 from garrison.errors import ConfigError
+from garrison.files import read_file
 
 MAX_FILE_BYTES = 64 * 1024
+MAX_DEPTH = 20
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MISSING: Any = object()
 _MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -29,10 +31,9 @@ def load_settings(path: Path) -> "Settings":
         ConfigError: the file is missing, unreadable, too large, or not one YAML mapping.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_file(path, MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a file that exists") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
     return parse_settings(data, str(path))
 
 
@@ -76,10 +77,6 @@ class Settings:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
-    def values(self) -> dict[Any, Any]:
-        """Return the mapping as it stands, for a file that is compared as a whole."""
-        return self._values
-
     def problem(self, key: str, sentence: str) -> None:
         """Note a fault; `finish` raises them together."""
         where = f"{self._prefix}{key}" if key else self._prefix.rstrip(".")
@@ -106,7 +103,8 @@ class Settings:
         if value is _MISSING:
             return low
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            self.problem(key, f"{_show(value)} is not a whole number from {low} to {high}")
+            wanted = f"a whole number from {low} to {high}" if low < high else f"{low}, the only value that is known"
+            self.problem(key, f"{_show(value)} is not {wanted}")
             return low
         return value
 
@@ -272,12 +270,22 @@ class Settings:
 class _StrictLoader(yaml.SafeLoader):
     """YAML without aliases, merges and tags, and without duplicate keys."""
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
             raise self._refuse("aliases (*name) are not accepted; repeat the value")
-        if self.peek_event().tag is not None:  # type: ignore[no-untyped-call]
+        if event.tag is not None:
             raise self._refuse("tags (!name) are not accepted; write the plain value")
-        return super().compose_node(parent, index)
+        if event.anchor is not None:
+            raise self._refuse("anchors (&name) are not accepted; repeat the value")
+        if self.depth >= MAX_DEPTH:
+            raise self._refuse("nested too deeply; a settings file has three or four levels")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -297,6 +305,21 @@ class _StrictLoader(yaml.SafeLoader):
 
     def _refuse(self, problem: str) -> yaml.MarkedYAMLError:
         return yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+
+
+def _construct_number(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float:
+    """Read a number as a person means it: YAML 1.1 would read 010 as eight and 1:00 as sixty."""
+    if not re.fullmatch(
+        r"[-+]?(0|[1-9][0-9_]*)(\.[0-9_]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9]+([eE][-+]?[0-9]+)?", node.value
+    ):
+        problem = f"{_show(node.value)} is not a plain number; write digits without a leading zero"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    is_integer = node.tag.endswith(":int")
+    return loader.construct_yaml_int(node) if is_integer else loader.construct_yaml_float(node)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_number)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _construct_number)
 
 
 def _parse_size(value: Any) -> int | None:

@@ -5,13 +5,11 @@ starts TorchServe and Envoy, restarts what dies, and on SIGTERM or SIGINT drains
 everything and removes every file it made.
 """
 
+import contextlib
 import http
 import json
-import re
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,12 +20,13 @@ from typing import Any
 from garrison.archive import PackedModel, find_packed_models
 from garrison.errors import ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog
+from garrison.files import RunDirectory
 from garrison.gateway.certificates import Certificate, ensure_certificate
 from garrison.gateway.drain import drain_envoy
 from garrison.gateway.envoy import GatewaySockets, envoy_command, find_envoy, render_envoy, validate_envoy
 from garrison.gateway.keys import public_jwks
 from garrison.gateway.settings import load_clients, load_gateway
-from garrison.process import Child
+from garrison.process import Child, describe_exit, last_words, load_failure
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
 from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan
 from garrison.unix_http import Page, UnixServer
@@ -40,7 +39,6 @@ STOP_TIMEOUT_S = 10
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 300
 MAX_FAILED_STARTS = 3
-_EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception): (.+)"  # the last line of Python's traceback
 ENVOY_LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","gate":"gateway","event":"log","level":"%l","message":"%j"}'
 
 
@@ -64,6 +62,7 @@ class Stack:
         self.models: tuple[PackedModel, ...] = ()
         self.ready = threading.Event()
         self._stopping = threading.Event()
+        self._running = False
         self._children: dict[str, Child] = {}
         self._starts: dict[str, Callable[[], Child]] = {"server": self._start_server, "gateway": self._start_gateway}
         self._restarts: dict[str, list[float]] = {"server": [], "gateway": []}
@@ -80,11 +79,12 @@ class Stack:
         self.gateway = load_gateway(self.settings.config / "gateway.yaml")
         check_port(self.gateway.address, self.settings.port)
         self.certificate = ensure_certificate(self.settings.state / "certificates")
-        self.run_directory = make_run_directory(self.settings.run_directory)
+        self._place = RunDirectory(self.settings.run_directory)
+        self.run_directory = self._place.path
         try:
             self._prepare_servers()
         except BaseException:
-            self._remove_files()
+            self._place.remove()
             raise
 
     def run(self) -> None:
@@ -94,20 +94,34 @@ class Stack:
             ConfigError: a model's workers cannot start, or a server keeps ending.
         """
         started = time.monotonic()
-        readiness = ReadinessServer(self.run_directory / "ready.sock")
-        watch = UnixServer(self.run_directory / "watch.sock", self._render_metrics)
-        monitor = ModelMonitor(self.plan.management_socket, [model.contract.model for model in self.models])
-        try:
-            for name, start in self._starts.items():
-                self._children[name] = start()
-            self.log.tell("starting", "starting TorchServe and the gateway ...")
-            self._supervise(monitor, readiness, started)
-        finally:
-            self._stop_all(readiness, watch)
+        self._running = True
+        with contextlib.ExitStack() as parts:
+            parts.callback(self._place.remove)
+            readiness = ReadinessServer(self.run_directory / "ready.sock")
+            parts.callback(readiness.close)
+            parts.callback(UnixServer(self.run_directory / "watch.sock", self._render_metrics).close)
+            monitor = ModelMonitor(self.plan.management_socket, [model.contract.model for model in self.models])
+            try:
+                for name, start in self._starts.items():
+                    self._children[name] = start()
+                self.log.tell("starting", "starting TorchServe and the gateway ...")
+                self._supervise(monitor, readiness, started)
+            finally:
+                self._stop_all(parts.pop_all(), readiness)
 
     def stop(self) -> None:
         """Ask `run` to end; safe to call from a signal handler or another thread."""
         self._stopping.set()
+
+    def interrupt(self) -> None:
+        """Stop from a signal handler: by asking `run`, or, before it began, by leaving `prepare` where it is.
+
+        Raises:
+            KeyboardInterrupt: nothing runs yet.
+        """
+        if not self._running:
+            raise KeyboardInterrupt
+        self.stop()
 
     def render_gateway(self) -> dict[str, Any]:
         """Return Envoy's configuration for the prepared models."""
@@ -149,6 +163,8 @@ class Stack:
     def _supervise(self, monitor: ModelMonitor, readiness: ReadinessServer, started: float) -> None:
         last_ready = started
         while not self._stopping.wait(POLL_INTERVAL_S):
+            if self.log.failure:
+                raise Undecided(f"the log cannot be written ({self.log.failure}); what is not logged is not seen")
             self._replace_dead(monitor, readiness)
             states = monitor.poll()
             self._tell_workers(states)
@@ -186,7 +202,7 @@ class Stack:
         recent = [moment for moment in self._restarts[name] if now - moment < RESTART_WINDOW_S]
         limit = MAX_RESTARTS if self.ready.is_set() else 0  # what ends before it was ever ready will end again
         if len(recent) >= limit:
-            raise ConfigError(f"{child.name} ended ({describe_exit(code)}){last_words(child)}")
+            raise Undecided(f"{child.name} ended ({describe_exit(code)}){last_words(child)}")
         self._restarts[name] = [*recent, now]
         self._stopping.wait(min(2 ** len(recent), 30) / 2)
 
@@ -211,19 +227,16 @@ class Stack:
                 words = load_failure(self._children["server"], state.model)
                 raise ConfigError(f"model {state.model}: its workers end before they are ready{words}")
 
-    def _stop_all(self, readiness: ReadinessServer, watch: UnixServer) -> None:
+    def _stop_all(self, parts: contextlib.ExitStack, readiness: ReadinessServer) -> None:
         readiness.ready = False  # load balancers see it before the first connection is refused
-        gateway, server = self._children.get("gateway"), self._children.get("server")
-        if gateway is not None:
-            if gateway.exit_code() is None and self.ready.is_set():
+        gateway = self._children.get("gateway")
+        with parts:
+            for name in ("server", "gateway"):  # stopped in the other order
+                if name in self._children:
+                    parts.callback(self._children[name].stop, STOP_TIMEOUT_S)
+            if gateway is not None and gateway.exit_code() is None and self.ready.is_set():
                 self.log.tell("draining", "stopping: waiting for the requests in flight ...")
                 self._drain()
-            gateway.stop(STOP_TIMEOUT_S)
-        if server is not None:
-            server.stop(STOP_TIMEOUT_S)
-        readiness.close()
-        watch.close()
-        self._remove_files()
         self.log.tell("stopped", "stopped")
 
     def _render_metrics(self) -> Page:
@@ -242,14 +255,6 @@ class Stack:
             return
         if not finished:
             self.log.tell("drain_timeout", f"requests were still running after {longest + 1} s; they are cut off")
-
-    def _remove_files(self) -> None:
-        for path in self.run_directory.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        self.run_directory.rmdir()
 
 
 def render_gateway(
@@ -274,28 +279,6 @@ def render_gateway(
 def gateway_sockets(run_directory: Path) -> GatewaySockets:
     """Name the sockets by which the gateway reaches the server, the readiness answer and its own admin interface."""
     return GatewaySockets(run_directory / "inference.sock", run_directory / "ready.sock", run_directory / "admin.sock")
-
-
-def make_run_directory(wanted: Path | None) -> Path:
-    """Make the private directory for sockets and scratch files; refuses one that holds something already.
-
-    Raises:
-        ConfigError: it cannot be made or written, or is not empty.
-    """
-    if wanted is None:
-        return Path(tempfile.mkdtemp(prefix="garrison-"))
-    try:
-        wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
-        wanted.chmod(0o700)
-        with tempfile.TemporaryFile(dir=wanted):
-            pass  # it can be written
-        if any(wanted.iterdir()):
-            raise ConfigError(f"{wanted}: not empty; give a directory that is empty or does not exist yet")
-    except OSError as error:
-        raise ConfigError(
-            f"{wanted}: sockets cannot be made there ({error.strerror}); give another --run-dir"
-        ) from error
-    return wanted.resolve()
 
 
 def check_port(address: str, port: int) -> None:
@@ -324,37 +307,7 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def describe_exit(code: int) -> str:
-    """Put an exit status into words."""
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
-def last_words(child: Child) -> str:
-    """Return the last lines of a server's output that say something, for a message to a person."""
-    lines = [_message(line) for line in child.last_lines]
-    spoken = [line for line in lines if line and not line.startswith(("at ", "File ", "^"))]
-    return "".join(f"\n    {line}" for line in spoken[-4:])
-
-
-def load_failure(child: Child, model: str) -> str:
-    """Return why a model was not loaded: TorchServe's line about it, else the last exception, else the last lines."""
-    lines = [_message(line) for line in reversed(child.last_lines)]
-    for pattern in (rf"Failed to load model {re.escape(model)}, exception (.+)", _EXCEPTION):
-        for line in lines:
-            if match := re.fullmatch(pattern, line):
-                return f": {match[1]}; mend the model and pack it again"
-    return last_words(child)
-
-
 def handle_signals(stack: Stack) -> None:
-    """Let SIGTERM and SIGINT stop the stack."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stack.stop())
-
-
-def _message(line: str) -> str:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return line.strip()[:300]
-    return str(event.get("message", "")).strip()[:300] if isinstance(event, dict) else ""
+    """Let SIGTERM, SIGINT and the end of a terminal session stop the stack."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stack.interrupt())

@@ -79,12 +79,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer every path alike: a socket has one purpose."""
+        self.wfile.write(self._send_head())
+
+    def do_HEAD(self) -> None:
+        """Answer as to a GET, without the body; load balancers ask so."""
+        self._send_head()
+
+    def _send_head(self) -> bytes:
         page = self.server.answer()
         self.send_response(page.status)
         self.send_header("content-type", page.content_type)
         self.send_header("content-length", str(len(page.body)))
         self.end_headers()
-        self.wfile.write(page.body)
+        return page.body
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Write nothing: the gateway logs."""

@@ -15,8 +15,10 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,12 +28,14 @@ from garrison.gateway.keys import init_keys, issue_key
 from garrison.unix_http import send_request
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DIGITS = REPOSITORY / "models" / "digits"
+MODELS = REPOSITORY / "models"
+DIGITS = MODELS / "digits"
+SAMPLE_MODELS = ("digits", "languages", "scene_masks", "scenes", "tumours")
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 40
 CLIENTS = """\
 clients:
-  demo: {models: [digits], requests_per_second: 1000, burst: 5000}
+  demo: {models: [%s], requests_per_second: 1000, burst: 5000}
   neighbour: {models: [faces], requests_per_second: 10, burst: 10}
   hasty: {models: [digits], requests_per_second: 5, burst: 10}
 """
@@ -59,6 +63,9 @@ class Answer:
         except ValueError:
             return ""
         return str(value.get("reason", "")) if isinstance(value, dict) else ""
+
+
+NO_ANSWER = Answer(0, {}, b"", 0)
 
 
 @dataclass
@@ -99,10 +106,35 @@ class Target:
         return Answer(answer.status, answer.headers, answer.body, time.monotonic() - began)
 
 
-class RunningStack:
-    """`garrison serve` in a directory of its own, with keys for several clients; use as a context manager."""
+def send_together(target: Target, requests: Sequence[tuple[str, bytes]], connections: int = 16) -> list[Answer]:
+    """Send (model, body) pairs over several connections at once; return their answers in the same order."""
+    answers: list[Answer] = [NO_ANSWER] * len(requests)
+    left = iter(enumerate(requests))
+    lock = threading.Lock()
 
-    def __init__(self, models: Path, directory: Path | None = None, clients: str = CLIENTS) -> None:
+    def work() -> None:
+        with contextlib.closing(target.connect()) as connection:
+            while True:
+                with lock:
+                    index, (model, body) = next(left, (-1, ("", b"")))
+                if index < 0:
+                    return
+                path = f"/predictions/{model}"
+                answers[index] = target.send(path=path, body=body, connection=connection)
+
+    with ThreadPoolExecutor(connections) as pool:
+        for worker in [pool.submit(work) for _ in range(connections)]:
+            worker.result()
+    return answers
+
+
+class RunningStack:
+    """`garrison serve` in a directory of its own, with keys for several clients; use as a context manager.
+
+    `served` are the models that the client `demo` may ask.
+    """
+
+    def __init__(self, models: Path, directory: Path | None = None, served: Sequence[str] = ("digits",)) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-")) if directory is None else directory
         self.models = models
         self.state, self.config = self.directory / "state", self.directory / "config"
@@ -111,9 +143,10 @@ class RunningStack:
         self.options: list[object] = ["--run-dir", self.run_directory]
         self.scratch.mkdir()
         shutil.copytree(REPOSITORY / "config", self.config)
-        (self.config / "clients.yaml").write_text(clients)
+        (self.config / "clients.yaml").write_text(CLIENTS % ", ".join(served))
         init_keys(self.state / "keys")
-        self.target = Target(free_port(), self.state / "certificates" / "ca.pem", make_keys(self.state / "keys"))
+        keys = make_keys(self.state / "keys", served)
+        self.target = Target(free_port(), self.state / "certificates" / "ca.pem", keys)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -168,10 +201,15 @@ class RunningStack:
         except (OSError, http.client.HTTPException):
             return False
 
-    def worker_pids(self) -> list[int]:
-        """Ask TorchServe for the process ids of the workers that can take a request."""
-        answer = send_request(self.run_directory / "management.sock", "GET", "/models/digits", 5)
+    def worker_pids(self, model: str = "digits") -> list[int]:
+        """Ask TorchServe for the process ids of a model's workers that can take a request."""
+        answer = send_request(self.run_directory / "management.sock", "GET", f"/models/{model}", 5)
         return [worker["pid"] for worker in json.loads(answer.body)[0]["workers"] if worker["status"] == "READY"]
+
+    def ask_metrics(self) -> tuple[int, str]:
+        """Ask as Prometheus does, on the launcher's socket; return status and text."""
+        answer = send_request(self.run_directory / "watch.sock", "GET", "/metrics", 5)
+        return answer.status, answer.body.decode()
 
     def said(self) -> str:
         """Return what was said so far to the person at the terminal."""
@@ -208,11 +246,11 @@ class RunningStack:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def make_keys(directory: Path) -> dict[str, str]:
-    """Issue a good key, and each kind of key that must not pass."""
+def make_keys(directory: Path, served: Sequence[str] = ("digits",)) -> dict[str, str]:
+    """Issue a good key for the served models, and each kind of key that must not pass."""
     day = timedelta(days=1)
     long_ago = datetime.now(UTC) - 2 * day
-    good = issue_key(directory, "demo", ["digits"], day).token
+    good = issue_key(directory, "demo", served, day).token
     return {
         "demo": good,
         "hasty": issue_key(directory, "hasty", ["digits"], day).token,
@@ -225,19 +263,30 @@ def make_keys(directory: Path) -> dict[str, str]:
 
 
 def pack_digits(export_path: Path, changes: Mapping[str, str] | None = None) -> Path:
-    """Pack the sample model with the command that its card shows; return the directory to serve.
+    """Pack the digits; return the directory to serve. See `pack_sample`."""
+    return pack_sample("digits", export_path, changes)
+
+
+def pack_sample(model: str, export_path: Path, changes: Mapping[str, str] | None = None) -> Path:
+    """Pack a sample model with the command that its card shows; return the directory to serve.
 
     `changes` replaces pieces of the contract's text, for a model that behaves otherwise.
     """
-    text = (DIGITS / "contract.yaml").read_text()
+    source = MODELS / model
+    text = (source / "contract.yaml").read_text()
     for old, new in (changes or {}).items():
         assert old in text, old
         text = text.replace(old, new)
+    extra = [source / name for name in ("labels.json", "vocab.json") if (source / name).exists()]
+    return pack_contract(text, source / "model.pt", export_path, "--extra-files", ",".join(map(str, extra)))
+
+
+def pack_contract(contract: str, weights: Path, export_path: Path, *options: object) -> Path:
+    """Run `garrison pack` on a contract's text and return the directory to serve."""
     with tempfile.TemporaryDirectory() as sources:
-        contract = Path(sources) / "contract.yaml"
-        contract.write_text(text)
-        files = ("--serialized-file", DIGITS / "model.pt", "--extra-files", DIGITS / "labels.json")
-        arguments = ("pack", "--contract", contract, *files, "--export-path", export_path)
+        file = Path(sources) / "contract.yaml"
+        file.write_text(contract)
+        arguments = ("pack", "--contract", file, "--serialized-file", weights, *options, "--export-path", export_path)
         subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
     return export_path
 

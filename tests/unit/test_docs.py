@@ -7,15 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
 from garrison import cli, errors
+from garrison.archive import WEIGHT_SUFFIXES
+from garrison.checks.kserve import DATATYPES
 from garrison.checks.reasons import REASONS
 from garrison.cli import build_parser
+from garrison.contract import TASKS
 from garrison.gateway.connection import _access_log
 from garrison.gateway.replies import OTHER, REPLIES
+from garrison.torchserve.base import OWN_REASONS
 from garrison.torchserve.properties import LOCKED, TUNABLE
 from garrison.torchserve.server import _KEPT_VARIABLES
 from garrison.torchserve.worker import KEPT_VARIABLES
+from garrison.watch import metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "handlers" / "garrison"
@@ -24,7 +30,12 @@ DOCUMENTS = sorted(path for path in REPOSITORY.rglob("*.md") if not SKIPPED & se
 REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
 README = (REPOSITORY / "README.md").read_text()
 README_MOST_LINES = 100
-READERS = {"integer", "number", "numbers", "integers", "size", "text", "texts", "choice", "choices"}
+CONTRACT_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("contract/*.py"))
+WORKER_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("torchserve/*.py"))
+READERS = {
+    *("integer", "number", "numbers", "integers", "size", "text", "texts", "choice", "choices", "flag", "listing"),
+}
+METRICS = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
 ERROR_CLASSES = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
 PRIVATE_PATHS = re.compile(r"/(?:work|root|home|tmp/v|tmp/bash_jobs)(?![a-z])[/\w]*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -105,21 +116,21 @@ def test_reason_of_the_checks(reason: str, refusal: type[errors.RequestRefused])
     assert [f"`{reason}`", str(refusal.http_status)] in [cells[:2] for cells in rows("### From the contract")]
 
 
-def test_reasons_of_the_handler() -> None:
+def test_reasons_of_the_handlers() -> None:
     listed = [cells[:2] for cells in rows("### From the contract")]
     classes = {name: value for name, value in ERROR_CLASSES.items() if issubclass(value, errors.Refused)}
-    raised = [
+    raised = {
         (call.args[0].value, classes[call.func.id].http_status)
-        for call in calls("torchserve/base.py")
+        for module in WORKER_MODULES
+        for call in calls(module)
         if isinstance(call.func, ast.Name) and call.func.id in classes and isinstance(call.args[0], ast.Constant)
-    ]
-    assert raised
+    }
+    assert {reason for reason, _ in raised} >= set(OWN_REASONS)
     assert [pair for pair in raised if [f"`{pair[0]}`", str(pair[1])] not in listed] == []
 
 
 def test_the_contracts_reasons_are_no_more_than_the_codes() -> None:
-    handler = first_texts("torchserve/base.py", set(ERROR_CLASSES))
-    assert {cells[0].strip("`") for cells in rows("### From the contract")} == {*REASONS, *handler}
+    assert {cells[0].strip("`") for cells in rows("### From the contract")} == {*REASONS, *OWN_REASONS}
 
 
 def test_reasons_of_the_gateway() -> None:
@@ -139,12 +150,39 @@ def test_exit_statuses() -> None:
 
 
 def test_contract_keys() -> None:
-    assert documented_keys("## The contract") == sorted(first_texts("contract.py", READERS))
+    read = [key for module in CONTRACT_MODULES for key in first_texts(module, READERS)]
+    once = {key for key in read if read.count(key) == 1} | {"width", "height"}
+    documented = documented_keys("## The contract")
+    assert set(documented) == set(read)
+    assert [key for key in once if documented.count(key) != 1] == []
 
 
 def test_contract_sections() -> None:
-    mappings = [cells[0].strip("`").rpartition(".")[2] for cells in rows("## The contract") if cells[1] == "a mapping"]
-    assert sorted(mappings) == sorted(first_texts("contract.py", {"section"}))
+    mappings = {cells[0].strip("`").rpartition(".")[2] for cells in rows("## The contract") if cells[1] == "a mapping"}
+    assert mappings == {key for module in CONTRACT_MODULES for key in first_texts(module, {"section"})}
+
+
+@pytest.mark.parametrize("kind", ["image", "tensor", "text", "table"])
+def test_keys_of_an_input(kind: str) -> None:
+    sections = set(first_texts(f"contract/{kind}.py", {"section"}))
+    read = set(first_texts(f"contract/{kind}.py", READERS)) | sections
+    assert {cells[0].strip("`").rpartition(".")[2] for cells in rows(f"### kind: {kind}")} == read
+
+
+def test_tasks() -> None:
+    described = {cells[0].strip("`"): cells[1] for cells in rows("## Tasks")}
+    assert described.keys() == TASKS.keys()
+    assert [task for task, kind in TASKS.items() if f"`{kind}`" not in described[task] and kind] == []
+
+
+def test_datatypes_of_kserve() -> None:
+    text = section("### Forms of a request")
+    assert [name for name in (*DATATYPES, "BYTES") if f"`{name}`" not in text] == []
+
+
+def test_formats_of_weights() -> None:
+    text = section("### garrison pack")
+    assert [suffix for suffix in WEIGHT_SUFFIXES if f"`{suffix}`" not in text] == []
 
 
 def test_gateway_and_client_keys() -> None:
@@ -203,6 +241,31 @@ def test_variables_of_make() -> None:
 def test_environment_variables() -> None:
     text = section("## Environment variables")
     assert [name for name in sorted({*_KEPT_VARIABLES, *KEPT_VARIABLES}) if f"`{name}`" not in text] == []
+
+
+def test_variables_that_the_launcher_sets() -> None:
+    source = (PACKAGE / "torchserve" / "server.py").read_text()
+    names = re.findall(r'"((?:GARRISON|PROMETHEUS)_[A-Z_]+)"', source)
+    assert names
+    assert [name for name in names if f"`{name}`" not in section("## Environment variables")] == []
+
+
+def test_sockets() -> None:
+    sources = [(PACKAGE / name).read_text() for name in ("stack.py", "torchserve/server.py")]
+    made = {name for source in sources for name in re.findall(r'"(\w+\.sock)"', source)}
+    assert made <= {cells[0].strip("`").removeprefix("RUN/") for cells in rows("## Listeners")}
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_metric(metric: MetricWrapperBase) -> None:
+    name = metric._name + ("_total" if metric._type == "counter" else "")
+    labels = " ".join(f"`{label}`" for label in metric._labelnames)
+    assert [f"`{name}`", metric._type, labels] in [cells[:3] for cells in rows("## Metrics")]
+
+
+def test_metrics_are_no_more_than_there_are() -> None:
+    assert len(rows("## Metrics")) == len(METRICS)
+    assert all(f"`{step}`" in section("## Metrics") for step in metrics.STEPS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -9,12 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "handlers/garrison"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EDGE = {"errors", "settings", "contract", "archive", "installation", "unix_http"}
+EDGE = {"files", "errors", "settings", "contract", "archive", "installation", "unix_http"}
 ALLOWED = {
     "errors": set(),
-    "settings": {"errors"},
+    "files": {"errors"},
+    "settings": {"errors", "files"},
     "contract": {"errors", "settings", "contract"},
-    "archive": {"errors", "settings", "contract"},
+    "archive": {"errors", "files", "settings", "contract"},
     "installation": {"errors"},
     "unix_http": {"errors"},
     "process": {"errors"},

@@ -162,6 +162,11 @@ def _target(order: PackOrder, contract: Contract) -> Path:
     target = order.export_path / f"{contract.model}{suffix}"
     if os.path.lexists(target) and not order.force:
         raise ConfigError(f"{target}: exists already; give --force to replace it, or another --export-path")
+    inputs = (order.contract, order.serialized_file, *order.extra_files)
+    if any(path.resolve().is_relative_to(target.resolve()) for path in inputs):
+        raise ConfigError(f"{target}: holds a file that is to be packed; give another --export-path")
+    if target.is_dir() and not target.is_symlink() and not (target / MANIFEST_FILE).is_file():
+        raise ConfigError(f"{target}: is no packed model, and is not replaced; give another --export-path")
     return target
 
 

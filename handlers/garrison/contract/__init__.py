@@ -7,11 +7,11 @@ missing, zero or negative is an error; there is no value that means "unlimited".
 It does not defend against a careless author: limits that are far too wide are accepted up to the ceilings in `bounds`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from garrison.contract.bounds import FILE_NAME, INPUT_NAME, MAX_BATCH_BYTES, MODEL_NAME, Input
+from garrison.contract.bounds import FILE_NAME, INPUT_NAME, JSON_NAME, MAX_BATCH_BYTES, MODEL_NAME, Input
 from garrison.contract.image import ImageInput, Resize, Stretch, read_image_input
 from garrison.contract.table import Column, TableInput, read_table_input
 from garrison.contract.tensor import TensorInput, read_tensor_input
@@ -34,6 +34,8 @@ __all__ = [
     "TensorInput",
     "TextInput",
     "Workers",
+    "count_room",
+    "count_server_bytes",
     "load_contract",
     "parse_contract",
 ]
@@ -56,6 +58,9 @@ TASKS = {  # task: the kind of its one input, or nothing where the author choose
 LABELLED_TASKS = ("image-classification", "object-detection", "text-classification")
 MAX_INPUTS = 16
 MAX_ANSWER_BYTES = 16 * 2**20
+MIN_SERVER_BYTES = 512 * 2**20
+MAX_SERVER_BYTES = 2 * 2**30
+BODY_COPIES = 2  # a request's body in the model server's memory, while it is received and while it waits
 MAX_GPU_BYTES = 2**40
 
 
@@ -121,6 +126,21 @@ class Contract:
         return max(raw, one * self.batch.max_instances)
 
 
+def count_room(contracts: Sequence[Contract]) -> int:
+    """Count the requests that the model server is given at once: what queues and batches hold, and memory allows."""
+    wanted = sum(c.workers.queue + c.workers.count * c.batch.max_items for c in contracts)
+    return max(1, min(wanted, MAX_SERVER_BYTES // (BODY_COPIES * _largest_body(contracts))))
+
+
+def count_server_bytes(contracts: Sequence[Contract]) -> int:
+    """Return how much memory the model server needs for as many of the largest requests as it is given at once."""
+    return max(MIN_SERVER_BYTES, BODY_COPIES * _largest_body(contracts) * count_room(contracts))
+
+
+def _largest_body(contracts: Sequence[Contract]) -> int:
+    return max((contract.max_body_bytes for contract in contracts), default=1)
+
+
 def load_contract(path: Path) -> Contract:
     """Read a contract from a file.
 
@@ -184,11 +204,11 @@ def _read_workers(settings: Settings) -> Workers:
 
 
 def _read_outputs(settings: Settings, task: str) -> Outputs:
-    meaning = "the name of a JSON file beside the contract"
+    meaning = "the name of a .json file beside the contract"
     labelled = task in LABELLED_TASKS or "labels" in settings
     ranked = task in LABELLED_TASKS or (task == "tabular" and labelled) or "top_k" in settings
     return Outputs(
-        labels=settings.text("labels", FILE_NAME, meaning) if labelled else "",
+        labels=settings.text("labels", JSON_NAME, meaning) if labelled else "",
         top_k=settings.integer("top_k", 1, 1000) if ranked else 1,
         decimals=settings.integer("decimals", 0, 9),
         min_score=settings.number("min_score", 0, 1, default=0.0),

@@ -7,6 +7,7 @@ from typing import Protocol
 
 MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+JSON_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,122}\.json"
 INPUT_NAME = r"[a-z][a-z0-9_]{0,31}"
 MAX_INPUT_BYTES = 64 * 2**20  # TorchServe holds a request in memory several times
 MAX_BATCH_BYTES = 16 * 2**30

@@ -103,6 +103,12 @@ def read_image_input(name: str, settings: Settings) -> ImageInput:
     )
     if settings.sound("min_side", "max_side") and image.min_side_pixels > image.max_side_pixels:
         settings.problem("min_side", f"{image.min_side_pixels} is more than max_side {image.max_side_pixels}")
+    if image.exact is not None and settings.sound("exact", "min_side", "max_side", "max_pixels"):
+        height, width, _ = image.exact
+        if not (image.min_side_pixels <= min(height, width) and max(height, width) <= image.max_side_pixels):
+            settings.problem("exact", "an image of this size breaks min_side or max_side; no image could pass")
+        if height * width > image.max_pixels:
+            settings.problem("exact", "an image of this size breaks max_pixels; no image could pass")
     if settings.sound("min_side", "max_pixels") and image.min_side_pixels**2 > image.max_pixels:
         settings.problem("max_pixels", f"{image.max_pixels} is less than an image of min_side by min_side")
     return image

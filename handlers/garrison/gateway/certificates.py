@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from garrison.errors import ConfigError
-from garrison.gateway.files import make_private_directory, write_atomically
+from garrison.files import check_private, make_private_directory, write_atomically
 
 CA_LIFETIME = timedelta(days=365)
 SERVER_LIFETIME = timedelta(days=30)  # short: it renews itself at every start
@@ -85,13 +85,11 @@ def _load_pair(certificate_path: Path, key_path: Path) -> _Pair | None:
     try:
         certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
         key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
-        mode = key_path.stat().st_mode & 0o777
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be read ({error.strerror}); {remedy}") from error
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{certificate_path}, {key_path}: not a certificate and its key; {remedy}") from error
-    if mode & 0o077:
-        raise ConfigError(f"{key_path}: other users can read or write it (mode {mode:04o}); run `chmod 600 {key_path}`")
+    check_private(key_path)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise ConfigError(f"{certificate_path}: belongs to another key than {key_path}; {remedy}")
     return _Pair(certificate, key)

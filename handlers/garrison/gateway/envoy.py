@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from garrison.contract import Contract
+from garrison.contract import Contract, count_room
 from garrison.errors import ConfigError
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.connection import render_connection_manager
@@ -69,7 +69,7 @@ def render_envoy(
         "static_resources": {
             "listeners": [_render_listener(settings, certificate, manager, port)],
             "clusters": [
-                _render_cluster("inference", sockets.inference, _count_room(contracts)),
+                _render_cluster("inference", sockets.inference, count_room(contracts)),
                 _render_cluster("readiness", sockets.readiness, 16),
             ],
         },
@@ -213,8 +213,3 @@ def _render_cluster(name: str, path: Path, room: int) -> dict[str, Any]:
         "circuit_breakers": {"thresholds": [threshold]},
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http},
     }
-
-
-def _count_room(contracts: Sequence[Contract]) -> int:
-    """Count the requests that the model server can hold: those in its queues and those in its workers' batches."""
-    return max(1, sum(c.workers.queue + c.workers.count * c.batch.max_items for c in contracts))

@@ -8,9 +8,7 @@ It does not defend against theft of a key before it expires; take the client out
 
 import hashlib
 import json
-import os
 import re
-import stat
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from jwt.algorithms import ECAlgorithm
 
 from garrison.contract import MODEL_NAME
 from garrison.errors import ConfigError
-from garrison.gateway.files import make_private_directory, write_atomically
+from garrison.files import check_private, check_unchanged_by_others, make_private_directory, read_file, write_atomically
 from garrison.gateway.settings import CLIENT_MEANING, CLIENT_NAME, MODEL_MEANING
 
 ISSUER = "garrison"
@@ -103,12 +101,14 @@ def public_jwks(directory: Path) -> dict[str, Any]:
     """
     path = directory / PUBLIC_FILE
     try:
-        jwks = json.loads(path.read_bytes())
+        jwks = json.loads(read_file(path, 64 * 1024))
         keys = [jwt.PyJWK(key, algorithm=ALGORITHM) for key in jwks["keys"]]
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); run `garrison keys init`") from error
     except (ValueError, KeyError, TypeError, RecursionError, jwt.PyJWTError) as error:
         raise ConfigError(f"{path}: is not a set of public keys; remove it and run `garrison keys init`") from error
+    for trusted in (directory, path):  # whoever can replace this file can issue keys
+        check_unchanged_by_others(trusted)
     if any("d" in key for key in jwks["keys"]):
         raise ConfigError(f"{path}: holds a private key; remove it and run `garrison keys init`")
     if not keys or not all(key.key_id for key in keys):
@@ -143,14 +143,10 @@ def _check_wanted(client: str, models: Sequence[str], expires: timedelta) -> Non
 
 def _load_private(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            pem = file.read(16 * 1024)
+        pem = read_file(path, 16 * 1024)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); run `garrison keys init`") from error
-    if mode & 0o077:
-        raise ConfigError(f"{path}: other users can read or write it (mode {mode:04o}); run `chmod 600 {path}`")
+    check_private(path)
     try:
         private = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:

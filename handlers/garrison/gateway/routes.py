@@ -20,9 +20,10 @@ def prediction_path(model: str) -> str:
 def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
     """Render the route table: exact paths and methods, no query strings."""
     routes = [_render_prediction(contract) for contract in contracts]
+    routes += [_render_health(method) for method in ("GET", "HEAD")]
     return {
         "name": "garrison",
-        "virtual_hosts": [{"name": "garrison", "domains": ["*"], "routes": [*routes, _render_health()]}],
+        "virtual_hosts": [{"name": "garrison", "domains": ["*"], "routes": routes}],
     }
 
 
@@ -42,10 +43,10 @@ def _render_prediction(contract: Contract) -> dict[str, Any]:
     }
 
 
-def _render_health() -> dict[str, Any]:
+def _render_health(method: str) -> dict[str, Any]:
     return {
-        "name": "health",
-        "match": _match("GET", HEALTH),
+        "name": f"health {method}",
+        "match": _match(method, HEALTH),
         "metadata": {"filter_metadata": {"garrison": {"model": ""}}},
         "route": _action("readiness", HEALTH_TIMEOUT_S),
     }

@@ -43,7 +43,7 @@ from garrison.torchserve.batching import (
     plan_batches,
 )
 from garrison.torchserve.blank import make_blank_item
-from garrison.torchserve.policy import apply_policy, encode_answer, model_failed
+from garrison.torchserve.policy import Wording, apply_policy, encode_answer, model_failed, word_refusal
 from garrison.watch.metrics import ContractMetrics
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
@@ -284,11 +284,12 @@ class SafeHandler(metaclass=_Sealed):
             if answer is not _DESCRIPTION:
                 self._metrics.count_answer()
             return answer
-        self._metrics.count_answer(answer.reason)
-        context.set_response_status(answer.http_status, answer.reason, index)
-        context.set_response_header(index, REASON_HEADER, answer.reason)
-        _log_refusal(answer, index, context, self.contract.model)
-        return json.dumps(answer.public()).encode()
+        wording = word_refusal(answer)
+        self._metrics.count_answer(wording.reason)
+        context.set_response_status(wording.status, wording.reason, index)
+        context.set_response_header(index, REASON_HEADER, wording.reason)
+        _log_refusal(wording, index, context, self.contract.model)
+        return json.dumps({"reason": wording.reason, "message": wording.message}).encode()
 
 
 SEALED = frozenset(name for name, value in vars(SafeHandler).items() if callable(value) and name not in HOOKS)
@@ -348,14 +349,14 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
-def _log_refusal(refusal: Refused, index: int, context: Any, model: str) -> None:
+def _log_refusal(wording: Wording, index: int, context: Any, model: str) -> None:
     event = {
         "gate": "contract",
         "event": "refused",
         "model": model,
         "client": context.get_request_header(index, "x-garrison-client") or "",
-        "reason": refusal.reason,
-        "detail": refusal.detail,
+        "reason": wording.reason,
+        "detail": wording.detail,
         "request_id": context.get_request_header(index, "x-request-id") or "",
     }
     log.info(json.dumps(event))

@@ -3,22 +3,41 @@
 Applied to every answer after the handler's own code, so that no handler can leave it out:
 
     1 rank: `top_k` labels of at least `min_score`   2 label only   3 round to `decimals`   4 finite   5 `max_bytes`
+
+A handler's own refusals pass `word_refusal`: they end up in a status line, a header and the log.
 """
 
 import json
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from garrison.contract import Contract, Outputs
-from garrison.errors import Failed
+from garrison.errors import Failed, Refused
 
 MAX_DEPTH = 32
+MAX_MESSAGE_CHARACTERS = 500
+MAX_DETAIL_CHARACTERS = 300  # TorchServe's log cuts a line at 2,000, and what is cut is no JSON any more
 BYTES_PER_VALUE = 2  # the shortest number in a list: a digit and a comma
 _NO_SCORES = "a number with a fraction, which label_only does not let out"
+
+
+_REASON = re.compile(r"[a-z0-9_]{1,64}")  # what the gateway lets through
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A refusal as it leaves: status and reason, a message for the client, a detail for the log."""
+
+    status: int
+    reason: str
+    message: str
+    detail: str
 
 
 def apply_policy(answer: Any, contract: Contract, labels: Sequence[str]) -> Any:
@@ -55,12 +74,37 @@ def model_failed(detail: str) -> Failed:
     return Failed("model_failed", "The model gave no usable answer.", detail[:300])
 
 
+def word_refusal(refusal: Refused) -> Wording:
+    """Return what is sent and logged of a refusal; one that cannot be sent becomes a failure of the model.
+
+    A handler chooses all of it, perhaps out of what a client sent: a line break in the reason would be one in the
+    status line, over which TorchServe loses the worker.
+    """
+    try:
+        status, reason, message = refusal.http_status, refusal.reason, refusal.public_message
+        detail = str(refusal.detail)
+    except Exception as error:  # noqa: BLE001 - attributes of a class that we do not know
+        return word_refusal(model_failed(f"a refusal that raises {type(error).__name__}"))
+    if type(status) is not int or not 400 <= status <= 599:
+        return word_refusal(model_failed("a refusal whose status is none"))
+    if type(reason) is not str or not _REASON.fullmatch(reason):
+        return word_refusal(model_failed("a refusal whose reason is not of small letters, digits and _"))
+    if type(message) is not str or len(message) > MAX_MESSAGE_CHARACTERS:
+        return word_refusal(model_failed("a refusal whose message is no short text"))
+    return Wording(status, reason, message, _clean(detail))
+
+
+def _clean(detail: str) -> str:
+    escaped = detail[:MAX_DETAIL_CHARACTERS].encode("ascii", "backslashreplace").decode()
+    return re.sub(r"[\0-\x1f\x7f]", "?", escaped)[:MAX_DETAIL_CHARACTERS]
+
+
 def _all_numbers(answer: dict[str, Any]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in answer.values())
 
 
 def _rank(answer: dict[str, float], outputs: Outputs) -> dict[str, float]:
-    if not all(math.isfinite(score) for score in answer.values()):
+    if not all(isinstance(score, int) or math.isfinite(score) for score in answer.values()):  # an int may be too long
         raise model_failed("NaN or infinity")
     best = sorted(answer.items(), key=lambda pair: -pair[1])[: outputs.top_k]
     return {label: score for label, score in best if score >= outputs.min_score}

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.archive import PackedModel
+from garrison.contract import count_server_bytes
 from garrison.errors import ConfigError
 from garrison.installation import find_installed
 from garrison.torchserve.properties import check_properties
 
-HEAP_MIB = 512  # requests are held here several times; a 4 MiB body with a queue of 64 needs about 300 MiB
 RESPONSE_ROOM_BYTES = 1_048_576  # for the headers around an answer
 THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
 MAX_SOCKET_PATH_BYTES = 107
@@ -71,9 +71,11 @@ def check_plan(plan: ServerPlan) -> None:
 def build_command(plan: ServerPlan) -> list[str]:
     """Return the `java` command line, with every model by name and absolute path."""
     home = find_server_home()
+    megabytes = count_server_bytes([model.contract for model in plan.models]) // 2**20
     return [
         str(find_java()),
-        f"-Xmx{HEAP_MIB}m",
+        f"-Xmx{megabytes}m",
+        f"-XX:MaxDirectMemorySize={megabytes}m",  # where bodies arrive; the heap's limit does not bound it
         "-XX:+ExitOnOutOfMemoryError",  # a JVM without memory half works; a fresh one works
         "-XX:-UsePerfData",  # no file in the shared temporary directory
         "--enable-native-access=ALL-UNNAMED",

@@ -5,6 +5,7 @@ result does not have, and an animation's later frames. Bytes after the last chun
 """
 
 import struct
+import zlib
 
 from garrison.checks.formats.exif import MAX_EXIF_BYTES, read_orientation
 from garrison.checks.formats.header import Header
@@ -13,6 +14,8 @@ from garrison.checks.reasons import broken_image, refuse, too_many_parts
 MAX_CHUNKS = 10_000  # encoders write 8 KiB or more at a time: room for 80 MB
 
 _SIGNATURE_BYTES = 8
+_COLOUR_TYPE_AT = 25
+_PALETTE_COLOUR = 3
 _FRAME_BYTES = 12  # length, name and checksum around each chunk's content
 
 
@@ -29,6 +32,7 @@ def read_header(data: bytes, max_frames: int) -> Header:
         counts[kind] = counts.get(kind, 0) + 1
         _check_place(kind, last, length, counts)
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            _check_sum(data, start, end)
             kept.append(data[start:end])
         elif kind == b"acTL":
             (declared,) = struct.unpack_from(">L", data, start + 8)
@@ -43,8 +47,16 @@ def read_header(data: bytes, max_frames: int) -> Header:
         raise refuse("trailing_bytes", f"{len(data) - position} bytes follow the end of the image.")
     if b"IDAT" not in counts:
         raise broken_image("no picture before the end")
+    if data[_COLOUR_TYPE_AT] == _PALETTE_COLOUR and b"PLTE" not in counts:
+        raise broken_image("no palette for its pixels")
     width, height = struct.unpack_from(">LL", data, _SIGNATURE_BYTES + 8)
     return Header((width, height), b"".join(kept), max(declared, counts.get(b"fcTL", 0), 1), orientation)
+
+
+def _check_sum(data: bytes, start: int, end: int) -> None:
+    (told,) = struct.unpack_from(">L", data, end - 4)
+    if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != told:
+        raise broken_image("a chunk's checksum is wrong")
 
 
 def _check_place(kind: bytes, last: bytes, length: int, counts: dict[bytes, int]) -> None:

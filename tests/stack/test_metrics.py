@@ -1,0 +1,168 @@
+"""What Prometheus is told: exact counts by model and reason, histograms, and a bounded number of series.
+
+The counts are written by workers, whose code is not trusted, into files that the launcher reads.
+"""
+
+import os
+import signal
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from stack.conftest import SERVED
+from stack.observing import wait_for
+from stack.running import RunningStack, send_together
+from stack.test_tasks import as_body, find_samples, make_npy
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+REASONS_AT_MOST = 60
+
+
+def read_metrics(stack: RunningStack) -> dict[Series, float]:
+    """Return every sample: (name, labels) to value."""
+    status, text = stack.ask_metrics()
+    assert status == 200, text
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def series(name: str, **labels: str) -> Series:
+    return f"garrison_contract_{name}", frozenset(labels.items())
+
+
+def count_pixels(file: Path) -> int:
+    with Image.open(file) as image:
+        return image.width * image.height
+
+
+class Difference:
+    """What was counted since this was made."""
+
+    def __init__(self, stack: RunningStack) -> None:
+        self._stack, self._before = stack, read_metrics(stack)
+
+    def rise(self, name: str, **labels: str) -> float:
+        key = series(name, **labels)
+        return read_metrics(self._stack).get(key, 0) - self._before.get(key, 0)
+
+
+@pytest.fixture
+def counted(library: RunningStack) -> Difference:
+    return Difference(library)
+
+
+def test_counts_by_model_and_reason_are_what_was_sent(library: RunningStack, counted: Difference) -> None:
+    sent = [(model, as_body(model)) for model in SERVED for _ in range(7)]
+    sent += [("digits", b"\x89PNG\r\n\x1a\n")] * 5 + [("tumours", b'{"data": {}}')] * 4 + [("languages", b"\xff")] * 3
+    sent += [("moody", b"raise")] * 2 + [("moody", b"nan"), ("moody", b"large 20000")]
+    send_together(library.target, sent)
+    assert {model: counted.rise("answers_total", model=model) for model in SERVED} == dict.fromkeys(SERVED, 7)
+    refused = {
+        ("digits", "broken_image"): 5,
+        ("tumours", "missing_column"): 4,
+        ("languages", "bad_utf8"): 3,
+        ("moody", "model_failed"): 3,
+        ("moody", "answer_too_large"): 1,
+        ("moody", "broken_image"): 0,
+        ("digits", "model_failed"): 0,
+    }
+    assert {
+        (model, reason): counted.rise("refusals_total", model=model, reason=reason) for model, reason in refused
+    } == refused
+
+
+def test_a_request_that_the_gateway_refuses_reaches_no_count(library: RunningStack, counted: Difference) -> None:
+    library.target.send(body=as_body("digits"), key="expired")
+    library.target.send(body=as_body("digits"), headers={"content-encoding": "gzip"})
+    assert counted.rise("input_bytes_count", model="digits") == 0
+
+
+def test_histograms_of_bytes_pixels_items_and_steps_are_there(library: RunningStack, counted: Difference) -> None:
+    samples = find_samples("scenes")
+    bodies = [sample.read_bytes() for sample in samples]
+    send_together(library.target, [("scenes", body) for body in bodies])
+    assert counted.rise("input_bytes_count", model="scenes") == len(bodies)
+    assert counted.rise("input_bytes_sum", model="scenes") == sum(map(len, bodies))
+    pixels = [count_pixels(sample) for sample in samples]
+    assert counted.rise("input_pixels_sum", model="scenes") == sum(pixels)
+    for bound in (16_384, 65_536, 262_144):
+        smaller = sum(count <= bound for count in pixels)
+        assert counted.rise("input_pixels_bucket", model="scenes", le=str(float(bound))) == smaller
+    assert counted.rise("batch_items_sum", model="scenes") == len(bodies)
+    batches = counted.rise("batch_items_count", model="scenes")
+    assert 1 <= batches <= len(bodies)
+    for step in ("admit", "infer", "present"):
+        assert counted.rise("step_seconds_count", model="scenes", step=step) >= batches
+        assert counted.rise("step_seconds_sum", model="scenes", step=step) > 0
+
+
+def test_a_handlers_thousand_reasons_are_one_series(library: RunningStack, counted: Difference) -> None:
+    send_together(library.target, [("moody", f"refuse reason_{number}".encode()) for number in range(1000)])
+    assert counted.rise("refusals_total", model="moody", reason="other") == 1000
+    labels = [dict(labels) for _, labels in read_metrics(library)]
+    assert len({one["reason"] for one in labels if "reason" in one}) < REASONS_AT_MOST
+    assert {one["model"] for one in labels if "model" in one} <= set(SERVED)
+    assert not any("reason_" in value for one in labels for value in one.values())
+
+
+def test_counts_outlive_the_worker_that_counted(library: RunningStack, counted: Difference) -> None:
+    ask = lambda: library.target.send(path="/predictions/sums", body=make_npy([[1, 2, 3]])).status  # noqa: E731
+    assert ask() == 200
+    (pid,) = library.worker_pids("sums")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: bool(set(library.worker_pids("sums")) - {pid}), "sums has a worker again")
+    assert ask() == 200
+    assert counted.rise("answers_total", model="sums") == 2
+
+
+# Files that no worker of ours wrote -----------------------------------------------------------------------------------
+
+
+def write_garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(4096))
+
+
+def write_text_in_place_of_a_key(path: Path) -> None:
+    path.write_bytes(struct.pack("=ii", 64, 0) + struct.pack("=i", 40) + b"[" * 44 + bytes(16))
+
+
+def write_size_without_end(path: Path) -> None:
+    """A few bytes that say they are two gigabytes, and are, without taking room on the disk."""
+    path.write_bytes(struct.pack("=i", 2**31 - 1))
+    os.truncate(path, 2**31)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_garbage,
+        write_text_in_place_of_a_key,
+        write_size_without_end,
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.mkdir(),
+    ],
+    ids=["garbage", "broken key", "size without end", "pipe", "link to /dev/zero", "directory"],
+)
+def test_a_file_that_cannot_be_read_is_a_clear_error_and_the_stack_lives(
+    library: RunningStack, write: Callable[[Path], None]
+) -> None:
+    file = library.run_directory / "tmp" / "metrics" / "counter_1.db"
+    write(file)
+    try:
+        memory = psutil.Process(library.pid).memory_info().rss
+        assert library.ask_metrics() == (500, "the metrics cannot be read")
+        assert psutil.Process(library.pid).memory_info().rss - memory < 50e6
+    finally:
+        file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
+    wait_for(lambda: any(event["event"] == "metrics_failed" for event in library.events()), "the log says so")
+    assert library.ask_metrics()[0] == 200
+    assert library.target.send(body=as_body("digits")).status == 200
