@@ -16,17 +16,20 @@ import importlib
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import sys
 import time
 import types
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.machine import describe_machine, find_commit
@@ -40,9 +43,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONTRACT = Path(__file__).resolve().parent / "contracts" / "agreement.yaml"
 RESULTS = Path(__file__).resolve().parent / "agreement.json"
 SEED = 3
-TRAINING_PARTS = 4000
+TRAINING_PARTS = 2000
 QUICK_SHARE = 0.25
-QUICK_PARTS = 1500
+QUICK_PARTS = 1000
 LEAST_AGREEMENT = 0.99
 CLOSE_MARGIN = 0.1  # between the best and the second score: a model that could as well have said the other
 PACKAGES = ("torch", "torchserve", "torchvision", "pillow", "numpy", "scikit-learn", "scikit-image")
@@ -50,12 +53,13 @@ PACKAGES = ("torch", "torchserve", "torchvision", "pillow", "numpy", "scikit-lea
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture by both ways: float32 (3, 224, 224)."""
+    """One picture by both ways: float32 (3, 224, 224); arrays, as they travel between processes."""
 
-    picture: Picture
-    stock: torch.Tensor
-    ours: torch.Tensor
-    levels: torch.Tensor  # absolute differences of the pixels, in levels of 255
+    kind: str
+    size: tuple[int, int]
+    label: int
+    stock: NDArray[np.float32]
+    ours: NDArray[np.float32]
     stock_failed: bool
 
 
@@ -93,21 +97,23 @@ def main() -> int:
     """Compare, write, print; return 1 below the least agreement."""
     options = _parse_arguments()
     began = time.monotonic()
-    stock = StockWay()
-    contract = load_contract(CONTRACT)
-    pairs = make_pairs(stock, contract, options.seed, QUICK_SHARE if options.quick else 1.0)
-    inputs, labels = make_training_set(stock.transform, QUICK_PARTS if options.quick else TRAINING_PARTS, options.seed)
+    share, parts = (QUICK_SHARE, QUICK_PARTS) if options.quick else (1.0, TRAINING_PARTS)
+    with ProcessPoolExecutor(options.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        training = [pool.submit(train_one, name, parts, options.seed) for name in NETWORKS]
+        comparing = [pool.submit(make_pairs, place, options.seed, share) for place in range(len(KINDS))]
+        pairs = [pair for done in comparing for pair in done.result()]
+        networks = [done.result() for done in training]
     results = {
         "commit": find_commit(REPOSITORY),
         "seed": options.seed,
         "mode": "quick" if options.quick else "full",
         "machine": describe_machine(),
         "versions": _list_versions(),
-        "pictures": sum(pair.picture.kind in UPRIGHT for pair in pairs),
+        "pictures": sum(pair.kind in UPRIGHT for pair in pairs),
         "classes": CLASSES,
-        "training_parts": len(labels),
+        "training_parts": parts,
         "pixels": [_measure_pixels(name, pairs) for name in KIND_NAMES],
-        "networks": [_measure_network(name, train(name, inputs, labels, options.seed), pairs) for name in NETWORKS],
+        "networks": [_measure_network(name, one, pairs) for name, one in zip(NETWORKS, networks, strict=True)],
     }
     results["seconds"] = round(time.monotonic() - began)
     sys.stdout.write(render(results))
@@ -121,14 +127,19 @@ KIND_NAMES = tuple(kind.name for kind in KINDS)
 UPRIGHT = frozenset(kind.name for kind in KINDS if kind.upright)
 
 
-def make_pairs(stock: StockWay, contract: Contract, seed: int, share: float) -> list[Pair]:
-    """Preprocess every picture by both ways."""
-    ours = OurWay(contract)
+def train_one(name: str, parts: int, seed: int) -> torch.nn.Module:
+    """Train one of the networks on stock's preprocessing."""
+    return train(name, *make_training_set(StockWay().transform, parts, seed), seed)
+
+
+def make_pairs(place: int, seed: int, share: float) -> list[Pair]:
+    """Preprocess every picture of one kind by both ways."""
+    stock, ours = StockWay(), OurWay(load_contract(CONTRACT))
     pairs = []
-    for picture in make_pictures(seed, share):
-        (theirs, failed), own = stock(picture.data), ours(picture.data)
-        levels = (_to_levels(theirs, contract) - _to_levels(own, contract)).abs()
-        pairs.append(Pair(picture, theirs, own, levels.to(torch.uint8), failed))
+    for picture in make_pictures(KINDS[place], seed, share):
+        theirs, failed = stock(picture.data)
+        own = ours(picture.data)
+        pairs.append(Pair(picture.kind, picture.size, picture.label, theirs.numpy(), own.numpy(), failed))
     return pairs
 
 
@@ -139,8 +150,8 @@ def render(results: dict[str, Any]) -> str:
     lines = [
         "## Agreement with stock's preprocessing",
         "",
-        f"{results['pictures']} pictures cut from {CLASSES // 4} photographs (scikit-learn's and scikit-image's wheels),"
-        f" {len(UPRIGHT)} kinds of file, preprocessed by TorchServe's own `image_classifier`"
+        f"{results['pictures']} pictures cut from {CLASSES // 4} photographs (scikit-learn's and scikit-image's wheels)"
+        f" in {len(UPRIGHT)} kinds of file, preprocessed by TorchServe's own `image_classifier`"
         f" (torchvision {results['versions']['torchvision']}) and by Garrison's checks; the same networks, trained on"
         f" stock's preprocessing to tell {results['classes']} classes apart, see both. A score is a softmax value,"
         f" from 0 to 1; close calls are those where the best two of stock's scores are less than {CLOSE_MARGIN} apart.",
@@ -180,41 +191,41 @@ def _render_kind(name: str, pixels: dict[str, Any], networks: Sequence[dict[str,
 
 
 def _measure_pixels(kind: str, pairs: Sequence[Pair]) -> dict[str, Any]:
-    chosen = [pair for pair in pairs if pair.picture.kind == kind]
-    levels = torch.stack([pair.levels for pair in chosen])
-    megapixels = [pair.picture.size[0] * pair.picture.size[1] / 1e6 for pair in chosen]
+    chosen = [pair for pair in pairs if pair.kind == kind]
+    theirs, ours = (_to_levels(np.stack(arrays)) for arrays in zip(*((pair.stock, pair.ours) for pair in chosen)))
+    levels = np.abs(theirs - ours)
+    megapixels = [pair.size[0] * pair.size[1] / 1e6 for pair in chosen]
     return {
         "kind": kind,
         "pictures": len(chosen),
         "megapixels": [round(min(megapixels), 4), round(max(megapixels), 2)],
         "stock_failed": sum(pair.stock_failed for pair in chosen),
-        "mean_levels": round(float(levels.float().mean()), 4),
+        "mean_levels": round(float(levels.mean()), 4),
         "max_levels": int(levels.max()),
-        "equal_pixels": round(float((levels == 0).float().mean()), 4),
+        "equal_pixels": round(float((levels == 0).mean()), 4),
     }
 
 
 def _measure_network(name: str, network: torch.nn.Module, pairs: Sequence[Pair]) -> dict[str, Any]:
     theirs = _score(network, [pair.stock for pair in pairs])
     ours = _score(network, [pair.ours for pair in pairs])
-    labels = torch.tensor([pair.picture.label for pair in pairs])
-    places = {kind: [n for n, pair in enumerate(pairs) if pair.picture.kind == kind] for kind in KIND_NAMES}
-    upright = [n for n, pair in enumerate(pairs) if pair.picture.kind in UPRIGHT]
+    labels = torch.tensor([pair.label for pair in pairs])
+    places = {kind: [n for n, pair in enumerate(pairs) if pair.kind == kind] for kind in KIND_NAMES}
+    upright = [n for n, pair in enumerate(pairs) if pair.kind in UPRIGHT]
     differ = [n for n in upright if theirs[n].argmax() != ours[n].argmax()]
     return {
         "network": name,
         "all": _compare(theirs[upright], ours[upright], labels[upright]),
         "kinds": {kind: _compare(theirs[chosen], ours[chosen], labels[chosen]) for kind, chosen in places.items()},
         "different": [
-            {"kind": pairs[n].picture.kind, "size": pairs[n].picture.size, "stock_margin": float(_margins(theirs)[n])}
-            for n in differ
+            {"kind": pairs[n].kind, "size": pairs[n].size, "stock_margin": float(_margins(theirs)[n])} for n in differ
         ],
     }
 
 
-def _score(network: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def _score(network: torch.nn.Module, arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
     with torch.inference_mode():
-        parts = [network(torch.stack(list(tensors[n : n + 32]))) for n in range(0, len(tensors), 32)]
+        parts = [network(torch.from_numpy(np.stack(arrays[n : n + 32]))) for n in range(0, len(arrays), 32)]
     return torch.softmax(torch.cat(parts), dim=1)
 
 
@@ -241,14 +252,16 @@ def _margins(scores: torch.Tensor) -> torch.Tensor:
     return best[:, 0] - best[:, 1]
 
 
-def _to_levels(tensor: torch.Tensor, contract: Contract) -> torch.Tensor:
-    image = only_image(contract)
-    mean, std = torch.tensor(image.mean).view(3, 1, 1), torch.tensor(image.std).view(3, 1, 1)
-    return ((tensor * std + mean) * 255).round()
+def _to_levels(tensors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the pixels, 0 to 255, that were normalised."""
+    image = only_image(load_contract(CONTRACT))
+    mean, std = np.array(image.mean).reshape(3, 1, 1), np.array(image.std).reshape(3, 1, 1)
+    levels: NDArray[np.float32] = ((tensors * std + mean) * 255).round().astype(np.float32)
+    return levels
 
 
 def _import_stock() -> Any:
-    """Import the handler over an empty torchvision that looks for its submodules in the wheel's folder (see `stock`)."""
+    """Import the handler over an empty torchvision that finds its submodules in the wheel's folder (see `stock`)."""
     stub = types.ModuleType("torchvision")
     stub.__path__ = [str(importlib.metadata.distribution("torchvision").locate_file("torchvision"))]
     sys.modules.setdefault("torchvision", stub)
@@ -263,6 +276,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare predictions with those after stock's preprocessing.")
     parser.add_argument("--quick", action="store_true", help="a quarter of the pictures; writes no file of its own")
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     parser.add_argument("--output", type=Path, help="write there (default: bench/agreement.json; none with --quick)")
     options = parser.parse_args()
     options.output = options.output or (None if options.quick else RESULTS)

@@ -28,17 +28,17 @@ def plain_network() -> nn.Module:
 
 
 def normalised_network() -> nn.Module:
-    """Return a deeper one with batch normalisation, which looks at finer detail: 60 million multiplications."""
+    """Return a deeper one with batch normalisation, as nearly every network of pictures has it."""
     layers: list[nn.Module] = []
-    for wide, out, kernel in ((3, 16, 5), (16, 32, 3), (32, 64, 3), (64, 128, 3), (128, 128, 3)):
-        layers += [nn.Conv2d(wide, out, kernel, 2, kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+    for wide, out, kernel, stride in ((3, 16, 7, 4), (16, 32, 3, 2), (32, 64, 3, 2), (64, 128, 3, 2)):
+        layers += [nn.Conv2d(wide, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, CLASSES))
 
 
 # name: how to make it, passes over the training parts, learning rate
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
-    "three convolutions": (plain_network, 24, 4e-3),
-    "five convolutions, batch norm": (normalised_network, 10, 3e-3),
+    "three convolutions": (plain_network, 10, 4e-3),
+    "four convolutions, batch norm": (normalised_network, 8, 4e-3),
 }
 
 

@@ -8,6 +8,7 @@ as a sensor adds it, or are laid with mirrored tiles of the photograph in its ow
 
 import importlib.metadata
 import io
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,23 +72,25 @@ def cut_part(photographs: list[Image.Image], random: np.random.Generator) -> tup
     x = random.uniform(wide / 2, photograph.width - wide / 2)
     y = random.uniform(high / 2, photograph.height - high / 2)
     angle = float(random.choice([0.0, random.uniform(-12, 12)]))
-    turned = photograph.rotate(angle, Image.Resampling.BICUBIC, center=(x, y)) if angle else photograph
-    part = turned.crop((round(x - wide / 2), round(y - high / 2), round(x + wide / 2), round(y + high / 2)))
+    reach = math.ceil(math.hypot(wide, high) / 2) + 1
+    around = photograph.crop((round(x) - reach, round(y) - reach, round(x) + reach, round(y) + reach))
+    turned = around.rotate(angle, Image.Resampling.BICUBIC) if angle else around
+    left, top = reach - round(wide / 2), reach - round(high / 2)
+    part = turned.crop((left, top, left + round(wide), top + round(high)))
     if random.random() < 0.15:
         part = part.transpose(random.choice([Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270]))
     quarter = int(x > photograph.width / 2) + 2 * int(y > photograph.height / 2)
     return part, number * QUARTERS + quarter
 
 
-def make_pictures(seed: int, share: float = 1.0) -> Iterator[Picture]:
-    """Make every kind of picture, or a share of each kind."""
+def make_pictures(kind: Kind, seed: int, share: float = 1.0) -> Iterator[Picture]:
+    """Make the pictures of one kind, or a share of them."""
     photographs = list_photographs()
-    for place, kind in enumerate(KINDS):
-        random = np.random.default_rng([seed, place])
-        for _ in range(max(2, round(kind.count * share))):
-            part, label = cut_part(photographs, random)
-            part = _bring_to_size(part, kind, random)
-            yield Picture(kind.name, kind.encode(part, random), part.size, label)
+    random = np.random.default_rng([seed, KINDS.index(kind)])
+    for _ in range(max(2, round(kind.count * share))):
+        part, label = cut_part(photographs, random)
+        part = _bring_to_size(part, kind, random)
+        yield Picture(kind.name, kind.encode(part, random), part.size, label)
 
 
 def _bring_to_size(part: Image.Image, kind: Kind, random: np.random.Generator) -> Image.Image:

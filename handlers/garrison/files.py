@@ -36,13 +36,7 @@ def check_unchanged_by_others(path: Path) -> None:
     Raises:
         ConfigError: it belongs to somebody else, or others can write to it.
     """
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    if found.st_uid not in (0, os.geteuid()):
-        raise ConfigError(f"{path}: belongs to another user (uid {found.st_uid}), who could have put anything there")
-    if found.st_mode & 0o022:
+    if _read_mode(path) & 0o022:
         raise ConfigError(f"{path}: other users can write to it; run `chmod go-w {path}`")
 
 
@@ -50,13 +44,22 @@ def check_private(path: Path) -> None:
     """Check that no other user can read or write a file, or enter a directory.
 
     Raises:
-        ConfigError: somebody else can.
+        ConfigError: somebody else can, or it belongs to somebody else.
     """
-    check_unchanged_by_others(path)
-    mode = stat.S_IMODE(path.stat().st_mode)
+    mode = _read_mode(path)
     if mode & 0o077:
         wanted, verb = ("700", "enter") if path.is_dir() else ("600", "read or write")
         raise ConfigError(f"{path}: other users can {verb} it (mode {mode:04o}); run `chmod {wanted} {path}`")
+
+
+def _read_mode(path: Path) -> int:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigError(f"{path}: belongs to another user (uid {found.st_uid}), who could have put anything there")
+    return stat.S_IMODE(found.st_mode)
 
 
 def make_private_directory(directory: Path) -> None:

@@ -19,6 +19,7 @@ from garrison.files import read_file
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_DEPTH = 20
+_PLAIN_NUMBER = r"[-+]?(0|[1-9][0-9_]{0,400})(\.[0-9_]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9]+([eE][-+]?[0-9]+)?"
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MISSING: Any = object()
 _MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -307,15 +308,13 @@ class _StrictLoader(yaml.SafeLoader):
         return yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
 
 
-def _construct_number(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float:
-    """Read a number as a person means it: YAML 1.1 would read 010 as eight and 1:00 as sixty."""
-    if not re.fullmatch(
-        r"[-+]?(0|[1-9][0-9_]*)(\.[0-9_]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9]+([eE][-+]?[0-9]+)?", node.value
-    ):
-        problem = f"{_show(node.value)} is not a plain number; write digits without a leading zero"
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-    is_integer = node.tag.endswith(":int")
-    return loader.construct_yaml_int(node) if is_integer else loader.construct_yaml_float(node)
+def _construct_number(loader: _StrictLoader, node: yaml.ScalarNode) -> int | float | str:
+    """Read a number as a person means it; what YAML 1.1 takes for one besides (010, 1:00, 0x1F, .nan) stays text."""
+    if not re.fullmatch(_PLAIN_NUMBER, node.value):
+        return str(node.value)
+    if node.tag.endswith(":int"):
+        return loader.construct_yaml_int(node)
+    return loader.construct_yaml_float(node)
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_number)

@@ -83,7 +83,7 @@ class Moody(SafeHandler):
         if batch[:, 0].any():
             time.sleep(600)
         if batch[:, 1].any():
-            raise RuntimeError("/a/path and a secret of the model")
+            raise RuntimeError("/a/path and a secret of the model" + "\\u00e9" * 1000)
         return batch / (1 - batch)
 
     def present(self, output, item):

@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
 DIGITS = MODELS / "digits"
 SAMPLE_MODELS = ("digits", "languages", "scene_masks", "scenes", "tumours")
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 180  # as long as the launcher itself waits
 STOP_TIMEOUT_S = 40
 CLIENTS = """\
 clients:

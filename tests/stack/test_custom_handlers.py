@@ -59,11 +59,9 @@ def test_a_handler_can_refuse_for_a_reason_of_its_own(all_models: Target) -> Non
         "not text",
         "not JSON",
         "long message",
-        "detail",
         "status 200",
         "status 0",
         "status text",
-        "own answer",
     ],
 )
 def test_a_refusal_that_is_none_costs_its_request_alone(library: RunningStack, how: str) -> None:
@@ -79,6 +77,12 @@ def test_a_refusal_that_is_none_costs_its_request_alone(library: RunningStack, h
         else:
             assert (answer.status, answer.json["said"]) == (200, body)
     assert library.worker_pids("moody") == before
+
+
+@pytest.mark.parametrize("how", ["detail", "own answer"])
+def test_what_is_odd_about_a_refusal_and_not_sent_does_no_harm(library: RunningStack, how: str) -> None:
+    answer = say(library.target, f"rude {how}")
+    assert (answer.status, answer.json) == (422, {"reason": "rude", "message": "Not today."})
 
 
 # A model that hangs -------------------------------------------------------------------------------------------------

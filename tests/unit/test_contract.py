@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from garrison.contract import Contract, load_contract, parse_contract
+from garrison.contract import Contract, count_room, count_server_bytes, load_contract, parse_contract
 from garrison.errors import ConfigError
 
 REQUIRED = [
@@ -168,7 +168,7 @@ def test_two_inputs_are_refused(make_contract):
             id="crop-over-short-side",
         ),
         pytest.param({"inputs__image__normalise__std": [0, 1, 1]}, "std: [0, 1, 1]", id="division-by-zero"),
-        pytest.param({"inputs__image__normalise__mean": [float("nan")] * 3}, "mean: [nan", id="mean-nan"),
+        pytest.param({"inputs__image__normalise__mean": [float("nan")] * 3}, "mean: ['.nan'", id="mean-nan"),
         pytest.param({"outputs__min_score": 1.01}, "min_score: 1.01", id="score-over-one"),
         pytest.param({"garrison": 2}, "garrison: 2", id="format-of-the-future"),
         pytest.param({"garrison": True}, "garrison: True", id="true-is-not-one"),
@@ -181,8 +181,11 @@ def test_values_have_to_agree_with_each_other(make_contract, changes, message):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"inputs__image__min_side": 64}, id="min-side-equals-max-side"),
-        pytest.param({"inputs__image__max_pixels": 4}, id="pixels-of-the-smallest-image"),
+        pytest.param(
+            {"inputs__image__min_side": 64, "inputs__image__exact": [64, 64, 3], "inputs__image__max_pixels": 4096},
+            id="min-side-equals-max-side",
+        ),
+        pytest.param({"inputs__image__max_pixels": 16}, id="pixels-of-the-smallest-image"),
         pytest.param({"batch__max_bytes": 192}, id="one-item-fits-exactly"),
     ],
 )
@@ -275,3 +278,11 @@ def test_any_odd_value_deep_in_a_contract_is_a_contract_or_a_config_error(make_c
         key, colon, _ = line.partition(":")
         if colon:
             check_any(text.replace(line, f"{key}: {value}").encode())
+
+
+@pytest.mark.parametrize("megabytes", [1, 4, 16, 48], ids=str)
+def test_the_server_is_given_no_more_than_its_memory_holds(make_contract, megabytes):
+    contract = read(make_contract(inputs__image__max_bytes=f"{megabytes}MiB", batch__max_bytes="64MiB"))
+    room, memory = count_room([contract]), count_server_bytes([contract])
+    assert 1 <= room <= contract.workers.queue + contract.batch.max_items
+    assert 2 * contract.max_body_bytes * room <= memory <= 2 * 2**30

@@ -177,6 +177,27 @@ def test_an_existing_target_is_kept_without_force(make_order, archive_format):
     assert target_of(order).stat() == before
 
 
+def test_force_never_replaces_what_is_no_packed_model(tmp_path, make_order):
+    order = make_order(force=True)
+    target_of(order).mkdir(parents=True)
+    (target_of(order) / "thesis.txt").touch()
+    with pytest.raises(ConfigError, match="no packed model"):
+        pack_model(order)
+    assert (target_of(order) / "thesis.txt").exists()
+
+
+def test_force_never_replaces_its_own_sources(tmp_path, make_order):
+    order = make_order(force=True)
+    sources = target_of(order)
+    (sources / "MAR-INF").mkdir(parents=True)
+    (sources / "MAR-INF" / "MANIFEST.json").touch()
+    moved = sources / order.contract.name
+    moved.write_bytes(order.contract.read_bytes())
+    with pytest.raises(ConfigError, match="holds a file that is to be packed"):
+        pack_model(replace(order, contract=moved))
+    assert moved.exists()
+
+
 def target_of(order: PackOrder) -> Path:
     return order.export_path / ("tiny" if order.archive_format == "no-archive" else "tiny.mar")
 
@@ -194,8 +215,8 @@ def test_force_replaces_whatever_is_there(tmp_path, make_order, archive_format, 
         case "file":
             target.write_text("old")
         case "directory":
-            target.mkdir()
-            (target / "old").touch()
+            (target / "MAR-INF").mkdir(parents=True)
+            (target / "MAR-INF" / "MANIFEST.json").touch()
         case "link-to-directory":
             target.symlink_to(elsewhere)
         case "dangling-link":

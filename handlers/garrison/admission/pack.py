@@ -73,8 +73,8 @@ def pack_model(order: PackOrder) -> Path:
     """
     contract = load_contract(order.contract)
     _check_agreement(order, contract)
-    members = _collect_members(order, contract)
     target = _target(order, contract)
+    members = _collect_members(order, contract)
     try:
         with _staging(order.export_path) as staging:
             packed = _archive(contract, order, members, Path(staging))

@@ -5,9 +5,14 @@ and serves them on `watch.sock`. TorchServe's own way, lines on a worker's stand
 and has no useful buckets.
 
 Label values are bounded: the model's name, and reasons out of a known set, `other` for the rest. A worker can write
-anything into its own files; what cannot be read is left out, and said so by the caller.
+anything into its own files, so each is walked through at a bounded cost before prometheus-client reads it: that
+follows links, waits for pipes, takes in as many bytes as a file claims, and walks in a circle when a length is
+negative. It does not defend against a worker that changes its files in between, or that counts what never happened.
 """
 
+import os
+import stat
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +26,7 @@ from garrison.errors import Undecided
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 STEPS = ("admit", "infer", "present")
+MAX_FILE_BYTES = 2**20  # a worker's counts take a few kilobytes, in a file of 64 KiB
 BYTE_BUCKETS = tuple(4**power for power in range(5, 14))  # 1 KiB to 64 MiB
 PIXEL_BUCKETS = tuple(4**power for power in range(4, 14))  # 16x16 to 8192x8192
 SECOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -83,7 +89,26 @@ def render_metrics(directory: Path) -> bytes:
     """
     registry = CollectorRegistry()
     try:
+        for path in sorted(directory.glob("*.db")):
+            _check_file(path)
         MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
     except Exception as error:  # the files are written by workers, whose code we do not trust
         raise Undecided(f"a worker's metrics cannot be read: {type(error).__name__}") from error
+
+
+def _check_file(path: Path) -> None:
+    """Walk through a file of counts: how much is used, then keys with their lengths, padded, and 16 bytes of value."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Undecided("not a plain file")
+        data = file.read(MAX_FILE_BYTES + 1)
+    (used,) = struct.unpack_from("=i", data)
+    if not 8 <= used <= len(data) <= MAX_FILE_BYTES:
+        raise Undecided("a length that is not the file's")
+    place = 8
+    while place < used:
+        (length,) = struct.unpack_from("=i", data, place)
+        if not 0 < length <= used - place:
+            raise Undecided("a key that is longer than the file")
+        place += 4 + length + (8 - (length + 4) % 8) + 16

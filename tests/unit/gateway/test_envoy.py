@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from garrison.contract import Contract, parse_contract
+from garrison.contract import Contract, count_room, parse_contract
 from garrison.errors import ConfigError
 from garrison.gateway import certificates, envoy, keys
 from garrison.gateway.replies import FALLBACK_STATUS, REPLIES
@@ -84,16 +84,16 @@ def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
 
 def test_routes_are_the_models_and_health_exactly(parts: dict[str, Any]) -> None:
     matches = [route["match"] for route in routes_of(envoy.render_envoy(**parts))]
-    assert [match["path"] for match in matches] == ["/predictions/digits", "/predictions/faces", "/healthz"]
+    assert [match["path"] for match in matches] == ["/predictions/digits", "/predictions/faces", "/healthz", "/healthz"]
     for match in matches:
         exact = {header["name"]: header["string_match"]["exact"] for header in match["headers"]}
         assert exact[":path"] == match["path"]
-        assert exact[":method"] == ("GET" if match["path"] == "/healthz" else "POST")
+        assert exact[":method"] in (("GET", "HEAD") if match["path"] == "/healthz" else ("POST",))
 
 
 def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
     config = envoy.render_envoy(**parts)
-    digits, faces, _ = routes_of(config)
+    digits, faces, *_ = routes_of(config)
     limits = [
         route["typed_per_filter_config"]["envoy.filters.http.buffer"]["buffer"]["max_request_bytes"]
         for route in (digits, faces)
@@ -101,7 +101,7 @@ def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
     assert limits == [contract.max_body_bytes for contract in parts["contracts"]]
     assert [route["route"]["timeout"] for route in (digits, faces)] == ["11s", "61s"]
     (threshold,) = config["static_resources"]["clusters"][0]["circuit_breakers"]["thresholds"]
-    assert threshold["max_requests"] == 2 * (64 + 2 * 8)
+    assert threshold["max_requests"] == count_room(parts["contracts"])
     assert threshold["max_retries"] == 0
 
 
