@@ -8,13 +8,13 @@ export PYTHON TORCH PORT
 BIN := .venv/bin
 SHELL_SCRIPTS = $(shell grep -lE '^\#!.*sh$$' .ci/* scripts/*)
 PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python' scripts/*)
-YAML_FILES = config models .yamllint $(wildcard compose*.yaml)
+YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve bench test lint lock clean
+.PHONY: help setup demo pack serve bench test campaign-fuzz campaign-soak campaign-flood lint lock clean
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself).\n' "$(TORCH)" "$(PORT)"
 
 setup: ## Make .venv with everything that runs without Docker.
@@ -37,11 +37,24 @@ test: ## Run all tests.
 	@scripts/setup --dev
 	@$(BIN)/pytest
 
+# Each writes campaigns/results/<name>.json. CAMPAIGN="--seconds 600 --seed 2", for example; --help tells the rest.
+campaign-fuzz: ## Fuzz every check, a million times each; for hours. Uses atheris where it is installed.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.fuzz $(CAMPAIGN)
+
+campaign-soak: ## Ask the whole stack 100,000 times, compare every answer, watch the memory.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.soak $(CAMPAIGN)
+
+campaign-flood: ## Flood Garrison and stock TorchServe with bombs, side by side; wants a quiet machine.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.flood $(CAMPAIGN)
+
 lint: ## Check format, types, scripts and YAML.
 	@scripts/setup --dev
 	$(BIN)/ruff check . $(PYTHON_SCRIPTS)
 	$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
-	$(BIN)/mypy handlers/garrison $(wildcard models/*/*.py) $(PYTHON_SCRIPTS)
+	$(BIN)/mypy handlers/garrison campaigns $(wildcard models/*/*.py) $(PYTHON_SCRIPTS)
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/yamllint --strict $(YAML_FILES)
 

@@ -34,7 +34,7 @@ from PIL import Image
 
 from bench.machine import describe_machine, find_commit
 from bench.networks import NETWORKS, make_training_set, train
-from bench.pictures import CLASSES, KINDS, Picture, make_pictures
+from bench.pictures import CLASSES, KINDS, make_pictures
 from garrison.checks import read_request
 from garrison.contract import Contract, load_contract
 from garrison.torchserve.vision import Normaliser, only_image
@@ -192,7 +192,9 @@ def _render_kind(name: str, pixels: dict[str, Any], networks: Sequence[dict[str,
 
 def _measure_pixels(kind: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     chosen = [pair for pair in pairs if pair.kind == kind]
-    theirs, ours = (_to_levels(np.stack(arrays)) for arrays in zip(*((pair.stock, pair.ours) for pair in chosen)))
+    theirs, ours = (
+        _to_levels(np.stack(arrays)) for arrays in zip(*((pair.stock, pair.ours) for pair in chosen), strict=True)
+    )
     levels = np.abs(theirs - ours)
     megapixels = [pair.size[0] * pair.size[1] / 1e6 for pair in chosen]
     return {

@@ -27,7 +27,7 @@ import psutil
 from attacks.catalogue import png_bomb, sample_digit
 from attacks.stock import run_stock
 from campaigns.memory import MemoryWatch, list_family, name_role
-from campaigns.result import Campaign, make_parser, start
+from campaigns.result import REPOSITORY, Campaign, make_parser, start
 from garrison.gateway.keys import issue_key
 from stack.running import RunningStack, pack_digits
 
@@ -83,7 +83,7 @@ def start_load(server: Server, client: str, body: Path, connections: int, second
         *("--seconds", str(seconds), *server.arguments(client)),
     ]
     return subprocess.Popen(  # noqa: S603 - our own command
-        command, stdout=subprocess.PIPE, text=True, env={"LOAD_KEY": server.key(client), "PATH": "/usr/bin:/bin"}
+        command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env={"LOAD_KEY": server.key(client)}
     )
 
 

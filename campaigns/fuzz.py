@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.fuzzing import read_last
-from campaigns.result import RESULTS, Campaign, make_parser, start
+from campaigns.result import REPOSITORY, RESULTS, Campaign, make_parser, start
 from campaigns.targets import TARGETS
 
 EXECUTIONS = 1_000_000
@@ -62,7 +62,13 @@ def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespa
         ]
         try:
             ended = subprocess.run(  # noqa: S603 - our own command
-                command, capture_output=True, text=True, errors="replace", timeout=seconds + GRACE_S, check=False
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds + GRACE_S,
+                check=False,
+                cwd=REPOSITORY,
             )
             status, said = ended.returncode, ended.stderr[-2000:]
         except subprocess.TimeoutExpired:

@@ -87,6 +87,12 @@ class Executions:
         }
         (self.directory / "figures.json").write_text(json.dumps(figures))
 
+    def close(self) -> None:
+        """Let go of the files."""
+        faulthandler.cancel_dump_traceback_later()
+        self._last.close()
+        os.close(self._status)
+
     def _keep(self, data: bytes, error: Exception) -> None:
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {error}"[:160]

@@ -49,7 +49,7 @@ class Soak:
     def progress(self) -> float:
         """Return how much of the work is done, in requests or in time, whichever is further."""
         by_time = (time.monotonic() - self.began) / self.options.seconds
-        return max(self.asked / self.options.requests, by_time)
+        return float(max(self.asked / self.options.requests, by_time))
 
     def run(self) -> None:
         """Ask over all connections, and wait for the end."""

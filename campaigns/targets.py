@@ -191,7 +191,18 @@ def expect(holds: bool, what: str) -> None:
 
 
 _NPY = (b"\x93NUMPY\x01\x00", b"'descr': '<f4'", b"'fortran_order': True", b"'shape': (", b"|O", b">i8", b", }")
-_IMAGES = (b"IHDR", b"IDAT", b"IEND", b"acTL", b"eXIf", b"\xff\xd8\xff", b"\xff\xda", b"RIFF", b"WEBPVP8X", b"ANMF")
+_IMAGES: tuple[bytes, ...] = (
+    b"IHDR",
+    b"IDAT",
+    b"IEND",
+    b"acTL",
+    b"eXIf",
+    b"\xff\xd8\xff",
+    b"\xff\xda",
+    b"RIFF",
+    b"WEBPVP8X",
+    b"ANMF",
+)
 _IMAGES += (b"GIF89a", b"\x21\xf9\x04", b"II*\0", b"MM\0*", b"Exif\0\0", b"BM", b"\0\0\0\0", b"\xff\xff\xff\xff")
 _TEXT = (
     "\u202e".encode(),

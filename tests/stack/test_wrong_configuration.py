@@ -144,7 +144,7 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
     ),
     "labels missing": (
         lambda place: (place.models / "digits" / "labels.json").unlink(),
-        ["labels.json", "cannot be read"],
+        ["labels.json: missing"],
     ),
     "labels with a gap": (
         lambda place: (place.models / "digits" / "labels.json").write_text('{"0": "zero", "2": "two"}'),
@@ -238,7 +238,7 @@ def test_a_run_directory_that_holds_something_is_left_alone(place: RunningStack)
             b"these are no weights",
             ["model digits: ", "before they are ready: ", "pack it again"],
         ),
-        ("labels.json", b'{"0": "zero", "1": "one"}', ["model digits: ", "labels.json: 2 labels for 10 classes"]),
+        ("labels.json", b'{"0": "zero", "1": "one"}', ["model digits: ", "2 labels for 10 classes"]),
     ],
     ids=["weights that are none", "labels that do not fit"],
 )
