@@ -11,10 +11,10 @@ PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python' scripts/*)
 YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve bench test campaign-fuzz campaign-soak campaign-flood lint lock clean
+.PHONY: help setup demo pack serve bench bench-gpu test campaign-agreement campaign-fuzz campaign-soak campaign-flood lint lock clean
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself).\n' "$(TORCH)" "$(PORT)"
 
 setup: ## Make .venv with everything that runs without Docker.
@@ -33,6 +33,10 @@ bench: ## Measure Garrison next to stock TorchServe and LitServe; needs wrk. BEN
 	@scripts/setup --bench
 	@$(BIN)/python -m bench $(BENCH)
 
+bench-gpu: ## Measure the handlers on a GPU, without a server (TORCH=cuda); says so where there is none.
+	@scripts/setup --dev
+	@$(BIN)/python scripts/bench-gpu
+
 test: ## Run all tests.
 	@scripts/setup --dev
 	@$(BIN)/pytest
@@ -49,6 +53,10 @@ campaign-soak: ## Ask the whole stack 100,000 times, compare every answer, watch
 campaign-flood: ## Flood Garrison and stock TorchServe with bombs, side by side; wants a quiet machine.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.flood $(CAMPAIGN)
+
+campaign-agreement: ## Compare predictions with those after stock's preprocessing; writes bench/agreement.json.
+	@scripts/setup --bench
+	@$(BIN)/python -m bench.agreement $(CAMPAIGN)
 
 lint: ## Check format, types, scripts and YAML.
 	@scripts/setup --dev

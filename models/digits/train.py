@@ -27,10 +27,9 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root: the script is run by its path
-from models.export import describe_weights, list_versions, load_torchscript, save_torchscript
-
 from garrison.checks import read_request
 from garrison.contract import Contract, ImageInput, load_contract
+from models.export import describe_weights, list_versions, load_torchscript, save_torchscript
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from models.digits.train import Pixels, Split, Variant
 from PIL import Image
+
+from models.digits.train import Pixels, Split, Variant
 
 BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 INK_LEVEL = 64  # from this level on, of 255, a pixel of a digit belongs to it

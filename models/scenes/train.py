@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository's root: the script is run by its path
+from garrison.contract import Contract, load_contract
 from models.digits.train import Split, load_splits, to_tensor
 from models.export import describe_weights, list_versions, load_torchscript, save_torchscript
 from models.scenes.composer import (
@@ -36,8 +37,6 @@ from models.scenes.composer import (
     parse_variant,
     store_picture,
 )
-
-from garrison.contract import Contract, load_contract
 
 Boxes = npt.NDArray[np.float32]
 Answer = dict[str, torch.Tensor]

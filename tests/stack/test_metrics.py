@@ -134,8 +134,7 @@ def write_text_in_place_of_a_key(path: Path) -> None:
     path.write_bytes(struct.pack("=ii", 64, 0) + struct.pack("=i", 40) + b"[" * 44 + bytes(16))
 
 
-def write_circle(path: Path) -> None:
-    """A key of negative length, after which the next one is the same: a reader goes round for ever."""
+def write_negative_length(path: Path) -> None:
     path.write_bytes(struct.pack("=iiiii", 64, 0, -28, 0, 0) + bytes(4096))
 
 
@@ -150,13 +149,13 @@ def write_size_without_end(path: Path) -> None:
     [
         write_garbage,
         write_text_in_place_of_a_key,
-        write_circle,
+        write_negative_length,
         write_size_without_end,
         os.mkfifo,
         lambda path: path.symlink_to("/dev/zero"),
         lambda path: path.mkdir(),
     ],
-    ids=["garbage", "broken key", "circle", "size without end", "pipe", "link to /dev/zero", "directory"],
+    ids=["garbage", "broken key", "negative length", "size without end", "pipe", "link to /dev/zero", "directory"],
 )
 def test_a_file_that_cannot_be_read_is_a_clear_error_and_the_stack_lives(
     library: RunningStack, write: Callable[[Path], None]

@@ -6,8 +6,8 @@ and has no useful buckets.
 
 Label values are bounded: the model's name, and reasons out of a known set, `other` for the rest. A worker can write
 anything into its own files, so each is walked through at a bounded cost before prometheus-client reads it: that
-follows links, waits for pipes, takes in as many bytes as a file claims, and walks in a circle when a length is
-negative. It does not defend against a worker that changes its files in between, or that counts what never happened.
+follows links, waits for pipes, and takes in as many bytes as a file claims. It does not defend against a worker that
+changes its files in between, or that counts what never happened.
 """
 
 import os
