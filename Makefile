@@ -23,10 +23,10 @@ setup: ## Make .venv with everything that runs without Docker.
 demo: setup ## See the gates at work: start, ask, attack, stop.
 	@$(BIN)/python scripts/demo
 
-pack: setup ## Pack the sample models into build/models.
+pack: setup ## Pack the sample model digits into build/models.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/pack-samples
 
-serve: pack ## Serve the sample models on https://localhost:PORT until interrupted.
+serve: pack ## Serve the sample model digits on https://localhost:PORT until interrupted.
 	@$(BIN)/garrison serve --models build/models --port $(PORT)
 
 bench: ## Measure Garrison next to stock TorchServe and LitServe; needs wrk. BENCH=--quick for minutes.
@@ -62,7 +62,7 @@ lint: ## Check format, types, scripts and YAML.
 	@scripts/setup --dev
 	$(BIN)/ruff check . $(PYTHON_SCRIPTS)
 	$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
-	$(BIN)/mypy handlers/garrison campaigns $(wildcard models/*/*.py) $(PYTHON_SCRIPTS)
+	$(BIN)/mypy handlers/garrison bench campaigns $(wildcard models/*.py models/*/*.py) $(PYTHON_SCRIPTS)
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/yamllint --strict $(YAML_FILES)
 

@@ -113,6 +113,7 @@ def flood(
         attacked = finish_load(attack, seconds)
         busy_after = use_processor(server.root)
     after = finish_load(start_load(server, "good", good, GOOD, calm_s), calm_s)
+    rows = [sample.resident_mb for sample in watch.samples]
     highest = max(sum(sample.resident_mb.values()) for sample in watch.samples)
     calm = min(before["answered_per_second"], after["answered_per_second"])
     figures = {
@@ -125,6 +126,10 @@ def flood(
         "memory_calm_mb": round(max(calm_mb, default=0.0), 1),
         "memory_highest_mb": round(highest, 1),
         "memory_growth_mb": round(highest - max(calm_mb, default=0.0), 1),
+        "memory_first_and_highest_mb": {
+            who: [rows[0].get(who), max(row.get(who, 0.0) for row in rows)]
+            for who in sorted({who for row in rows for who in row})
+        },
         "server_cpu_s": {role: round(busy_after[role] - busy_before.get(role, 0.0), 1) for role in sorted(busy_after)},
         "workers_died": len(pids - find_workers(server.root)),
     }
