@@ -174,7 +174,7 @@ def _read_answers(payload: bytes) -> list[Any]:
         value = json.loads(payload)
     except (ValueError, RecursionError):
         numbers = np.frombuffer(payload[: len(payload) // 8 * 8])
-        with np.errstate(over="ignore"):  # infinity is one of the things a model may answer
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is one of the things a model may answer
             return [numbers, numbers.astype(np.float32)]
     if isinstance(value, list) and value:
         return value
