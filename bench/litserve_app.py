@@ -19,7 +19,7 @@ SHORT_SIDE, CROP, TOP_K = 256, 224, 5
 
 async def read_body(request: Request) -> bytes:
     """Give LitServe the body as it is."""
-    return await request.body()
+    return bytes(await request.body())
 
 
 class ImageApi(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no types
