@@ -1,6 +1,6 @@
 """Measure Garrison next to stock TorchServe, LitServe and the in-process limit, on this machine.
 
-Writes `bench/results.json` (every figure) and `docs/benchmarks.md` with its plot. The full run takes about an hour,
+Writes `bench/results.json` (every figure) and `docs/benchmarks.md` with its plot. The full run takes about two hours,
 `--quick` a few minutes; its figures are rough, and are only written where `--output` says.
 """
 

@@ -33,7 +33,7 @@ in-process limit everything is there), `garrison serve` itself, and wrk.
 """
 METHOD = """\
 ```sh
-make bench                               # everything, about an hour; writes this page
+make bench                               # everything, about two hours; writes this page
 make bench BENCH='--quick'               # minutes, rough, into build/bench
 make bench BENCH='--workload resnet18'   # see python -m bench --help
 ```
