@@ -17,6 +17,7 @@ from typing import Any
 
 MAX_ANSWER_BYTES = 4 * 2**20
 CALLER_TIMEOUT_S = 2
+MAX_SOCKET_PATH_BYTES = 107  # the kernel's limit
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from garrison.errors import ConfigError
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.connection import render_connection_manager
 from garrison.gateway.settings import Client, GatewaySettings
+from garrison.unix_http import MAX_SOCKET_PATH_BYTES
 
-MAX_SOCKET_PATH = 107  # bytes; the kernel's limit for a unix socket's path
 BUFFER_LIMIT_BYTES = 32 * 1024  # per connection, from the edge guide; the model's body limit is set on its route
 CONNECT_TIMEOUT_S = 1  # a unix socket answers at once or not at all
 UPSTREAM_IDLE_S = 60
@@ -121,8 +121,9 @@ def _check_input(contracts: Sequence[Contract], sockets: GatewaySockets) -> None
     problems = [f"model {m}: two contracts; serve one version" for m in sorted(set(models)) if models.count(m) > 1]
     for field in fields(sockets):
         path = str(getattr(sockets, field.name))
-        if len(path.encode()) > MAX_SOCKET_PATH:
-            problems.append(f"{path}: a socket's path has at most {MAX_SOCKET_PATH} bytes; use a shorter directory")
+        if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
+            most = f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes"
+            problems.append(f"{path}: {most}; use a shorter directory")
     if problems:
         raise ConfigError(*problems)
 

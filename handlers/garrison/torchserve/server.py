@@ -16,10 +16,10 @@ from garrison.contract import count_server_bytes
 from garrison.errors import ConfigError
 from garrison.installation import find_installed
 from garrison.torchserve.properties import check_properties
+from garrison.unix_http import MAX_SOCKET_PATH_BYTES
 
 RESPONSE_ROOM_BYTES = 1_048_576  # for the headers around an answer
 THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
-MAX_SOCKET_PATH_BYTES = 107
 _LONGEST_SOCKET_NAME = "management.sock"
 _KEPT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 
@@ -36,11 +36,6 @@ class ServerPlan:
     config_directory: Path
     run_directory: Path
     scratch_directory: Path
-
-    @property
-    def inference_socket(self) -> Path:
-        """Where predictions are answered."""
-        return self.run_directory / "inference.sock"
 
     @property
     def metrics_directory(self) -> Path:

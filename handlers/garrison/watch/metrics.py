@@ -24,7 +24,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from garrison.errors import Undecided
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 STEPS = ("admit", "infer", "present")
 MAX_FILE_BYTES = 2**20  # a worker's counts take a few kilobytes, in a file of 64 KiB
 BYTE_BUCKETS = tuple(4**power for power in range(5, 14))  # 1 KiB to 64 MiB
