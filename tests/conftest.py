@@ -171,7 +171,8 @@ class Served:
         return [(status, json.loads(answer)) for status, answer in zip(statuses, answers, strict=True)]
 
     def close(self) -> None:
-        self.handler._decoders.shutdown()
+        if self.handler._decoders is not None:
+            self.handler._decoders.shutdown()
 
 
 @pytest.fixture

@@ -2,20 +2,36 @@
 
 A script in a loop, a retry without a pause, or somebody who copies the model by asking it a million questions: each
 request is good, together they leave nothing for the others. Here each client has a bucket of its own.
+
+Or each request is bad: a bomb costs the server a thousandth of what it is worth, but a few hundred a second, over many
+connections, take most of a small machine. Here connections that send little else wait for each other, and so does a
+client that is over its limit.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from attacks.catalogue import BURST, Attack, attacks_on, send_many
+from attacks.catalogue import BURST, Attack, attacks_on, png_bomb, sample_digit, send_many
 from attacks.weakened import gateway_without
-from stack.running import Answer, RunningStack, Target
+from stack.observing import wait_for
+from stack.running import Answer, RunningStack, Target, send_together
+
+BOMBS = 256
+DELAYED = "DI"  # Envoy's flag for a request that was made to wait
 
 
 def is_limited(target: Target, key: str) -> bool:
     return 429 in [answer.status for answer in send_many(target, key)]
+
+
+@pytest.fixture(scope="module")
+def flooded(packed_digits: Path) -> Iterator[RunningStack]:
+    """A stack whose log holds nothing but what is sent here."""
+    with RunningStack(packed_digits) as stack:
+        yield stack
 
 
 @pytest.mark.parametrize("attack", attacks_on("flooding"), ids=lambda attack: attack.name)
@@ -39,9 +55,51 @@ def test_a_new_key_is_no_new_bucket(target: Target) -> None:
     assert 429 in [answer.status for answer in first]
 
 
+def list_waits(stack: RunningStack, status: int) -> list[bool]:
+    """Say of each request with this answer whether it had to wait."""
+    requests = [event for event in stack.events() if event["event"] == "request" and event["status"] == status]
+    return [DELAYED in event["detail"].split()[-1].split(",") for event in requests]
+
+
+def test_bombs_over_many_connections_wait_for_each_other(flooded: RunningStack) -> None:
+    answers = send_together(flooded.target, [("digits", png_bomb())] * BOMBS)
+    assert {(answer.status, answer.reason) for answer in answers} == {(413, "too_many_pixels")}
+    wait_for(lambda: len(list_waits(flooded, 413)) >= BOMBS, "every bomb in the log")
+    assert any(list_waits(flooded, 413))
+
+
+def test_who_sends_good_requests_does_not_wait(flooded: RunningStack) -> None:
+    """A connection of which every third picture is bad is no flood, and neither is one beside a flood."""
+    mixed = [png_bomb() if index % 3 == 2 else sample_digit() for index in range(60)]
+    before = len(list_waits(flooded, 200))
+    send_together(flooded.target, [("digits", png_bomb())] * BOMBS)
+    answers = send_together(flooded.target, [("digits", body) for body in mixed], connections=1)
+    assert [answer.status for answer in answers] == [200, 200, 413] * 20
+    wait_for(lambda: len(list_waits(flooded, 200)) >= before + 40, "every answer in the log")
+    assert not any(list_waits(flooded, 200))
+
+
+def test_a_client_cannot_claim_to_have_waited_or_make_itself_wait(flooded: RunningStack) -> None:
+    before = len(list_waits(flooded, 200))
+    assert flooded.target.send(body=sample_digit(), headers={"x-garrison-wait": "1"}).status == 200
+    wait_for(lambda: len(list_waits(flooded, 200)) > before, "the answer in the log")
+    assert not list_waits(flooded, 200)[-1]
+
+
 # Without the gate -----------------------------------------------------------------------------------------------------
 
 
 def test_without_the_limit_the_burst_is_answered(running: RunningStack, directory: Path) -> None:
     with gateway_without(running, directory, "local_ratelimit") as weak:
         assert [answer.status for answer in send_many(weak, "hasty")] == [200] * BURST
+
+
+def test_without_the_wait_bombs_come_as_fast_as_they_are_refused(flooded: RunningStack, directory: Path) -> None:
+    with gateway_without(flooded, directory, "fault") as weak:
+        assert measure_flood(weak) < measure_flood(flooded.target) / 2
+
+
+def measure_flood(target: Target) -> float:
+    began = time.monotonic()
+    assert {answer.status for answer in send_together(target, [("digits", png_bomb())] * BOMBS)} == {413}
+    return time.monotonic() - began

@@ -2,13 +2,14 @@
 
     authenticate   401  a key that we signed, for this gateway, in force now
     authorise      403  a client that is listed, a model that both its key and its entry name
-    limit rate     429  one bucket per client
     check headers  415  no forms, no compression; only listed headers go on, in both directions
+    slow down           who floods, with bad input or over a limit, waits before it costs anybody else anything
+    limit rate     429  one bucket per client
     bound body     413  as large as the model's contract allows
     route          404  to the model server, or nowhere
 
 A refusal by one filter means that none of the later ones sees the request. What they stand on: Envoy's jwt_authn, rbac,
-local_ratelimit, lua, buffer and router, all stable and meant for untrusted clients.
+local_ratelimit, lua, fault, buffer and router, all stable and meant for untrusted clients.
 """
 
 import json
@@ -19,12 +20,14 @@ from typing import Any
 from garrison.contract import Contract
 from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
 from garrison.gateway.replies import render_lua_replies
-from garrison.gateway.routes import PREDICTIONS, prediction_path
+from garrison.gateway.routes import PREDICTIONS, WAIT_HEADER, prediction_path
 from garrison.gateway.settings import Client
 
 KEY_HEADER = "x-api-key"
 CLIENT_HEADER = "x-garrison-client"
 CLOCK_SKEW_S = 5  # Envoy's default of 60 s would keep an expired key alive for a minute
+KEY_CACHE_SIZE = 1000
+WAIT_S = 1
 JWT_METADATA = "envoy.filters.http.jwt_authn"
 
 
@@ -35,8 +38,9 @@ def render_filters(
     return [
         authenticate(jwks),
         authorise(clients, contracts),
-        limit_rate(clients),
         check_headers(),
+        slow_down(),
+        limit_rate(clients),
         bound_body(),
         route(),
     ]
@@ -55,6 +59,7 @@ def authenticate(jwks: dict[str, Any]) -> dict[str, Any]:
         "forward": False,  # a model server that is broken into must not collect keys
         "claim_to_headers": [{"header_name": CLIENT_HEADER, "claim_name": "sub"}],
         "payload_in_metadata": "payload",
+        "jwt_cache_config": {"jwt_cache_size": KEY_CACHE_SIZE},  # verified once; its dates are checked every time
     }
     rules = [{"match": {"prefix": PREDICTIONS}, "requires": {"provider_name": ISSUER}}]
     config = {"providers": {ISSUER: provider}, "rules": rules, "strip_failure_response": True}
@@ -101,11 +106,21 @@ def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
 def check_headers() -> dict[str, Any]:
     """Pass listed headers only, refuse forms and compression, and replace failures that are not worded for clients."""
     script = resources.files("garrison.gateway").joinpath("headers.lua").read_text(encoding="utf-8")
+    before = render_lua_replies() + f'local WAIT_HEADER = "{WAIT_HEADER}"\n'
     config = {
-        "default_source_code": {"inline_string": render_lua_replies() + script},
+        "default_source_code": {"inline_string": before + script},
         "clear_route_cache": False,  # the route that was authorised is the route that is taken
     }
     return _filter("lua", "lua.v3.Lua", config)
+
+
+def slow_down() -> dict[str, Any]:
+    """Let requests that headers.lua has marked wait; their bodies stay with the client meanwhile, but for a buffer."""
+    config = {
+        "delay": {"fixed_delay": f"{WAIT_S}s", "percentage": {"numerator": 100, "denominator": "HUNDRED"}},
+        "headers": [{"name": WAIT_HEADER, "present_match": True}],
+    }
+    return _filter("fault", "fault.v3.HTTPFault", config)
 
 
 def bound_body() -> dict[str, Any]:

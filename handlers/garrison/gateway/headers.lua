@@ -1,6 +1,6 @@
--- What goes through to the model server and what comes back, by allow-list.
--- envoy renders this file into its configuration with two lines in front: REPLIES (replies.py as a table from status to
--- {reason, body}) and FALLBACK_STATUS.
+-- What goes through to the model server and what comes back, by allow-list; and which connections have to wait.
+-- envoy renders this file into its configuration with lines in front: REPLIES (replies.py as a table from status to
+-- {reason, body}), FALLBACK_STATUS and WAIT_HEADER.
 -- Envoy's Lua filter lets a request pass if the script raises; `envoy_on_request` therefore catches and refuses.
 
 local TO_SERVER = {
@@ -12,6 +12,15 @@ local TO_CLIENT = {
   [":status"] = true, ["content-type"] = true, ["content-length"] = true, ["date"] = true,
   ["retry-after"] = true, ["x-garrison-reason"] = true,
 }
+-- A flood is as fast as it is refused, and costs everyone else the time that refusing takes. So whoever floods has to
+-- share a narrow way: one request in PACE_MS of all of them goes on at once, the others wait first (WAIT_HEADER). Those
+-- are connections with many points, one for each refusal and one less for each answer, and clients that were over their
+-- limit just now. Somebody who tries one bad file after the other does not notice.
+local SUSPECT_POINTS, MOST_POINTS, FORGET_MS, PACE_MS, MOST_CONNECTIONS = 8, 16, 10000, 20, 4096
+local LIMITED_MS = 1000
+-- Each thread of Envoy has tables of its own, and connections of its own.
+local connections, known, limited_ms, way_is_free_ms = {}, 0, {}, 0
+
 local MEDIA_TYPES = { application = true, image = true, text = true }
 
 local function keep_only(headers, allowed)
@@ -39,10 +48,53 @@ local function is_plain_encoding(headers)
   return count == 0 or (count == 1 and string.lower(headers:get("content-encoding")) == "identity")
 end
 
+local function name_connection(handle)
+  return handle:streamInfo():downstreamDirectRemoteAddress()
+end
+
+local function is_suspect(handle, now_ms)
+  local seen = connections[name_connection(handle)]
+  return seen ~= nil and seen.points >= SUSPECT_POINTS and now_ms - seen.last_ms < FORGET_MS
+end
+
+local function is_over_limit(handle, now_ms)
+  local client = handle:headers():get("x-garrison-client")
+  return client ~= nil and now_ms - (limited_ms[client] or 0) < LIMITED_MS
+end
+
+local function has_to_wait(handle)
+  local now_ms = handle:timestamp()
+  if not is_suspect(handle, now_ms) and not is_over_limit(handle, now_ms) then return false end
+  if now_ms < way_is_free_ms then return true end
+  way_is_free_ms = now_ms + PACE_MS
+  return false
+end
+
+local function note_limited(handle)
+  local claims = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
+  if claims then limited_ms[claims.payload.sub] = handle:timestamp() end
+end
+
+local function count_points(handle, points)
+  local name, now_ms = name_connection(handle), handle:timestamp()
+  local seen = connections[name]
+  if seen == nil then
+    if points < 0 then return end
+    if known >= MOST_CONNECTIONS then connections, known = {}, 0 end
+    seen, known = { points = 0, last_ms = now_ms }, known + 1
+    connections[name] = seen
+  elseif now_ms - seen.last_ms >= FORGET_MS then
+    seen.points = 0
+  end
+  seen.points = math.max(0, math.min(MOST_POINTS, seen.points + points))
+  seen.last_ms = now_ms
+end
+
 local function check_request(handle)
   local headers = handle:headers()
   local accepted = is_accepted_type(headers) and is_plain_encoding(headers)
   keep_only(headers, TO_SERVER)
+  if has_to_wait(handle) then headers:add(WAIT_HEADER, "1") end
   return accepted
 end
 
@@ -54,6 +106,11 @@ function envoy_on_request(handle)
   elseif not accepted then
     handle:respond({ [":status"] = "415" }, "")
   end
+end
+
+local function count_verdict(handle, status)
+  if status == 429 then note_limited(handle) end
+  if status < 500 then count_points(handle, 1) end
 end
 
 local function has_own_reason(headers)
@@ -78,8 +135,11 @@ function envoy_on_response(handle)
   keep_only(headers, TO_CLIENT)
   headers:replace("x-content-type-options", "nosniff")  -- an answer is data, whatever a browser thinks it looks like
   headers:replace("cache-control", "no-store")
-  if has_own_reason(headers) then return end
-  headers:remove("x-garrison-reason")
   local status = tonumber(headers:get(":status"))
-  if status >= 300 then replace_failure(handle, headers, status) end
+  if has_own_reason(headers) then
+    count_verdict(handle, status)
+  else
+    headers:remove("x-garrison-reason")
+    if status >= 300 then replace_failure(handle, headers, status) else count_points(handle, -1) end
+  end
 end

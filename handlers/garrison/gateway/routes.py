@@ -7,6 +7,7 @@ from garrison.contract import Contract
 
 PREDICTIONS = "/predictions/"
 HEALTH = "/healthz"
+WAIT_HEADER = "x-garrison-wait"  # set by headers.lua for the filter that delays, and of no use behind it
 TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
 HEALTH_TIMEOUT_S = 2
 BUFFER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
@@ -34,6 +35,7 @@ def _render_prediction(contract: Contract) -> dict[str, Any]:
         "match": _match("POST", prediction_path(contract.model)),
         "metadata": {"filter_metadata": {"garrison": {"model": contract.model}}},
         "route": _action("inference", timeout_s),
+        "request_headers_to_remove": [WAIT_HEADER],
         "typed_per_filter_config": {
             "envoy.filters.http.buffer": {
                 "@type": BUFFER_TYPE,

@@ -11,8 +11,7 @@ from garrison.archive import PackedModel
 from garrison.checks import Item
 from garrison.torchserve.base import SafeHandler
 from garrison.torchserve.ranking import rank_labels
-from garrison.torchserve.vision import Normaliser, only_image
-from garrison.torchserve.weights import load_weights
+from garrison.torchserve.vision import Normaliser, load_network, only_image
 
 
 class ImageClassifier(SafeHandler):
@@ -20,7 +19,7 @@ class ImageClassifier(SafeHandler):
 
     def load(self, model: PackedModel) -> None:
         """Load the weights."""
-        self._model = load_weights(model, self.device)
+        self._model = load_network(model, self.device)
         self._normalise = Normaliser(only_image(model.contract), self.device)
 
     def infer(self, batch: torch.Tensor) -> Any:

@@ -13,8 +13,7 @@ from garrison.checks import Item
 from garrison.errors import ConfigError
 from garrison.torchserve.base import SafeHandler
 from garrison.torchserve.policy import model_failed
-from garrison.torchserve.vision import Normaliser, only_image
-from garrison.torchserve.weights import load_weights
+from garrison.torchserve.vision import Normaliser, load_network, only_image
 
 UNDECIDED_CLASS = -1
 
@@ -27,7 +26,7 @@ class ImageSegmenter(SafeHandler):
 
     def load(self, model: PackedModel) -> None:
         """Load the weights."""
-        self._model = load_weights(model, self.device)
+        self._model = load_network(model, self.device)
         self._normalise = Normaliser(only_image(model.contract), self.device)
 
     def infer(self, batch: torch.Tensor) -> Any:

@@ -16,8 +16,7 @@ from garrison.contract import ImageInput, Resize
 from garrison.errors import ConfigError
 from garrison.torchserve.base import SafeHandler
 from garrison.torchserve.policy import model_failed
-from garrison.torchserve.vision import Normaliser, only_image
-from garrison.torchserve.weights import load_weights
+from garrison.torchserve.vision import Normaliser, load_network, only_image
 
 PARTS = ("boxes", "labels", "scores")
 
@@ -41,7 +40,7 @@ class ObjectDetector(SafeHandler):
         if isinstance(image.resize, Resize) and "list" in image.forms:
             raise ConfigError(f"inputs.{image.name}.forms: list needs resize: {{width: ..., height: ...}} or exact")
         self._image = image
-        self._model = load_weights(model, self.device)
+        self._model = load_network(model, self.device)
         self._normalise = Normaliser(image, self.device)
 
     def infer(self, batch: torch.Tensor) -> Any:

@@ -1,9 +1,16 @@
 """What the image tasks share: uint8 pixels enter on the device, what the network was trained on leaves."""
 
+import logging
+import warnings
+
 import torch
 
+from garrison.archive import PackedModel
 from garrison.contract import Contract, ImageInput
 from garrison.errors import ConfigError
+from garrison.torchserve.weights import Model, load_weights
+
+log = logging.getLogger("garrison.contract")
 
 
 class Normaliser:
@@ -25,6 +32,31 @@ class Normaliser:
         items, height, width, channels = pixels.shape
         rows = pixels.reshape(items, height, width * channels).float().mul_(self._factor).add_(self._offset)
         return rows.view(items, height, width, channels).permute(0, 3, 1, 2)
+
+
+def load_network(model: PackedModel, device: torch.device) -> Model:
+    """Load a packed network for pictures, its weights laid out as the pictures are, channels last.
+
+    Raises:
+        ConfigError: as for `load_weights`.
+    """
+    network = load_weights(model, device)
+    if not isinstance(network, torch.nn.Module):
+        return network
+    try:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return _freeze(network) if isinstance(network, torch.jit.ScriptModule) else network
+    except Exception as error:  # noqa: BLE001 - weights of five dimensions, a program that trains: they run as they are
+        log.info("the network stays as it was packed: %s", str(error)[:300])
+        return network
+
+
+def _freeze(network: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """Fold batch normalisation into the convolutions before it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(network)
+        return frozen
 
 
 def only_image(contract: Contract) -> ImageInput:

@@ -26,6 +26,7 @@ KEPT_VARIABLES = frozenset(
         "HOME",
         "TMPDIR",
         "OMP_NUM_THREADS",
+        "MALLOC_ARENA_MAX",
         "CUDA_VISIBLE_DEVICES",
         "TORCHINDUCTOR_CACHE_DIR",
         "PROMETHEUS_MULTIPROC_DIR",

@@ -79,7 +79,7 @@ def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
     names = [
         f["name"].removeprefix("envoy.filters.http.") for f in manager_of(envoy.render_envoy(**parts))["http_filters"]
     ]
-    assert names == ["jwt_authn", "rbac", "local_ratelimit", "lua", "buffer", "router"]
+    assert names == ["jwt_authn", "rbac", "lua", "fault", "local_ratelimit", "buffer", "router"]
 
 
 def test_routes_are_the_models_and_health_exactly(parts: dict[str, Any]) -> None:
