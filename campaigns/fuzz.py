@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.machine import find_commit
 from campaigns.fuzzing import read_last
 from campaigns.result import REPOSITORY, RESULTS, Campaign, make_parser, start
 from campaigns.targets import TARGETS
@@ -34,20 +35,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     campaign = start("fuzz", options)
     ways = WAYS if importlib.util.find_spec("atheris") else WAYS[1:]
     checks = options.check or list(TARGETS)
-    figures: dict[str, Any] = {"ways": list(ways), "checks": {}}
+    figures: dict[str, Any] = {"ways": list(ways), "checks": read_others(options)}
     misses: list[str] = []
     left = len(checks) * len(ways)
     for check in checks:
         parts: dict[str, dict[str, Any]] = {}
+        began = campaign.seconds
         for way in ways:
             parts[way] = run_part(campaign, check, way, options, max(1.0, (options.seconds - campaign.seconds) / left))
             left -= 1
-        figures["checks"][check] = summarise(parts)
+        run = {"commit": find_commit(REPOSITORY), "seed": options.seed, "duration_s": round(campaign.seconds - began)}
+        figures["checks"][check] = summarise(parts) | run
         misses += judge(check, figures["checks"][check])
+        if figures["checks"][check]["executions"] < options.executions:
+            campaign.tell(f"{check}: the time was over before there were as many executions as asked for")
     figures["executions"] = sum(one["executions"] for one in figures["checks"].values())
-    if not options.check and figures["executions"] < options.executions * len(checks):
-        campaign.tell("the time was over before there were as many executions as asked for")
     return campaign.finish(figures, misses)
+
+
+def read_others(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what an earlier run found of the checks that are not run now; each says of which commit it is."""
+    if not options.check or not options.output.exists():
+        return {}
+    earlier: dict[str, Any] = json.loads(options.output.read_text())["figures"]["checks"]
+    return {check: one for check, one in earlier.items() if check in TARGETS and check not in options.check}
 
 
 def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
@@ -135,7 +146,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("fuzz", __doc__)
     parser.add_argument("--executions", type=int, default=EXECUTIONS, help="of each check")
     parser.add_argument("--seconds", type=float, default=4 * 3600, help="for all checks together")
-    parser.add_argument("--check", action="append", choices=list(TARGETS), help="only this one; may be repeated")
+    parser.add_argument("--check", action="append", choices=list(TARGETS), help="only this one; the others stay")
     parser.add_argument("--findings", type=Path, default=RESULTS.parent / "findings")
     return parser.parse_args(arguments)
 
