@@ -10,6 +10,7 @@ import torch
 from garrison.archive import PackedModel
 from garrison.checks import Item
 from garrison.torchserve.base import SafeHandler
+from garrison.torchserve.probes import ImageProbe
 from garrison.torchserve.ranking import rank_labels
 from garrison.torchserve.vision import Normaliser, only_image
 from garrison.torchserve.weights import load_weights
@@ -22,6 +23,7 @@ class ImageClassifier(SafeHandler):
         """Load the weights."""
         self._model = load_weights(model, self.device)
         self._normalise = Normaliser(only_image(model.contract), self.device)
+        self.probe = ImageProbe(self._model, self._normalise, model.contract, self.device)
 
     def infer(self, batch: torch.Tensor) -> Any:
         """Return logits."""

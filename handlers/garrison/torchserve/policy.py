@@ -40,6 +40,23 @@ class Wording:
     detail: str
 
 
+def check_finite(output: Any) -> None:
+    """Check a model's output before a handler makes an answer of it.
+
+    Raises:
+        Failed: a number in it is NaN or infinite.
+    """
+    if isinstance(output, torch.Tensor):
+        if output.is_floating_point() and not bool(torch.isfinite(output).all()):
+            raise model_failed("NaN or infinity")
+    elif isinstance(output, dict):
+        for inner in output.values():
+            check_finite(inner)
+    elif isinstance(output, list | tuple):
+        for inner in output:
+            check_finite(inner)
+
+
 def apply_policy(answer: Any, contract: Contract, labels: Sequence[str]) -> Any:
     """Return one answer as plain values for JSON.
 
