@@ -20,7 +20,7 @@ LABEL_ONLY_ANSWERS = {
     "text-classification": '["label", ...], the best first',
 }
 ATTRIBUTIONS = {  # task: what its explanation says beside label and score
-    "image-classification": "rows of {grid} by {grid} cells",
+    "image-classification": "{grid} rows of {grid} cells",
     "text-classification": "[token, number] for each token",
     "tabular": "an object of columns",
     "tensor": "nested lists in the shape of the input",

@@ -96,7 +96,7 @@ def test_explanations_are_told(make_contract, task):
     assert (told["path"], told["by"], told["max_evaluations"]) == ("/explanations/tiny", "feature-ablation", 64)
     assert told["form"] in words
     assert "explain   POST /explanations/tiny" in words
-    assert ("2 by 2 cells" in words) == (kind == "image")
+    assert ("2 rows of 2 cells" in words) == (kind == "image")
 
 
 def test_every_task_that_can_be_explained_says_how():

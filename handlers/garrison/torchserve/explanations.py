@@ -26,7 +26,7 @@ from garrison.contract import ABLATION, GRADIENTS, Contract, Explanations
 from garrison.errors import ConfigError, Overloaded, Refused, TooLarge, Unsupported
 from garrison.torchserve.batching import Tensors, is_out_of_memory, say_why
 from garrison.torchserve.blank import make_largest_item
-from garrison.torchserve.policy import model_failed
+from garrison.torchserve.policy import check_finite, model_failed
 from garrison.torchserve.probes import Probe, Question
 
 BATCH_SHARE = 1 / 2  # of timeout_s, for all explanations of a batch: the rest is for its answers
@@ -96,7 +96,7 @@ class Allowance:
 
 
 class Explainer:
-    """Explain a model's answers; `most_items` is how many items the model takes in one run."""
+    """Explain a model's answers; `most_items` is how many the contract allows, and the model takes, in one run."""
 
     def __init__(self, probe: Probe, model: PackedModel, section: Explanations, most_items: int) -> None:
         self._probe, self._contract, self._section = probe, model.contract, section
@@ -144,9 +144,7 @@ class Explainer:
             raise TooLarge(
                 "too_many_evaluations", f"An input of more than {most} parts is not explained.", f"{question.count}"
             )
-        batch = self._contract.batch
-        cost = max(self._contract.item_bytes, question.inputs.nbytes)
-        items = max(1, min(self._most_items, batch.max_items, batch.max_bytes // cost))
+        items = self._most_items
         while True:
             try:
                 return question.tell(self._run(question, target, items, allowance).cpu())
@@ -217,9 +215,8 @@ def _find_best(output: Any, labels: Sequence[str]) -> tuple[int, str | int, floa
         raise output
     if not isinstance(output, torch.Tensor) or output.dim() > 1 or not output.numel():
         raise model_failed("not one row of scores per item")
+    check_finite(output)
     scores = output.reshape(-1).float()
-    if not bool(torch.isfinite(scores).all()):
-        raise model_failed("NaN or infinity")
     best = int(scores.argmax())
     if not labels:
         return best, best, float(scores[best])

@@ -56,12 +56,17 @@ def test_a_picture_in_the_baseline_s_colour_has_nothing_to_explain(serve_task, m
     assert explain(served, make_image((51, 102, 153)))["attributions"] == [[0, 0], [0, 0]]
 
 
-def test_a_text_s_tokens_speak_and_what_fills_it_up_does_not(serve_task):
-    answer = explain(serve_task("text-classification"), b"Good, GOOD bad")
-    assert (answer["label"], answer["attributions"]) == (
-        "red",
-        [["good", 2.0], [",", 0.0], ["good", 2.0], ["bad", 0.0]],
-    )
+@pytest.mark.parametrize(
+    ("text", "label", "attributions"),
+    [
+        (b"Good, GOOD bad", "red", [["good", 2.0], [",", 0.0], ["good", 2.0], ["bad", 0.0]]),
+        (b"bad bad other", "green", [["bad", 1.0], ["bad", 1.0], ["other", 0.0]]),
+    ],
+)
+def test_a_text_s_tokens_speak_and_what_fills_it_up_does_not(serve_task, text, label, attributions):
+    """A token is put to `<unk>`, which this model does not count."""
+    answer = explain(serve_task("text-classification"), text)
+    assert (answer["label"], answer["attributions"]) == (label, attributions)
 
 
 def test_a_tensor_is_explained_in_its_own_shape(serve_task):
@@ -248,6 +253,21 @@ def test_what_is_no_number_fails_its_item_only(serve_task, method, place):
     answers = served.ask(*rows, explain=range(3))
     assert answers[place] == (500, {"reason": "model_failed", "message": "The model gave no usable answer."})
     assert [status for status, _ in answers].count(200) == 2
+
+
+class Logarithm(torch.nn.Module):
+    """The best class is an ordinary number; another, which is not explained, is minus infinity where debt is 0."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x[:, 0], x[:, 1], x[:, 2].log()], dim=1)
+
+
+@pytest.mark.parametrize("method", BOTH)
+def test_what_is_not_answered_is_not_explained(serve_task, method):
+    columns = TABLE["columns"] | {"debt": {"kind": "float", "min": 0, "max": 50, "missing": 1}}
+    served = serve_task("tabular", method, module=Logarithm(), inputs={"x": TABLE | {"columns": columns}})
+    answers = served.ask(*[row(20, "a", 0)] * 2, row(20, "a", 2), explain=[1, 2])
+    assert [status for status, _ in answers] == [500, 500, 200]
 
 
 def test_attributions_that_are_no_numbers_do_not_leave(serve_task):
