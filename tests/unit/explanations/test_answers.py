@@ -69,6 +69,16 @@ def test_a_text_s_tokens_speak_and_what_fills_it_up_does_not(serve_task, text, l
     assert (answer["label"], answer["attributions"]) == (label, attributions)
 
 
+def test_a_text_is_asked_about_as_it_was_filled_up(serve_task):
+    class Mean(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            words = (tokens != 1).sum(dim=1, keepdim=True)
+            return torch.stack([tokens == 2, tokens == 3, tokens == 4], dim=2).sum(dim=1) * 8 / words
+
+    answer = explain(serve_task("text-classification", module=Mean()), b"good good bad bad")
+    assert answer["attributions"] == [["good", 2.0], ["good", 2.0], ["bad", 0.0], ["bad", 0.0]]
+
+
 def test_a_tensor_is_explained_in_its_own_shape(serve_task):
     served = serve_task("tensor", "integrated-gradients")
     assert explain(served, b"[[1, 2], [3, -1]]") == {
