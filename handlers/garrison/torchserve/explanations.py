@@ -184,9 +184,8 @@ class Explainer:
                 feature_mask=question.features,
                 perturbations_per_eval=items,
             )
-            return values.index_copy(
-                0, features, told.flatten().to(values.dtype)
-            )  # all values of a feature have its own
+        # Every value of a feature got the feature's number.
+        return values.index_copy(0, features, told.flatten().to(values.dtype))
 
     def _advise(self, seconds: float) -> str:
         return (
