@@ -5,7 +5,7 @@ import importlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +163,9 @@ class Served:
         self._entry_point = self.handler.handle  # as TorchServe does: before the model is loaded
         self.handler.initialize(Context(directory))
 
-    def ask(self, *bodies: bytes) -> list[tuple[int, Any]]:
-        context = Context(self.directory)
+    def ask(self, *bodies: bytes, explain: Collection[int] = ()) -> list[tuple[int, Any]]:
+        """Ask for the answers to a batch; `explain` holds the places of those that are to be explained."""
+        context = Context(self.directory, {index: {"explain": "True"} for index in explain})
         answers = self._entry_point([{"body": body} for body in bodies], context)
         assert len(answers) == len(bodies)
         statuses = [context.statuses.get(index, (200, ""))[0] for index in range(len(bodies))]

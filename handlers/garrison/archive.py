@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from garrison.contract import FILE_NAME, Contract, TextInput, load_contract
+from garrison.contract import FILE_NAME, GRADIENTS, Contract, TextInput, load_contract
 from garrison.errors import ConfigError
 from garrison.files import read_file
 from garrison.settings import MAX_FILE_BYTES
@@ -205,18 +205,20 @@ def _check_manifest(directory: Path, contract: Contract, problems: list[str]) ->
     eager = isinstance(model, dict) and "modelFile" in model
     if written != render_manifest(contract, weights, eager=eager).encode():  # as bytes: two JSON readers may differ
         problems.append(f"{path}: differs from what the contract says; pack the model again with `garrison pack`")
-    problems.extend(f"{directory}: {problem}" for problem in check_weights_form(weights, eager=eager))
+    problems.extend(f"{directory}: {problem}" for problem in check_weights_form(weights, contract, eager=eager))
     if not (directory / weights).is_file():
         problems.append(f"{directory / weights}: the weights are missing; pack the model again")
     return weights, eager
 
 
-def check_weights_form(weights: str, *, eager: bool) -> list[str]:
-    """Say what is wrong with weights of this name with, or without, a model file."""
+def check_weights_form(weights: str, contract: Contract, *, eager: bool) -> list[str]:
+    """Say what is wrong with weights of this name for this contract, with or without a model file."""
     if eager and not weights.endswith(STATE_SUFFIXES):
         return [f"{weights} is a whole program: leave the model file out"]
     if not eager and weights.endswith(".safetensors"):
         return [f"{weights} holds tensors only: give the class that they belong to with --model-file"]
+    if weights.endswith(".onnx") and contract.explanations is not None and contract.explanations.method == GRADIENTS:
+        return [f"explanations.method: {weights} has no gradients for {GRADIENTS}; write feature-ablation"]
     return []
 
 

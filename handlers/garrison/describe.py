@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from garrison.contract import Contract, ImageInput, Input, TableInput, TensorInput, TextInput
+from garrison.contract import Contract, Explanations, ImageInput, Input, TableInput, TensorInput, TextInput
 
 ANSWERS = {  # task: what its answer looks like
     "image-classification": '{"label": score, ...}, the best first',
@@ -18,6 +18,12 @@ LABEL_ONLY_ANSWERS = {
     "object-detection": '[{"label": [x1, y1, x2, y2]}, ...], the best first, in whole pixels as sent',
     "image-segmentation": "[[class, ...], ...], rows of pixels",
     "text-classification": '["label", ...], the best first',
+}
+ATTRIBUTIONS = {  # task: what its explanation says beside label and score
+    "image-classification": "{grid} rows of {grid} cells",
+    "text-classification": "[token, number] for each token",
+    "tabular": "an object of columns",
+    "tensor": "nested lists in the shape of the input",
 }
 MAX_SHOWN_COLUMNS = 8
 
@@ -43,6 +49,7 @@ def describe_contract(contract: Contract) -> dict[str, Any]:
             "label_only": contract.outputs.label_only,
             "max_bytes": contract.outputs.max_bytes,
         },
+        "explanations": _describe_explanations(contract),
         "timeout_s": contract.workers.timeout_s,
     }
 
@@ -64,6 +71,7 @@ def describe_in_words(contract: Contract) -> str:
         f"answer    {_answer_form(contract)}",
         f"          at most {policy.top_k} label(s), {policy.decimals} decimals, scores of at least {policy.min_score}",
         f"          at most {policy.max_bytes:,} bytes",
+        *_say_explanations(contract),
         f"time      at most {contract.workers.timeout_s} s",
         "",
         f"example   {_example(contract)}",
@@ -82,6 +90,35 @@ def _answer_form(contract: Contract) -> str:
     if contract.outputs.label_only and contract.task in LABEL_ONLY_ANSWERS:
         return LABEL_ONLY_ANSWERS[contract.task]
     return ANSWERS[contract.task]
+
+
+def _describe_explanations(contract: Contract) -> dict[str, Any] | None:
+    section = contract.explanations
+    if section is None:
+        return None
+    return {
+        "method": "POST",
+        "path": f"/explanations/{contract.model}",
+        "by": section.method,
+        "max_evaluations": section.max_evaluations,
+        "form": _explanation_form(contract, section),
+    }
+
+
+def _explanation_form(contract: Contract, section: Explanations) -> str:
+    attributions = ATTRIBUTIONS[contract.task].format(grid=section.grid)
+    return f'{{"label": best, "score": score, "attributions": {attributions}}}'
+
+
+def _say_explanations(contract: Contract) -> list[str]:
+    section = contract.explanations
+    if section is None:
+        return []
+    return [
+        f"explain   POST /explanations/{contract.model}, with the same bodies, answers by {section.method}",
+        f"          {_explanation_form(contract, section)}",
+        f"          and costs at most {section.max_evaluations:,} runs of the model",
+    ]
 
 
 def _list_bodies(contract: Contract) -> list[str]:

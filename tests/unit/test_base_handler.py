@@ -8,7 +8,7 @@ import torch
 
 from garrison.contract import load_contract
 from garrison.errors import ConfigError
-from garrison.torchserve import base, batching
+from garrison.torchserve import base, batching, device
 from garrison.torchserve.base import SafeHandler
 from garrison.torchserve.image_classifier import ImageClassifier
 
@@ -422,4 +422,4 @@ def test_a_bound_on_gpu_memory_is_told_to_have_no_effect_on_the_cpu(serve, caplo
 
 
 def test_the_device_is_the_one_that_torchserve_names():
-    assert base._choose_device(None) == base._choose_device("-1") == torch.device("cpu")
+    assert device.choose_device(None) == device.choose_device("-1") == torch.device("cpu")

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from garrison.contract import TASKS, parse_contract
-from garrison.describe import ANSWERS, describe_contract, describe_in_words
+from garrison.contract.explanations import EXPLAINED_TASKS
+from garrison.describe import ANSWERS, ATTRIBUTIONS, describe_contract, describe_in_words
 
 KINDS = {
     "text": {"kind": "text", "max_bytes": "1KiB", "min_characters": 3, "max_characters": 200, "max_tokens": 20},
@@ -77,6 +78,29 @@ def test_a_table_of_many_columns_is_cut_short_in_words_only(make_contract):
     values, words = describe(make_contract(task="custom", inputs={"x": {"kind": "table", "columns": columns}}))
     assert len(values["inputs"]["x"]["columns"]) == 20
     assert "and 12 more: see --json" in words
+
+
+def test_without_explanations_nothing_is_said_of_them(make_contract):
+    values, words = describe(make_contract())
+    assert values["explanations"] is None
+    assert "explain" not in words
+
+
+@pytest.mark.parametrize("task", ATTRIBUTIONS)
+def test_explanations_are_told(make_contract, task):
+    kind = TASKS[task]
+    section = {"method": "feature-ablation", "max_evaluations": 64} | ({"grid": 2} if kind == "image" else {})
+    changes = {} if kind == "image" else {"inputs": {"x": KINDS[kind]}}
+    values, words = describe(make_contract(task=task, explanations=section, **changes))
+    told = values["explanations"]
+    assert (told["path"], told["by"], told["max_evaluations"]) == ("/explanations/tiny", "feature-ablation", 64)
+    assert told["form"] in words
+    assert "explain   POST /explanations/tiny" in words
+    assert ("2 rows of 2 cells" in words) == (kind == "image")
+
+
+def test_every_task_that_can_be_explained_says_how():
+    assert ATTRIBUTIONS.keys() == EXPLAINED_TASKS.keys()
 
 
 def test_label_only_is_told(make_contract):

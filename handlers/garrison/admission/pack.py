@@ -94,7 +94,7 @@ def _check_agreement(order: PackOrder, contract: Contract) -> None:
     ]
     problems.extend(_check_handler(order, contract))
     if not problems:
-        problems.extend(check_weights_form(order.serialized_file.name, eager=order.model_file is not None))
+        problems.extend(check_weights_form(order.serialized_file.name, contract, eager=order.model_file is not None))
     if problems:
         raise ConfigError(*problems)
 

@@ -75,12 +75,12 @@ def read_request(payload: bytes, contract: Contract) -> Request:
         raise refuse("out_of_memory", "There is not enough memory at the moment; try again later.") from error
 
 
-def present_answers(request: Request, answers: Sequence[Any], contract: Contract) -> Any:
+def present_answers(request: Request, answers: Sequence[Any], contract: Contract, *, explained: bool = False) -> Any:
     """Put the answers to a request's items, in their order, into the form in which it was asked."""
     if request.protocol == "plain":
         return answers[0]
     if request.protocol == "v1":
-        return {"predictions": list(answers)}
+        return {"explanations" if explained else "predictions": list(answers)}
     response: dict[str, Any] = {"id": request.request_id} if request.request_id else {}
     response |= {"model_name": contract.model, "model_version": contract.version}
     return response | {"outputs": format_outputs(answers, request.outputs)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.contract.bounds import FILE_NAME, INPUT_NAME, JSON_NAME, MAX_BATCH_BYTES, MODEL_NAME, Input
+from garrison.contract.explanations import ABLATION, GRADIENTS, Explanations, read_explanations
 from garrison.contract.image import ImageInput, Resize, Stretch, read_image_input
 from garrison.contract.table import Column, TableInput, read_table_input
 from garrison.contract.tensor import TensorInput, read_tensor_input
@@ -19,12 +20,15 @@ from garrison.contract.text import TextInput, read_text_input
 from garrison.settings import Settings, load_settings, parse_settings
 
 __all__ = [
+    "ABLATION",
     "FILE_NAME",
+    "GRADIENTS",
     "MODEL_NAME",
     "TASKS",
     "Batch",
     "Column",
     "Contract",
+    "Explanations",
     "ImageInput",
     "Input",
     "Outputs",
@@ -102,7 +106,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Contract:
-    """Everything that is promised about one version of one model."""
+    """Everything that is promised about one version of one model; no client is told why without `explanations`."""
 
     model: str
     version: str
@@ -111,6 +115,7 @@ class Contract:
     batch: Batch
     workers: Workers
     outputs: Outputs
+    explanations: Explanations | None = None
 
     @property
     def item_bytes(self) -> int:
@@ -166,10 +171,11 @@ def _read_contract(settings: Settings) -> Contract:
         model=settings.text("model", MODEL_NAME, "a name of letters, digits, - and _, at most 64 long"),
         version=settings.text("version", r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}", 'a version such as "3" or "1.2", in quotes'),
         task=task,
-        inputs=_read_inputs(settings.section("inputs", "a mapping of input names"), task),
+        inputs=(inputs := _read_inputs(settings.section("inputs", "a mapping of input names"), task)),
         batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 5, max_bytes: 256MiB}")),
         workers=_read_workers(settings.section("workers", "{count: 2, queue: 64, timeout_s: 10}")),
         outputs=_read_outputs(settings.section("outputs", "{labels: labels.json, top_k: 5, decimals: 3}"), task),
+        explanations=read_explanations(settings, task, inputs),
     )
     _check_together(settings, contract)
     settings.finish()
@@ -223,5 +229,7 @@ def _check_together(settings: Settings, contract: Contract) -> None:
         wanted = "exactly one input" if most == 1 else f"1 to {most} inputs"
         settings.problem("inputs", f"{contract.task} takes {wanted}")
         return
+    if contract.explanations is not None and contract.outputs.label_only:
+        settings.problem("explanations", "its numbers are what outputs.label_only holds back; take one of the two out")
     if settings.sound("inputs", "batch") and contract.item_bytes > contract.batch.max_bytes:
         settings.problem("batch.max_bytes", f"one item needs {contract.item_bytes} bytes; write at least that")

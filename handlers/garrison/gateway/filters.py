@@ -20,7 +20,7 @@ from typing import Any
 from garrison.contract import Contract
 from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
 from garrison.gateway.replies import render_lua_replies
-from garrison.gateway.routes import PREDICTIONS, WAIT_HEADER, prediction_path
+from garrison.gateway.routes import GUARDED, WAIT_HEADER, model_paths
 from garrison.gateway.settings import Client
 
 KEY_HEADER = "x-api-key"
@@ -47,7 +47,7 @@ def render_filters(
 
 
 def authenticate(jwks: dict[str, Any]) -> dict[str, Any]:
-    """Verify the key's signature, issuer, audience and dates for everything under /predictions/."""
+    """Verify the key's signature, issuer, audience and dates for everything below a model's paths."""
     provider = {
         "issuer": ISSUER,
         "audiences": [AUDIENCE],
@@ -61,7 +61,7 @@ def authenticate(jwks: dict[str, Any]) -> dict[str, Any]:
         "payload_in_metadata": "payload",
         "jwt_cache_config": {"jwt_cache_size": KEY_CACHE_SIZE},  # verified once; its dates are checked every time
     }
-    rules = [{"match": {"prefix": PREDICTIONS}, "requires": {"provider_name": ISSUER}}]
+    rules = [{"match": {"prefix": prefix}, "requires": {"provider_name": ISSUER}} for prefix in GUARDED]
     config = {"providers": {ISSUER: provider}, "rules": rules, "strip_failure_response": True}
     return _filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)
 
@@ -69,9 +69,10 @@ def authenticate(jwks: dict[str, Any]) -> dict[str, Any]:
 def authorise(clients: Sequence[Client], contracts: Sequence[Contract]) -> dict[str, Any]:
     """Allow a model to listed clients whose entry and whose key both name it; what is not allowed is refused.
 
-    A path under /predictions/ that is no model's lets listed clients on to the router, which answers 404.
+    A path beside the models', such as that of explanations which a contract does not have, lets listed clients on to
+    the router, which answers 404.
     """
-    policies = {"elsewhere": {"permissions": [{"not_rule": _path_prefix()}], "principals": [{"any": True}]}}
+    policies = {"elsewhere": {"permissions": [{"not_rule": _guarded()}], "principals": [{"any": True}]}}
     if clients:
         policies["no model"] = {
             "permissions": [_no_model(contracts)],
@@ -81,7 +82,7 @@ def authorise(clients: Sequence[Client], contracts: Sequence[Contract]) -> dict[
         allowed = [client for client in clients if contract.model in client.models]
         if allowed:
             policies[f"model {contract.model}"] = {
-                "permissions": [_path_exact(contract.model)],
+                "permissions": [_path_exact(path) for path in model_paths(contract)],  # any of them
                 "principals": [_claims(sub=client.name, models=contract.model) for client in allowed],
             }
     return _filter("rbac", "rbac.v3.RBAC", {"rules": {"action": "ALLOW", "policies": policies}})
@@ -141,17 +142,17 @@ def _filter(name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": type_url, **config}}
 
 
-def _path_prefix() -> dict[str, Any]:
-    return {"url_path": {"path": {"prefix": PREDICTIONS}}}
+def _guarded() -> dict[str, Any]:
+    return {"or_rules": {"rules": [{"url_path": {"path": {"prefix": prefix}}} for prefix in GUARDED]}}
 
 
-def _path_exact(model: str) -> dict[str, Any]:
-    return {"url_path": {"path": {"exact": prediction_path(model)}}}
+def _path_exact(path: str) -> dict[str, Any]:
+    return {"url_path": {"path": {"exact": path}}}
 
 
 def _no_model(contracts: Sequence[Contract]) -> dict[str, Any]:
-    others = [{"not_rule": _path_exact(contract.model)} for contract in contracts]
-    return {"and_rules": {"rules": [_path_prefix(), *others]}}
+    others = [{"not_rule": _path_exact(path)} for contract in contracts for path in model_paths(contract)]
+    return {"and_rules": {"rules": [_guarded(), *others]}}
 
 
 def _claims(sub: str, models: str = "") -> dict[str, Any]:

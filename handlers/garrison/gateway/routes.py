@@ -1,4 +1,4 @@
-"""The only paths that exist: one per admitted model, and the readiness check. Everything else is 404."""
+"""The only paths that exist: one or two per admitted model, and the readiness check. Everything else is 404."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from garrison.contract import Contract
 
 PREDICTIONS = "/predictions/"
+EXPLANATIONS = "/explanations/"  # TorchServe hands it to the same worker, with the header `explain: True`
+GUARDED = (PREDICTIONS, EXPLANATIONS)  # nothing below these is told without a key, not even that it is not there
 HEALTH = "/healthz"
 WAIT_HEADER = "x-garrison-wait"  # set by headers.lua for the filter that delays, and of no use behind it
 TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
@@ -13,14 +15,15 @@ HEALTH_TIMEOUT_S = 2
 BUFFER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
 
 
-def prediction_path(model: str) -> str:
-    """Return the path at which a model answers."""
-    return f"{PREDICTIONS}{model}"
+def model_paths(contract: Contract) -> tuple[str, ...]:
+    """Return the paths at which a model answers: predictions first, then explanations if its contract has any."""
+    prefixes = GUARDED if contract.explanations is not None else (PREDICTIONS,)
+    return tuple(f"{prefix}{contract.model}" for prefix in prefixes)
 
 
 def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
     """Render the route table: exact paths and methods, no query strings."""
-    routes = [_render_prediction(contract) for contract in contracts]
+    routes = [_render_model(contract, path) for contract in contracts for path in model_paths(contract)]
     routes += [_render_health(method) for method in ("GET", "HEAD")]
     return {
         "name": "garrison",
@@ -28,11 +31,11 @@ def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
     }
 
 
-def _render_prediction(contract: Contract) -> dict[str, Any]:
+def _render_model(contract: Contract, path: str) -> dict[str, Any]:
     timeout_s = contract.workers.timeout_s + TIMEOUT_MARGIN_S
     return {
-        "name": f"predict {contract.model}",
-        "match": _match("POST", prediction_path(contract.model)),
+        "name": f"{'explain' if path.startswith(EXPLANATIONS) else 'predict'} {contract.model}",
+        "match": _match("POST", path),
         "metadata": {"filter_metadata": {"garrison": {"model": contract.model}}},
         "route": _action("inference", timeout_s),
         "request_headers_to_remove": [WAIT_HEADER],

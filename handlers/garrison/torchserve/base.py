@@ -4,8 +4,9 @@ A TorchServe batch enters, one answer per request leaves. The steps, in `SafeHan
 
     1 admit    the body by the contract (`checks.read_request`), then the handler's `prepare`; many at a time
     2 infer    items of one shape together, bounded in items and bytes, halved when memory runs out (`batching`)
-    3 present  the handler's `present`, then the contract's output policy (`policy`), item by item
-    4 reply    one status, one reason, one JSON body per request, bounded in bytes
+    3 explain  the best class of the items of which that was asked, one after the other (`explanations`)
+    4 present  the handler's `present`, then the contract's output policy (`policy`), item by item
+    5 reply    one status, one reason, one JSON body per request, bounded in bytes
 
 A bad item costs its own request and no other: the rest are answered as they would have been alone.
 
@@ -24,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from garrison.archive import PackedModel, open_packed_model
@@ -44,13 +44,19 @@ from garrison.torchserve.batching import (
     plan_batches,
 )
 from garrison.torchserve.blank import make_blank_item
-from garrison.torchserve.policy import Wording, apply_policy, encode_answer, model_failed, word_refusal
+from garrison.torchserve.device import bound_gpu_memory, choose_device
+from garrison.torchserve.explanations import Allowance, Explanation, allow_time, no_explanations, start_explainer
+from garrison.torchserve.policy import Wording, apply_policy, check_finite, encode_answer, model_failed, word_refusal
+from garrison.torchserve.probes import Probe
 from garrison.watch.metrics import ContractMetrics
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
 BODY_NAMES = ("body", "data")
 REASON_HEADER = "x-garrison-reason"
-OWN_REASONS = ("bad_form", "internal", "model_failed", "answer_too_large")
+OWN_REASONS = (
+    *("bad_form", "internal", "model_failed", "answer_too_large"),
+    *("no_explanations", "too_many_evaluations", "out_of_time"),
+)
 HOOKS = ("load", "prepare", "infer", "present")
 _DESCRIPTION = b'{"ready": true}'
 _NATIVE = ("__getattribute__", "__getattr__", "__delattr__", "__new__", "__reduce_ex__")
@@ -66,6 +72,7 @@ class _Admitted:
 
     request: Request
     prepared: tuple[Tensors, ...]
+    explain: bool
 
 
 Verdict = _Admitted | Refused | bytes
@@ -105,6 +112,7 @@ class SafeHandler(metaclass=_Sealed):
     contract: Contract
     labels: tuple[str, ...]
     device: torch.device
+    probe: Probe | None = None  # set by `load` where a task's answers can be explained
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to replace the pipeline on an instance, too."""
@@ -151,29 +159,32 @@ class SafeHandler(metaclass=_Sealed):
         _log_to_stdout()
         properties = context.system_properties
         model = open_packed_model(Path(properties["model_dir"]))
-        self.device = _choose_device(properties.get("gpu_id"))
+        self.device = choose_device(properties.get("gpu_id"))
         self.contract, self.labels = model.contract, model.labels
-        _bound_gpu_memory(self.device, model.contract)
+        bound_gpu_memory(self.device, model.contract)
         self._metrics = ContractMetrics(model.contract.model, frozenset(REASONS) | frozenset(OWN_REASONS))
         self._decoders = _make_decoders(model.contract)
         self.load(model)
         self._most_items = self._warm_up()
+        self._explainer = start_explainer(self.probe, model, self._most_items, self._prepare)
 
     def handle(self, data: Sequence[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer every request of a TorchServe batch, each with its own status."""
-        describes = [context.get_request_header(index, "describe") == "True" for index in range(len(data))]
+        wishes = [_read_wish(context, index) for index in range(len(data))]
         self._metrics.count_batch(len(data))
         answers: list[Answer] = []
+        allowance = allow_time(self.contract)
         step = self._requests_at_once()
         for start in range(0, len(data), step):
-            rows, asked = data[start : start + step], describes[start : start + step]
+            rows, wished = data[start : start + step], wishes[start : start + step]
             with self._metrics.time_step("admit"):
-                verdicts = list(self._each(self._admit, rows, asked))  # 1
+                verdicts = list(self._each(self._admit, rows, wished))  # 1
             with self._metrics.time_step("infer"):
                 outputs = self._infer_all(verdicts)  # 2
+            outputs |= self._explain_all(verdicts, outputs, allowance)  # 3
             with self._metrics.time_step("present"):
-                answers.extend(self._present(verdict, outputs) for verdict in verdicts)  # 3
-        return [self._reply(index, answer, context) for index, answer in enumerate(answers)]  # 4
+                answers.extend(self._present(verdict, outputs) for verdict in verdicts)  # 4
+        return [self._reply(index, answer, context) for index, answer in enumerate(answers)]  # 5
 
     def _each(self, check: Callable[..., Verdict], *arguments: Sequence[Any]) -> Iterable[Verdict]:
         return map(check, *arguments) if self._decoders is None else self._decoders.map(check, *arguments)
@@ -183,10 +194,12 @@ class SafeHandler(metaclass=_Sealed):
         batch = self.contract.batch
         return max(1, batch.max_bytes // (self.contract.item_bytes * batch.max_instances))
 
-    def _admit(self, row: dict[str, Any], describe: bool) -> Verdict:
-        """Check one request; any client can ask for the description, so that is answered for this request only."""
-        if describe:
+    def _admit(self, row: dict[str, Any], wish: str) -> Verdict:
+        """Check one request; a wish is a header that anyone behind the gateway can set, so it counts for it only."""
+        if wish == "describe":
             return _DESCRIPTION
+        if wish == "explain" and self._explainer is None:
+            return no_explanations()
         try:
             body = _get_body(row)
             self._metrics.count_input(len(body))
@@ -194,7 +207,7 @@ class SafeHandler(metaclass=_Sealed):
             for item in request.items:
                 if item.source_size is not None:
                     self._metrics.count_picture(*item.source_size)
-            return _Admitted(request, tuple(self._prepare(item) for item in request.items))
+            return _Admitted(request, tuple(self._prepare(item) for item in request.items), wish == "explain")
         except Refused as refusal:
             return refusal
         except Exception as error:  # undecided, or a fault of our own: it costs this request and no other
@@ -221,6 +234,17 @@ class SafeHandler(metaclass=_Sealed):
             outputs.update(zip(map(id, chunk), infer_each(self.infer, chunk, self.device), strict=True))
         return outputs
 
+    def _explain_all(
+        self, verdicts: Sequence[Verdict], outputs: Mapping[int, Any], allowance: Allowance
+    ) -> dict[int, Any]:
+        """Return an explanation, or `Refused`, in place of the output of each item of which that was asked."""
+        asked = [verdict for verdict in verdicts if isinstance(verdict, _Admitted) and verdict.explain]
+        if self._explainer is None or not asked:
+            return {}
+        pairs = [pair for verdict in asked for pair in zip(verdict.prepared, verdict.request.items, strict=True)]
+        with self._metrics.time_step("explain"):
+            return {id(one): self._explainer.explain(one, item, outputs[id(one)], allowance) for one, item in pairs}
+
     def _present(self, verdict: Verdict, outputs: Mapping[int, Any]) -> Answer:
         """Turn the outputs of a request's items into its response; what is wrong with one is wrong with all of it."""
         if not isinstance(verdict, _Admitted):
@@ -228,16 +252,18 @@ class SafeHandler(metaclass=_Sealed):
         try:
             pairs = zip(verdict.request.items, verdict.prepared, strict=True)
             answers = [self._present_item(outputs[id(tensors)], item) for item, tensors in pairs]
-            return encode_answer(present_answers(verdict.request, answers, self.contract), self.contract)
+            told = present_answers(verdict.request, answers, self.contract, explained=verdict.explain)
+            return encode_answer(told, self.contract)
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the client learns nothing of it
             return _say_why(error)
 
     def _present_item(self, output: Any, item: Item) -> Any:
         if isinstance(output, Refused):
             raise output
-        _check_finite(output)
+        check_finite(output)
         with torch.inference_mode():
-            return apply_policy(self.present(output, item), self.contract, self.labels)
+            answer = output.answer if isinstance(output, Explanation) else self.present(output, item)
+            return apply_policy(answer, self.contract, self.labels)
 
     def _warm_up(self) -> int:
         """Run a blank item, then a full batch of them; return how many the model takes at once."""
@@ -312,11 +338,6 @@ def _get_body(row: dict[str, Any]) -> bytes:
     return bytes(body)
 
 
-def _choose_device(gpu: Any) -> torch.device:
-    on_gpu = gpu is not None and int(gpu) >= 0 and torch.cuda.is_available()
-    return torch.device(f"cuda:{gpu}" if on_gpu else "cpu")
-
-
 def _make_decoders(contract: Contract) -> ThreadPoolExecutor | None:
     """Return threads to check requests in, where that means decoding; other checks are Python, one at a time."""
     if any(isinstance(item, ImageInput) for item in contract.inputs):
@@ -324,33 +345,10 @@ def _make_decoders(contract: Contract) -> ThreadPoolExecutor | None:
     return None
 
 
-def _bound_gpu_memory(device: torch.device, contract: Contract) -> None:
-    most = contract.batch.max_gpu_bytes
-    if most is None:
-        return
-    if device.type != "cuda":
-        log.info("%s: batch.max_gpu_bytes has no effect: the model runs on the CPU", contract.model)
-        return
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
-
-
-def _check_finite(output: Any) -> None:
-    if isinstance(output, torch.Tensor):
-        if output.is_floating_point() and not _is_finite(output):
-            raise model_failed("NaN or infinity")
-    elif isinstance(output, dict):
-        for inner in output.values():
-            _check_finite(inner)
-    elif isinstance(output, list | tuple):
-        for inner in output:
-            _check_finite(inner)
-
-
-def _is_finite(output: torch.Tensor) -> bool:
-    if output.dtype == torch.bfloat16:  # numpy has none
-        return bool(torch.isfinite(output).all())
-    return bool(np.isfinite(output.detach().numpy()).all())  # a tenth of torch's time on a few values
+def _read_wish(context: Any, index: int) -> str:
+    """Return what a request asks for instead of a prediction; TorchServe tells it in headers."""
+    asked = [wish for wish in ("describe", "explain") if context.get_request_header(index, wish) == "True"]
+    return asked[0] if asked else ""
 
 
 def _say_why(error: Exception) -> Refused:

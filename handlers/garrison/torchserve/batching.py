@@ -60,7 +60,7 @@ def infer_each(infer: Infer, items: Sequence[Tensors], device: torch.device) -> 
     try:
         return infer_together(infer, items, device)
     except Exception as error:  # noqa: BLE001 - a model may raise anything; the client learns nothing of it
-        refusal = _say_why(error, len(items))
+        refusal = say_why(error, len(items))
     # Outside `except`: the exception holds on to the tensors of the failed run.
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -105,20 +105,12 @@ def split_output(output: Any, count: int) -> list[Any]:
     raise model_failed(f"an output of type {type(output).__name__}")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, of the GPU or of the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, Exception) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+def say_why(error: Exception, count: int) -> Refused:
+    """Return the refusal of the items of a run that failed.
 
-
-def out_of_memory(detail: str) -> Overloaded:
-    """Return the refusal of an item for which there is no room now."""
-    message = "There is not enough memory for this input at the moment; try again later."
-    return Overloaded("out_of_memory", message, detail)
-
-
-def _say_why(error: Exception, count: int) -> Refused:
+    Raises:
+        SystemExit: the device is broken.
+    """
     if is_out_of_memory(error):
         log.warning("out of memory with %d item(s)", count)
         return out_of_memory(repr(error)[:200])
@@ -131,6 +123,19 @@ def _say_why(error: Exception, count: int) -> Refused:
     if count == 1:
         log.error("the model raised %s", type(error).__name__, exc_info=error)
     return model_failed(repr(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, of the GPU or of the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, Exception) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+
+
+def out_of_memory(detail: str) -> Overloaded:
+    """Return the refusal of an item for which there is no room now."""
+    message = "There is not enough memory for this input at the moment; try again later."
+    return Overloaded("out_of_memory", message, detail)
 
 
 def _stack(items: Sequence[Tensors], device: torch.device) -> Tensors:

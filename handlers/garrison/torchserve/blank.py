@@ -1,4 +1,4 @@
-"""Make the item that a model is warmed up with: a contract enters, the plainest item that it allows leaves."""
+"""Make the items that a model is warmed up with: a contract enters, the plainest item that it allows leaves."""
 
 from typing import Any
 
@@ -16,19 +16,38 @@ def make_blank_item(contract: Contract) -> Item:
     return Item(values, sizes[0] if len(sizes) == 1 else None)
 
 
+def make_largest_item(contract: Contract, most_tokens: int) -> Item:
+    """Return the largest item that can be explained, as blank as the other; a text has at most so many tokens."""
+    return Item({item.name: _largest_value(item, most_tokens) for item in contract.inputs})
+
+
+def nearest_zero(low: float, high: float) -> float:
+    """Return the number between two bounds that is closest to zero."""
+    return min(max(0.0, low), high)
+
+
+def blank_number(tensor: TensorInput) -> float:
+    """Return what a blank tensor is filled with."""
+    low = float("-inf") if tensor.minimum is None else tensor.minimum
+    return nearest_zero(low, float("inf") if tensor.maximum is None else tensor.maximum)
+
+
+def _largest_value(item: Input, most_tokens: int) -> NDArray[Any] | str:
+    if isinstance(item, TextInput):
+        tokens = min(item.max_tokens, most_tokens, (item.max_characters + 1) // 2)
+        return " ".join("a" * tokens)
+    if isinstance(item, TensorInput):
+        return np.full([high for _, high in item.shape], blank_number(item), item.dtype)
+    return _blank_value(item)
+
+
 def _blank_value(item: Input) -> NDArray[Any] | str:
     if isinstance(item, ImageInput):
         return np.zeros(item.shape, np.uint8)
     if isinstance(item, TextInput):
         return "a" * item.min_characters
     if isinstance(item, TableInput):
-        return np.array([_nearest_zero(column.minimum, column.maximum) for column in item.columns], np.float32)
+        return np.array([nearest_zero(column.minimum, column.maximum) for column in item.columns], np.float32)
     if isinstance(item, TensorInput):
-        low, high = (float("-inf") if item.minimum is None else item.minimum), item.maximum
-        value = _nearest_zero(low, float("inf") if high is None else high)
-        return np.full([low for low, _ in item.shape], value, item.dtype)
+        return np.full([low for low, _ in item.shape], blank_number(item), item.dtype)
     raise TypeError(type(item).__name__)
-
-
-def _nearest_zero(low: float, high: float) -> float:
-    return min(max(0.0, low), high)

@@ -10,6 +10,7 @@ import torch
 from garrison.archive import PackedModel
 from garrison.checks import Item
 from garrison.torchserve.base import SafeHandler
+from garrison.torchserve.probes import ImageProbe
 from garrison.torchserve.ranking import rank_labels
 from garrison.torchserve.vision import Normaliser, load_network, only_image
 
@@ -21,6 +22,7 @@ class ImageClassifier(SafeHandler):
         """Load the weights."""
         self._model = load_network(model, self.device)
         self._normalise = Normaliser(only_image(model.contract), self.device)
+        self.probe = ImageProbe(self._model, self._normalise, model.contract, self.device)
 
     def infer(self, batch: torch.Tensor) -> Any:
         """Return logits."""

@@ -12,6 +12,7 @@ from garrison.archive import PackedModel
 from garrison.checks import Item
 from garrison.torchserve.base import SafeHandler
 from garrison.torchserve.policy import model_failed
+from garrison.torchserve.probes import TableProbe
 from garrison.torchserve.ranking import rank_labels
 from garrison.torchserve.weights import load_weights
 
@@ -22,6 +23,7 @@ class Tabular(SafeHandler):
     def load(self, model: PackedModel) -> None:
         """Load the weights."""
         self._model = load_weights(model, self.device)
+        self.probe = TableProbe(self._model, model.contract, self.device)
 
     def infer(self, batch: torch.Tensor) -> Any:
         """Return logits or numbers."""

@@ -10,6 +10,7 @@ import torch
 from garrison.archive import PackedModel
 from garrison.checks import Item
 from garrison.torchserve.base import SafeHandler
+from garrison.torchserve.probes import TensorProbe
 from garrison.torchserve.weights import load_weights
 
 
@@ -19,6 +20,7 @@ class TensorModel(SafeHandler):
     def load(self, model: PackedModel) -> None:
         """Load the weights."""
         self._model = load_weights(model, self.device)
+        self.probe = TensorProbe(self._model, model.contract, self.device)
 
     def infer(self, batch: torch.Tensor) -> Any:
         """Return the model's outputs."""

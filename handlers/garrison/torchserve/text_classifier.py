@@ -14,6 +14,7 @@ from garrison.checks.reasons import refuse
 from garrison.contract import TextInput
 from garrison.errors import ConfigError
 from garrison.torchserve.base import Array, SafeHandler
+from garrison.torchserve.probes import TextProbe
 from garrison.torchserve.ranking import rank_labels
 from garrison.torchserve.vocabulary import load_vocabulary
 from garrison.torchserve.weights import load_weights
@@ -36,6 +37,7 @@ class TextClassifier(SafeHandler):
         self._max_tokens = text.max_tokens
         self._vocabulary = load_vocabulary(model.directory / text.vocabulary)
         self._model = load_weights(model, self.device)
+        self.probe = TextProbe(self._model, self._vocabulary, self._max_tokens, self.device)
 
     def prepare(self, item: Item) -> Array:
         """Return the numbers of the text's tokens."""

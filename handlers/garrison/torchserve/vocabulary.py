@@ -28,11 +28,11 @@ _WORD = re.compile(r"\w+|[^\w\s]")  # one run or one mark: linear in the length 
 
 
 class Vocabulary:
-    """The tokens that a model knows, by number."""
+    """The tokens that a model knows, by number; `unknown` stands for all others."""
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
         self._numbers = dict(numbers)
-        self._unknown = self._numbers[UNKNOWN]
+        self.unknown = self._numbers[UNKNOWN]
         self._padding = self._numbers.get(PADDING)
 
     def __len__(self) -> int:
@@ -45,13 +45,22 @@ class Vocabulary:
         Raises:
             RequestRefused: there is no token in it, or more than `max_tokens`.
         """
+        words = self.split(text, max_tokens)
+        numbers = [self._numbers.get(word, self.unknown) for word in words]
+        return np.array(numbers + self._fill(len(numbers), max_tokens), np.int64)
+
+    def split(self, text: str, max_tokens: int) -> list[str]:
+        """Return a text's tokens as words, without any filling.
+
+        Raises:
+            RequestRefused: as for `encode`.
+        """
         words = [match.group() for match in islice(_WORD.finditer(text.lower()), max_tokens + 1)]
         if not words:
             raise OutOfContract("too_few_characters", "The text has no word in it.")
         if len(words) > max_tokens:
             raise TooLarge("too_many_tokens", f"The text has more than the {max_tokens} tokens allowed.")
-        numbers = [self._numbers.get(word, self._unknown) for word in words]
-        return np.array(numbers + self._fill(len(numbers), max_tokens), np.int64)
+        return words
 
     def _fill(self, count: int, max_tokens: int) -> list[int]:
         if self._padding is None:

@@ -24,7 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from garrison.errors import Undecided
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STEPS = ("admit", "infer", "present")
+STEPS = ("admit", "infer", "explain", "present")
 MAX_FILE_BYTES = 2**20  # a worker's counts take a few kilobytes, in a file of 64 KiB
 BYTE_BUCKETS = tuple(4**power for power in range(5, 14))  # 1 KiB to 64 MiB
 PIXEL_BUCKETS = tuple(4**power for power in range(4, 14))  # 16x16 to 8192x8192

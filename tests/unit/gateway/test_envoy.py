@@ -18,7 +18,7 @@ CONFIG = Path(__file__).parents[3] / "config"
 CLIENTS = (Client("demo", ("digits",), 5, 10), Client("both", ("digits", "faces"), 1, 2), Client("none", ("x",), 1, 1))
 
 
-def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB") -> Contract:
+def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB", *, explained: bool = False) -> Contract:
     return parse_contract(
         f"""
         garrison: 1
@@ -31,6 +31,7 @@ def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB") -> C
         batch: {{max_items: 8, max_delay_ms: 5, max_bytes: 1MiB}}
         workers: {{count: 2, queue: 64, timeout_s: {timeout_s}}}
         outputs: {{labels: labels.json, top_k: 5, decimals: 3}}
+        {"explanations: {method: feature-ablation, max_evaluations: 17, grid: 4}" if explained else ""}
         """.encode(),
         model,
     )
@@ -89,6 +90,52 @@ def test_routes_are_the_models_and_health_exactly(parts: dict[str, Any]) -> None
         exact = {header["name"]: header["string_match"]["exact"] for header in match["headers"]}
         assert exact[":path"] == match["path"]
         assert exact[":method"] in (("GET", "HEAD") if match["path"] == "/healthz" else ("POST",))
+
+
+@pytest.fixture
+def explained(parts: dict[str, Any]) -> dict[str, Any]:
+    """The same, where one of two models has explanations."""
+    return {**parts, "contracts": [make_contract("digits"), make_contract("faces", 60, explained=True)]}
+
+
+def test_explanations_have_a_route_where_the_contract_has_them(explained: dict[str, Any]) -> None:
+    routes = routes_of(envoy.render_envoy(**explained))
+    paths = [route["match"]["path"] for route in routes]
+    assert paths[:3] == ["/predictions/digits", "/predictions/faces", "/explanations/faces"]
+    prediction, explanation = routes[1:3]
+    assert (prediction["name"], explanation["name"]) == ("predict faces", "explain faces")
+    for part in ("route", "typed_per_filter_config", "metadata"):
+        assert prediction[part] == explanation[part]
+    assert {header["string_match"]["exact"] for header in explanation["match"]["headers"]} == {"POST", paths[2]}
+
+
+def test_explanations_are_open_to_whom_the_model_is(explained: dict[str, Any]) -> None:
+    policies = filter_of(envoy.render_envoy(**explained), "rbac")["rules"]["policies"]
+    exact = {name: set(exact_paths(policy["permissions"])) for name, policy in policies.items()}
+    assert exact["model digits"] == {"/predictions/digits"}
+    assert exact["model faces"] == {"/predictions/faces", "/explanations/faces"}
+    assert exact["no model"] == exact["model digits"] | exact["model faces"]  # all that it excepts
+    assert exact["elsewhere"] == set()
+
+
+@pytest.mark.parametrize("contracts", [[], [make_contract("digits")]], ids=["no models", "no explanations"])
+def test_without_a_key_nothing_tells_whether_there_are_explanations(parts: dict[str, Any], contracts: Any) -> None:
+    config = envoy.render_envoy(**{**parts, "contracts": contracts})
+    rules = filter_of(config, "jwt_authn")["rules"]
+    assert [rule["match"]["prefix"] for rule in rules] == ["/predictions/", "/explanations/"]
+    elsewhere = json.dumps(filter_of(config, "rbac")["rules"]["policies"]["elsewhere"]["permissions"])
+    assert '"/predictions/"' in elsewhere and '"/explanations/"' in elsewhere
+
+
+def exact_paths(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if set(value) == {"exact"}:
+            yield value["exact"]
+        for item in value.values():
+            yield from exact_paths(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from exact_paths(item)
 
 
 def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
@@ -163,7 +210,11 @@ def test_a_sockets_path_has_an_end(parts: dict[str, Any], length: int, fits: boo
 
 
 @pytest.mark.parametrize("clients", [(), CLIENTS], ids=["no clients", "clients"])
-@pytest.mark.parametrize("contracts", [[], [make_contract("digits")]], ids=["no models", "a model"])
+@pytest.mark.parametrize(
+    "contracts",
+    [[], [make_contract("digits")], [make_contract("digits", explained=True)]],
+    ids=["no models", "a model", "a model with explanations"],
+)
 def test_envoy_accepts_it_without_a_warning(
     parts: dict[str, Any], tmp_path: Path, clients: tuple[Client, ...], contracts: list[Contract]
 ) -> None:
