@@ -26,6 +26,7 @@ decode as black or grey.
 """
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ _DECODERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 _MODES = {"grey": "L", "rgb": "RGB"}
 _READABLE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _GREY_16_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
-DRAFT_FACTOR = 2  # scale a JPEG down while decoding only to twice the wanted size; the filter does the rest
+DRAFT_FACTOR = 1.25  # a JPEG is scaled down while decoding, to no less than this times the size that is wanted
 _DRAFT_FRACTIONS = (1, 2, 4, 8)  # of the side, rounded up
 
 
@@ -177,7 +178,7 @@ def _decode(image_format: str, header: Header, item: ImageInput) -> Image.Image:
         raise pixel_format(f"mode {picture.mode}")
     if item.resize is not None and isinstance(picture, JpegImageFile):
         width, height = _aim_for(item.resize, header)
-        picture.draft(None, (width * DRAFT_FACTOR, height * DRAFT_FACTOR))
+        picture.draft(None, (math.ceil(width * DRAFT_FACTOR), math.ceil(height * DRAFT_FACTOR)))
     picture.load()
     picture.info.clear()  # conversion looks at transparency in there; alpha is dropped
     return picture
