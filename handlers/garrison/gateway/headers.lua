@@ -72,7 +72,7 @@ end
 
 local function note_limited(handle)
   local claims = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
-  if claims then limited_ms[claims.payload.sub] = handle:timestamp() end
+  if claims and claims.payload then limited_ms[claims.payload.sub] = handle:timestamp() end
 end
 
 local function count_points(handle, points)
