@@ -14,7 +14,8 @@ from typing import Any
 from bench.machine import describe_machine, describe_versions, find_commit
 from bench.report import write_report
 from bench.run import Plan, measure
-from bench.workloads import WORKLOADS
+from bench.steps import measure_steps
+from bench.workloads import WORKLOADS, prepare
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONNECTIONS = (1, 8, 16)
@@ -33,10 +34,14 @@ def main() -> int:
         "versions": describe_versions(),
         "plan": vars(plan),
         "points": [],
+        "steps": {},
     }
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         for workload in chosen:
-            results["points"] += measure(workload, plan, Path(name) / workload.name)
+            directory = Path(name) / workload.name
+            results["points"] += measure(workload, plan, directory)
+            prepared = prepare(workload, directory / "steps", plan.workers, plan.batch, plan.delay_ms)
+            results["steps"][workload.name] = measure_steps(prepared, directory / "steps", plan.batch)
             written = write_report(results, chosen, options.output)  # each time: a run takes an hour
     sys.stdout.write("".join(f"{path}\n" for path in written))
     return 0

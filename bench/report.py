@@ -31,6 +31,11 @@ COSTS = """\
 Milliseconds of processor time per answer, by process: Envoy, the JVM, the Python workers (for LitServe and the
 in-process limit everything is there), `garrison serve` itself, and wrk.
 """
+STEPS = """\
+Within a worker of Garrison, milliseconds of processor time per request, measured without a server on one core while
+the others rest (`bench/steps.py`). What the workers take above that, with all cores busy, is the price of sharing
+caches and memory, and of receiving the body and sending the answer.
+"""
 METHOD = """\
 ```sh
 make bench                               # everything, about two hours; writes this page
@@ -71,6 +76,7 @@ def render_page(results: dict[str, Any], workloads: Sequence[Workload], points: 
         *_render_ratios(workloads, points),
         *_render_absolute(workloads, points),
         *_render_costs(workloads, points),
+        *_render_steps(workloads, results["steps"]),
         *_render_method(results),
     ]
 
@@ -184,6 +190,15 @@ def _render_costs(workloads: Sequence[Workload], points: Points) -> list[str]:
         together = sum(value for value in cost.values() if value)
         name = [_title(workloads, point), str(point["connections"] or "-"), point["title"]]
         lines.append(f"| {' | '.join([*name, *cells, _show(together, 2)])} |")
+    return [*lines, ""]
+
+
+def _render_steps(workloads: Sequence[Workload], steps: dict[str, dict[str, float]]) -> list[str]:
+    lines = ["### In a worker, step by step", "", *STEPS.splitlines(), "", "| workload | steps, ms |", "|---|---|"]
+    for workload in workloads:
+        if workload.name in steps:
+            shown = ", ".join(f"{step} {_show(cost, 2)}" for step, cost in steps[workload.name].items())
+            lines.append(f"| {workload.title} | {shown} |")
     return [*lines, ""]
 
 

@@ -95,6 +95,12 @@ def gif_script() -> bytes:
     return stream.getvalue() + b"*/=1;alert(document.cookie)//"
 
 
+def two_pictures_of_one_name() -> bytes:
+    """Return a form of which stock TorchServe drops one picture and answers for the other."""
+    head = b'--x\r\nContent-Disposition: form-data; name="data"\r\n\r\n'
+    return head + sample_digit(7) + b"\r\n" + head + sample_digit(3) + b"\r\n--x--\r\n"
+
+
 def _list_stolen_access() -> list[Attack]:
     def with_key(name: str, status: int, reason: str, key: str | None) -> Attack:
         return Attack(name, "stolen_access", status, reason, _send(sample_digit(), key=key))
@@ -127,6 +133,7 @@ def _list_disguised_files() -> list[Attack]:
 
     nested = b'{"data":' + b"[" * 50_000
     form = _send(b"a&" * 1000, "application/x-www-form-urlencoded")
+    twice = _send(two_pictures_of_one_name(), "multipart/form-data; boundary=x")
     return [
         file("truncated JPEG", 400, "broken_image", truncated_jpeg(), "image/jpeg"),
         file("TIFF renamed .png", 415, "format_not_allowed", tiff(), "image/png"),
@@ -134,6 +141,7 @@ def _list_disguised_files() -> list[Attack]:
         file("polyglot GIF/JavaScript", 415, "format_not_allowed", gif_script(), "image/gif"),
         file("deeply nested JSON", 413, "json_too_deep", nested, "application/json"),
         Attack("form body for the server's parser", "disguised_files", 415, "unsupported_media_type", form),
+        Attack("form of two pictures of one name", "disguised_files", 415, "unsupported_media_type", twice),
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from attacks.catalogue import Attack, as_json, attacks_on, gif_script, sample_digit, tiff
+from attacks.catalogue import Attack, as_json, attacks_on, gif_script, sample_digit, tiff, two_pictures_of_one_name
 from attacks.stock import StockServer
 from attacks.weakened import gateway_without, recording_server
 from stack.running import Answer, RunningStack, Target
@@ -56,6 +56,24 @@ def test_without_a_contract_one_broken_image_is_a_server_error(stock: StockServe
 def test_without_the_header_check_a_form_reaches_the_servers_parser(running: RunningStack, directory: Path) -> None:
     form = next(attack for attack in attacks_on("disguised_files") if not attack.file)
     socket = directory / "recorder.sock"
-    with recording_server(socket) as seen, gateway_without(running, directory, "lua", upstream=socket) as weak:
+    with (
+        recording_server(socket) as seen,
+        gateway_without(running, directory, "garrison.headers", upstream=socket) as weak,
+    ):
         assert form.attempt(weak).status == 200
     assert [request.headers["content-type"] for request in seen] == ["application/x-www-form-urlencoded"]
+
+
+def test_without_the_unwrapping_a_form_of_two_pictures_reaches_the_servers_parser(
+    running: RunningStack, directory: Path
+) -> None:
+    form = next(attack for attack in attacks_on("disguised_files") if "two pictures" in attack.name)
+    socket = directory / "recorder.sock"
+    with recording_server(socket) as seen, gateway_without(running, directory, "garrison.forms", upstream=socket) as weak:
+        assert form.attempt(weak).status == 200
+    assert [request.headers["content-type"] for request in seen] == ["multipart/form-data; boundary=x"]
+
+
+def test_without_garrison_one_of_two_pictures_is_lost(stock: StockServer) -> None:
+    answer = stock.predict(two_pictures_of_one_name(), "multipart/form-data; boundary=x")
+    assert answer.status == 200

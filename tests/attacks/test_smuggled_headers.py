@@ -75,14 +75,17 @@ def test_nobody_can_be_somebody_else_in_the_log(running: RunningStack) -> None:
 
 def test_without_the_list_the_worker_obeys(running: RunningStack, directory: Path) -> None:
     describe = next(attack for attack in attacks_on("smuggled_headers") if "describe" in attack.name)
-    with gateway_without(running, directory, "lua") as weak:
+    with gateway_without(running, directory, "garrison.headers") as weak:
         answer = describe.attempt(weak)
     assert (answer.status, answer.json) == (200, {"ready": True})
 
 
 def test_without_the_list_every_header_travels_on(running: RunningStack, directory: Path) -> None:
     socket = directory / "recorder.sock"
-    with recording_server(socket) as seen, gateway_without(running, directory, "lua", upstream=socket) as weak:
+    with (
+        recording_server(socket) as seen,
+        gateway_without(running, directory, "garrison.headers", upstream=socket) as weak,
+    ):
         weak.send(body=b"x", headers=SMUGGLED)
     (request,) = seen
     assert (request.headers["explain"], request.headers["cookie"]) == ("True", "session=secret")

@@ -31,12 +31,13 @@ def gateway_without(
 ) -> Iterator[Target]:
     """Run a second Envoy, configured as the product does except for some filters, in front of the same TorchServe.
 
-    `upstream` is another socket to put behind it.
+    `filters` are Envoy's own by their short names, or our scripts (`garrison.headers`); `upstream` is another socket to
+    put behind it.
     """
     port = free_port()
     config = render(stack, port, directory / f"admin-{port}.sock", upstream or stack.run_directory / "inference.sock")
     for name in filters:
-        remove_filter(config, f"envoy.filters.http.{name}")
+        remove_filter(config, name if name.startswith("garrison.") else f"envoy.filters.http.{name}")
     path = directory / f"envoy-{port}.json"
     path.write_text(json.dumps(config))
     child = Child("Envoy", envoy_command(find_envoy(), path), {"LANG": "C.UTF-8"}, directory, lambda line: None)

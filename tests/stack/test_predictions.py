@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from attacks.catalogue import Attack, as_json, list_attacks, sample_digit
@@ -39,9 +40,20 @@ def test_the_bytes_count_and_not_what_they_are_called(target: Target, kind: str)
     assert (answer.status, next(iter(answer.json))) == (200, "seven")
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD"])
-def test_only_post_predicts(target: Target, method: str) -> None:
-    assert target.send(method, body=sample_digit() if method in ("PUT", "PATCH") else b"").status == 404
+def test_a_form_of_one_field_is_answered_like_the_file_itself(target: Target) -> None:
+    form = httpx.Request("POST", "https://localhost", files={"data": ("seven.png", sample_digit(), "image/png")})
+    answer = target.send(body=form.read(), headers={"content-type": form.headers["content-type"]})
+    assert (answer.status, answer.body) == (200, target.send(body=sample_digit()).body)
+
+
+def test_put_predicts_like_post(target: Target) -> None:
+    """TorchServe's own documentation uses `curl -T`."""
+    assert target.send("PUT", body=sample_digit()).body == target.send(body=sample_digit()).body
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH", "HEAD"])
+def test_nothing_else_predicts(target: Target, method: str) -> None:
+    assert target.send(method, body=sample_digit() if method == "PATCH" else b"").status == 404
 
 
 def test_an_empty_body_is_refused(target: Target) -> None:

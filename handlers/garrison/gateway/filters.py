@@ -2,10 +2,11 @@
 
     authenticate   401  a key that we signed, for this gateway, in force now
     authorise      403  a client that is listed, a model that both its key and its entry name
-    check headers  415  no forms, no compression; only listed headers go on, in both directions
+    check headers  415  accepted content types, no compression; only listed headers go on, in both directions
     slow down           who floods, with bad input or over a limit, waits before it costs anybody else anything
     limit rate     429  one bucket per client
     bound body     413  as large as the model's contract allows
+    unwrap form    415  the one field of a form becomes the body
     route          404  to the model server, or nowhere
 
 A refusal by one filter means that none of the later ones sees the request. What they stand on: Envoy's jwt_authn, rbac,
@@ -42,6 +43,7 @@ def render_filters(
         slow_down(),
         limit_rate(clients),
         bound_body(),
+        unwrap_form(),
         route(),
     ]
 
@@ -105,14 +107,8 @@ def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
 
 
 def check_headers() -> dict[str, Any]:
-    """Pass listed headers only, refuse forms and compression, and replace failures that are not worded for clients."""
-    script = resources.files("garrison.gateway").joinpath("headers.lua").read_text(encoding="utf-8")
-    before = render_lua_replies() + f'local WAIT_HEADER = "{WAIT_HEADER}"\n'
-    config = {
-        "default_source_code": {"inline_string": before + script},
-        "clear_route_cache": False,  # the route that was authorised is the route that is taken
-    }
-    return _filter("lua", "lua.v3.Lua", config)
+    """Pass listed headers only, refuse compression, and replace failures that are not worded for clients."""
+    return _script("headers", render_lua_replies() + f'local WAIT_HEADER = "{WAIT_HEADER}"\n')
 
 
 def slow_down() -> dict[str, Any]:
@@ -132,9 +128,23 @@ def bound_body() -> dict[str, Any]:
     return {**_filter("buffer", "buffer.v3.Buffer", {"max_request_bytes": 1}), "disabled": True}
 
 
+def unwrap_form() -> dict[str, Any]:
+    """Replace a form by the one input in it: the model server's own parser of forms is never reached."""
+    return _script("forms")
+
+
 def route() -> dict[str, Any]:
     """Send the request on, without telling either side about Envoy."""
     return _filter("router", "router.v3.Router", {"suppress_envoy_headers": True})
+
+
+def _script(name: str, before: str = "") -> dict[str, Any]:
+    source = resources.files("garrison.gateway").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    config = {
+        "default_source_code": {"inline_string": before + source},
+        "clear_route_cache": False,  # the route that was authorised is the route that is taken
+    }
+    return {**_filter("lua", "lua.v3.Lua", config), "name": f"garrison.{name}"}
 
 
 def _filter(name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:

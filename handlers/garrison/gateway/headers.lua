@@ -32,13 +32,16 @@ local function keep_only(headers, allowed)
 end
 
 -- TorchServe's parser of forms takes seconds for a body of 2 MB, so no form reaches it. Not a list of what is bad:
--- one media type, written as RFC 9110 says, of three kinds; then the one form type among them.
+-- one media type, written as RFC 9110 says, of three kinds, less the one form type among them; or a form that forms.lua
+-- takes apart.
 local function is_accepted_type(headers)
   local count = headers:getNumValues("content-type")
   if count == 0 then return true end
   if count > 1 then return false end
   local kind, subtype, rest = string.match(string.lower(headers:get("content-type")), "^(%a+)/([%w!#$&^_.+-]+)[ \t]*(.*)$")
-  if not kind or not MEDIA_TYPES[kind] then return false end
+  if not kind then return false end
+  if kind == "multipart" then return subtype == "form-data" end
+  if not MEDIA_TYPES[kind] then return false end
   if rest ~= "" and (string.sub(rest, 1, 1) ~= ";" or string.find(rest, ",", 1, true)) then return false end
   return subtype ~= "x-www-form-urlencoded"
 end
@@ -72,7 +75,7 @@ end
 
 local function note_limited(handle)
   local claims = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
-  if claims then limited_ms[claims.payload.sub] = handle:timestamp() end
+  if claims and claims.payload then limited_ms[claims.payload.sub] = handle:timestamp() end
 end
 
 local function count_points(handle, points)

@@ -31,7 +31,7 @@ REPLIES = {
     413: Reply("too_many_bytes", "The request body is larger than this model accepts."),
     415: Reply(
         "unsupported_media_type",
-        "Send the input itself as the body, not as a form and not compressed; for example content-type: image/jpeg.",
+        "Send the input itself as the body, or as a form of one field named data; not compressed.",
     ),
     426: Reply("bad_request", "Use HTTP/1.1 or HTTP/2."),
     429: Reply("rate_limited", "Too many requests; wait before you send the next one."),

@@ -8,6 +8,7 @@ from garrison.contract import Contract
 PREDICTIONS = "/predictions/"
 EXPLANATIONS = "/explanations/"  # TorchServe hands it to the same worker, with the header `explain: True`
 GUARDED = (PREDICTIONS, EXPLANATIONS)  # nothing below these is told without a key, not even that it is not there
+METHODS = ("POST", "PUT")  # TorchServe takes both, and `curl -T` sends the second
 HEALTH = "/healthz"
 WAIT_HEADER = "x-garrison-wait"  # set by headers.lua for the filter that delays, and of no use behind it
 TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
@@ -23,7 +24,12 @@ def model_paths(contract: Contract) -> tuple[str, ...]:
 
 def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
     """Render the route table: exact paths and methods, no query strings."""
-    routes = [_render_model(contract, path) for contract in contracts for path in model_paths(contract)]
+    routes = [
+        _render_model(contract, method, path)
+        for contract in contracts
+        for path in model_paths(contract)
+        for method in METHODS
+    ]
     routes += [_render_health(method) for method in ("GET", "HEAD")]
     return {
         "name": "garrison",
@@ -31,11 +37,11 @@ def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
     }
 
 
-def _render_model(contract: Contract, path: str) -> dict[str, Any]:
+def _render_model(contract: Contract, method: str, path: str) -> dict[str, Any]:
     timeout_s = contract.workers.timeout_s + TIMEOUT_MARGIN_S
     return {
         "name": f"{'explain' if path.startswith(EXPLANATIONS) else 'predict'} {contract.model}",
-        "match": _match("POST", path),
+        "match": _match(method, path),
         "metadata": {"filter_metadata": {"garrison": {"model": contract.model}}},
         "route": _action("inference", timeout_s),
         "request_headers_to_remove": [WAIT_HEADER],

@@ -80,16 +80,26 @@ def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
     names = [
         f["name"].removeprefix("envoy.filters.http.") for f in manager_of(envoy.render_envoy(**parts))["http_filters"]
     ]
-    assert names == ["jwt_authn", "rbac", "lua", "fault", "local_ratelimit", "buffer", "router"]
+    assert names == [
+        "jwt_authn",
+        "rbac",
+        "garrison.headers",
+        "fault",
+        "local_ratelimit",
+        "buffer",
+        "garrison.forms",
+        "router",
+    ]
 
 
 def test_routes_are_the_models_and_health_exactly(parts: dict[str, Any]) -> None:
     matches = [route["match"] for route in routes_of(envoy.render_envoy(**parts))]
-    assert [match["path"] for match in matches] == ["/predictions/digits", "/predictions/faces", "/healthz", "/healthz"]
+    paths = ["/predictions/digits", "/predictions/faces", "/healthz"]
+    assert [match["path"] for match in matches] == [path for path in paths for _ in range(2)]  # one for each method
     for match in matches:
         exact = {header["name"]: header["string_match"]["exact"] for header in match["headers"]}
         assert exact[":path"] == match["path"]
-        assert exact[":method"] in (("GET", "HEAD") if match["path"] == "/healthz" else ("POST",))
+        assert exact[":method"] in (("GET", "HEAD") if match["path"] == "/healthz" else ("POST", "PUT"))
 
 
 @pytest.fixture
@@ -101,12 +111,12 @@ def explained(parts: dict[str, Any]) -> dict[str, Any]:
 def test_explanations_have_a_route_where_the_contract_has_them(explained: dict[str, Any]) -> None:
     routes = routes_of(envoy.render_envoy(**explained))
     paths = [route["match"]["path"] for route in routes]
-    assert paths[:3] == ["/predictions/digits", "/predictions/faces", "/explanations/faces"]
-    prediction, explanation = routes[1:3]
+    assert paths[:6:2] == paths[1:6:2] == ["/predictions/digits", "/predictions/faces", "/explanations/faces"]
+    prediction, explanation = routes[2], routes[4]
     assert (prediction["name"], explanation["name"]) == ("predict faces", "explain faces")
     for part in ("route", "typed_per_filter_config", "metadata"):
         assert prediction[part] == explanation[part]
-    assert {header["string_match"]["exact"] for header in explanation["match"]["headers"]} == {"POST", paths[2]}
+    assert {header["string_match"]["exact"] for header in explanation["match"]["headers"]} == {"POST", paths[4]}
 
 
 def test_explanations_are_open_to_whom_the_model_is(explained: dict[str, Any]) -> None:
@@ -140,7 +150,7 @@ def exact_paths(value: Any) -> Iterator[str]:
 
 def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
     config = envoy.render_envoy(**parts)
-    digits, faces, *_ = routes_of(config)
+    digits, _, faces, *_ = routes_of(config)
     limits = [
         route["typed_per_filter_config"]["envoy.filters.http.buffer"]["buffer"]["max_request_bytes"]
         for route in (digits, faces)
