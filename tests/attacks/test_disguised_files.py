@@ -69,7 +69,10 @@ def test_without_the_unwrapping_a_form_of_two_pictures_reaches_the_servers_parse
 ) -> None:
     form = next(attack for attack in attacks_on("disguised_files") if "two pictures" in attack.name)
     socket = directory / "recorder.sock"
-    with recording_server(socket) as seen, gateway_without(running, directory, "garrison.forms", upstream=socket) as weak:
+    with (
+        recording_server(socket) as seen,
+        gateway_without(running, directory, "garrison.forms", upstream=socket) as weak,
+    ):
         assert form.attempt(weak).status == 200
     assert [request.headers["content-type"] for request in seen] == ["multipart/form-data; boundary=x"]
 

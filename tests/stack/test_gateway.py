@@ -678,8 +678,11 @@ ACCEPTED_FORMS = {
     "headers in small letters": ("boundary=bOunD", write_form(NAMED.lower())),
 }
 REFUSED_PARTS = {
-    "two fields": ("boundary=bOunD", write_form(DISPOSITION, DISPOSITION)),
-    "two fields of other names": ("boundary=bOunD", write_form(NAMED, DISPOSITION.replace(b"data", b"more"))),
+    "two fields": ("boundary=bOunD", write_form(DISPOSITION, DISPOSITION, data=b"x")),
+    "two fields of other names": (
+        "boundary=bOunD",
+        write_form(NAMED, DISPOSITION.replace(b"data", b"more"), data=b"x"),
+    ),
     "a field of another name": ("boundary=bOunD", write_form(DISPOSITION.replace(b'"data"', b'"file"'))),
     "no name": ("boundary=bOunD", write_form(b"Content-Disposition: form-data\r\n")),
     "two names": ("boundary=bOunD", write_form(DISPOSITION.replace(b'"data"', b'"data"; name="more"'))),
@@ -1040,11 +1043,12 @@ def test_draining_nothing_cannot_be_decided(tmp_path: Path) -> None:
 def without(name: str) -> Callable[[dict[str, Any]], None]:
     def remove(config: dict[str, Any]) -> None:
         manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-        kept = [item for item in manager["http_filters"] if item["name"] != f"envoy.filters.http.{name}"]
+        full = name if name.startswith("garrison.") else f"envoy.filters.http.{name}"
+        kept = [item for item in manager["http_filters"] if item["name"] != full]
         assert len(kept) == len(manager["http_filters"]) - 1
         manager["http_filters"] = kept
         for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
-            route.get("typed_per_filter_config", {}).pop(f"envoy.filters.http.{name}", None)
+            route.get("typed_per_filter_config", {}).pop(full, None)
 
     return remove
 

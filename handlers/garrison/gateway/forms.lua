@@ -55,11 +55,11 @@ local function unwrap(headers, body)
 end
 
 function envoy_on_request(handle)
-  local headers = handle:headers()
-  if string.sub(string.lower(headers:get("content-type") or ""), 1, 9) ~= "multipart" then return end
+  local kind = handle:headers():get("content-type")
+  if string.sub(string.lower(kind or ""), 1, 9) ~= "multipart" then return end
   if handle:streamInfo():routeName() == "" then return end  -- nothing there: the router says so, without the body
   local body = handle:body()
-  local finished, taken = pcall(unwrap, headers, body)
+  local finished, taken = pcall(unwrap, handle:headers(), body)  -- asked for anew: waiting for the body ends the first
   if not finished then
     handle:logErr("garrison: a form could not be read: " .. tostring(taken))
     handle:respond({ [":status"] = "500" }, "")
