@@ -77,6 +77,7 @@ def render_page(results: dict[str, Any], workloads: Sequence[Workload], points: 
         *_render_absolute(workloads, points),
         *_render_costs(workloads, points),
         *_render_steps(workloads, results["steps"]),
+        *_render_misses(workloads, points),
         *_render_method(results),
     ]
 
@@ -200,6 +201,24 @@ def _render_steps(workloads: Sequence[Workload], steps: dict[str, dict[str, floa
             shown = ", ".join(f"{step} {_show(cost, 2)}" for step, cost in steps[workload.name].items())
             lines.append(f"| {workload.title} | {shown} |")
     return [*lines, ""]
+
+
+def _render_misses(workloads: Sequence[Workload], points: Points) -> list[str]:
+    """Say of each workload that misses what is asked, at the most connections, how far it could get."""
+    lines = []
+    for workload in workloads:
+        most = max(_connections(points, workload.name), default=0)
+        ours, best = points.get((workload.name, "garrison", most)), find_best_stock(points, workload.name, most)
+        if workload.aims is None or ours is None or best is None or _rate(ours) >= workload.aims.least * _rate(best):
+            continue
+        cost, theirs = ours["cpu_ms_per_answer"], sum(best["cpu_ms_per_answer"].values())
+        lines.append(
+            f"- {workload.title}: {_ratio(ours, best, 'per_second')} instead of {workload.aims.least}. An answer takes "
+            f"{sum(cost.values()):.1f} ms of processor time, {cost['workers']:.1f} of it in the workers; in the best "
+            f"stock configuration {theirs:.1f} ms. Were gateway, server and client free of cost, that "
+            f"would be a factor of {theirs / cost['workers']:.2f}."
+        )
+    return ["### What is missed", "", *lines, ""] if lines else []
 
 
 def _render_method(results: dict[str, Any]) -> list[str]:

@@ -51,7 +51,7 @@ def _measure_checks(handler: SafeHandler, bodies: list[bytes]) -> Steps:
         len(bodies),
     )
     decode = _time(lambda: [image._decode(name, found, item) for name, found in pairs], len(bodies))
-    return {"header": header, "decode": decode, "colour, resize, array": max(0.0, whole - header - decode)}
+    return {"header": header, "decode": decode, "colour, resize, array": round(max(0.0, whole - header - decode), 3)}
 
 
 def _time(work: Callable[[], object], items: int) -> float:
