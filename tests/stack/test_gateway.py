@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from garrison.contract import Contract, parse_contract
 from garrison.errors import GarrisonError
 from garrison.gateway import certificates, drain, envoy, keys, settings
+from garrison.gateway.filters import CLOCK_SKEW_S
 from garrison.gateway.replies import REPLIES
 from garrison.unix_http import send_request
 
@@ -546,6 +547,17 @@ def test_identity_headers_from_outside_do_not_survive(
 def test_identity_headers_with_underscores_are_refused(gateway: Gateway, place: Place, seen: list[Seen]) -> None:
     reply = gateway.send("POST", DIGITS, {"X_Garrison_Client": "both", "x-api-key": place.key()}, b"x")
     assert_refused(reply, 400, seen)
+
+
+def test_a_key_that_was_good_a_moment_ago_expires_all_the_same(
+    gateway: Gateway, place: Place, seen: list[Seen]
+) -> None:
+    """The gateway remembers keys that it has verified; it must not remember them for longer than they are valid."""
+    key = {"x-api-key": place.key(now=datetime.now(UTC) - timedelta(hours=1) + timedelta(seconds=3))}
+    assert gateway.send("POST", DIGITS, key).status == 200
+    time.sleep(3 + CLOCK_SKEW_S + 1)
+    seen.clear()
+    assert_refused(gateway.send("POST", DIGITS, key), 401, seen)
 
 
 # Routes and forms -----------------------------------------------------------------------------------------------------

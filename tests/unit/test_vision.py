@@ -40,7 +40,17 @@ class Deep(Normalised):
         return classes
 
 
-@pytest.mark.parametrize("module", [Normalised(), Deep()], ids=["normalised", "five-dimensions"])
+class Standardised(Normalised):
+    """Looks at its weights as rows, which it can only while the channels are not last."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.body[0].weight
+        rows = weight.view(weight.size(0), -1)
+        classes: torch.Tensor = self.head(torch.relu(self.body(x)).mean(dim=[2, 3]) - rows.mean(dim=1))
+        return classes
+
+
+@pytest.mark.parametrize("module", [Normalised(), Deep(), Standardised()], ids=lambda module: type(module).__name__)
 def test_it_answers_as_it_was_packed(packed_model: Callable[..., Path], module: torch.nn.Module) -> None:
     model = open_packed_model(packed_model(module=module))
     pictures = torch.rand(8, 3, 16, 16).contiguous(memory_format=torch.channels_last)

@@ -28,7 +28,6 @@ KEY_HEADER = "x-api-key"
 CLIENT_HEADER = "x-garrison-client"
 CLOCK_SKEW_S = 5  # Envoy's default of 60 s would keep an expired key alive for a minute
 KEY_CACHE_SIZE = 1000
-WAIT_S = 1
 JWT_METADATA = "envoy.filters.http.jwt_authn"
 
 
@@ -112,12 +111,9 @@ def check_headers() -> dict[str, Any]:
 
 
 def slow_down() -> dict[str, Any]:
-    """Let requests that headers.lua has marked wait; their bodies stay with the client meanwhile, but for a buffer."""
-    config = {
-        "delay": {"fixed_delay": f"{WAIT_S}s", "percentage": {"numerator": 100, "denominator": "HUNDRED"}},
-        "headers": [{"name": WAIT_HEADER, "present_match": True}],
-    }
-    return _filter("fault", "fault.v3.HTTPFault", config)
+    """Let a request wait as many milliseconds as headers.lua has written into it."""
+    delay = {"header_delay": {}, "percentage": {"numerator": 100, "denominator": "HUNDRED"}}
+    return _filter("fault", "fault.v3.HTTPFault", {"delay": delay})
 
 
 def bound_body() -> dict[str, Any]:

@@ -13,11 +13,12 @@ local TO_CLIENT = {
   ["retry-after"] = true, ["x-garrison-reason"] = true,
 }
 -- A flood is as fast as it is refused, and costs everyone else the time that refusing takes. So whoever floods has to
--- share a narrow way: one request in PACE_MS of all of them goes on at once, the others wait first (WAIT_HEADER). Those
--- are connections with many points, one for each refusal and one less for each answer, and clients that were over their
--- limit just now. Somebody who tries one bad file after the other does not notice.
-local SUSPECT_POINTS, MOST_POINTS, FORGET_MS, PACE_MS, MOST_CONNECTIONS = 8, 16, 10000, 20, 4096
-local LIMITED_MS = 1000
+-- share a narrow way: all of them together may send one request in PACE_MS, each waits for its turn (WAIT_HEADER, in ms,
+-- for Envoy's fault filter), and whose turn is too far away is refused. Those are connections with many points, one for
+-- each refusal and one less for each prediction, and clients that were over their limit just now. Somebody who tries one
+-- bad file after the other hardly notices.
+local SUSPECT_POINTS, MOST_POINTS, FORGET_MS, MOST_CONNECTIONS = 8, 16, 10000, 4096
+local PACE_MS, MOST_WAIT_MS, LIMITED_MS = 40, 1000, 1000
 -- Each thread of Envoy has tables of its own, and connections of its own.
 local connections, known, limited_ms, way_is_free_ms = {}, 0, {}, 0
 
@@ -55,27 +56,34 @@ local function name_connection(handle)
   return handle:streamInfo():downstreamDirectRemoteAddress()
 end
 
+local function is_recent(then_ms, now_ms, within_ms)
+  local age_ms = now_ms - then_ms
+  return age_ms >= 0 and age_ms < within_ms  -- a clock that was put back must not make anybody wait for hours
+end
+
 local function is_suspect(handle, now_ms)
   local seen = connections[name_connection(handle)]
-  return seen ~= nil and seen.points >= SUSPECT_POINTS and now_ms - seen.last_ms < FORGET_MS
+  return seen ~= nil and seen.points >= SUSPECT_POINTS and is_recent(seen.last_ms, now_ms, FORGET_MS)
 end
 
 local function is_over_limit(handle, now_ms)
   local client = handle:headers():get("x-garrison-client")
-  return client ~= nil and now_ms - (limited_ms[client] or 0) < LIMITED_MS
+  return client ~= nil and is_recent(limited_ms[client] or 0, now_ms, LIMITED_MS)
 end
 
-local function has_to_wait(handle)
+-- How long this request has to wait; more than MOST_WAIT_MS if there is no turn for it.
+local function take_turn(handle)
   local now_ms = handle:timestamp()
-  if not is_suspect(handle, now_ms) and not is_over_limit(handle, now_ms) then return false end
-  if now_ms < way_is_free_ms then return true end
-  way_is_free_ms = now_ms + PACE_MS
-  return false
+  if not is_suspect(handle, now_ms) and not is_over_limit(handle, now_ms) then return 0 end
+  if way_is_free_ms - now_ms > MOST_WAIT_MS + PACE_MS then way_is_free_ms = now_ms end  -- the clock was put back
+  local wait_ms = math.max(0, way_is_free_ms - now_ms)
+  if wait_ms <= MOST_WAIT_MS then way_is_free_ms = now_ms + wait_ms + PACE_MS end
+  return wait_ms
 end
 
-local function note_limited(handle)
+local function find_client(handle)
   local claims = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
-  if claims and claims.payload then limited_ms[claims.payload.sub] = handle:timestamp() end
+  return claims and claims.payload and claims.payload.sub
 end
 
 local function count_points(handle, points)
@@ -86,33 +94,39 @@ local function count_points(handle, points)
     if known >= MOST_CONNECTIONS then connections, known = {}, 0 end
     seen, known = { points = 0, last_ms = now_ms }, known + 1
     connections[name] = seen
-  elseif now_ms - seen.last_ms >= FORGET_MS then
+  elseif not is_recent(seen.last_ms, now_ms, FORGET_MS) then
     seen.points = 0
   end
+  if points < 0 and not find_client(handle) then return end  -- asking for health, without a key, proves nothing
   seen.points = math.max(0, math.min(MOST_POINTS, seen.points + points))
   seen.last_ms = now_ms
 end
 
+-- Return the status to refuse with, or nil.
 local function check_request(handle)
   local headers = handle:headers()
   local accepted = is_accepted_type(headers) and is_plain_encoding(headers)
   keep_only(headers, TO_SERVER)
-  if has_to_wait(handle) then headers:add(WAIT_HEADER, "1") end
-  return accepted
+  if not accepted then return "415" end
+  local wait_ms = take_turn(handle)
+  if wait_ms > MOST_WAIT_MS then return "503" end
+  if wait_ms > 0 then headers:add(WAIT_HEADER, string.format("%d", wait_ms)) end
+  return nil
 end
 
 function envoy_on_request(handle)
-  local finished, accepted = pcall(check_request, handle)
+  local finished, status = pcall(check_request, handle)
   if not finished then
-    handle:logErr("garrison: the header check failed: " .. tostring(accepted))
+    handle:logErr("garrison: the header check failed: " .. tostring(status))
     handle:respond({ [":status"] = "500" }, "")
-  elseif not accepted then
-    handle:respond({ [":status"] = "415" }, "")
+  elseif status then
+    handle:respond({ [":status"] = status }, "")
   end
 end
 
-local function count_verdict(handle, status)
-  if status == 429 then note_limited(handle) end
+local function count_verdict(handle, status, reason)
+  local client = reason == "rate_limited" and find_client(handle)
+  if client then limited_ms[client] = handle:timestamp() end
   if status < 500 then count_points(handle, 1) end
 end
 
@@ -140,7 +154,7 @@ function envoy_on_response(handle)
   headers:replace("cache-control", "no-store")
   local status = tonumber(headers:get(":status"))
   if has_own_reason(headers) then
-    count_verdict(handle, status)
+    count_verdict(handle, status, headers:get("x-garrison-reason"))
   else
     headers:remove("x-garrison-reason")
     if status >= 300 then replace_failure(handle, headers, status) else count_points(handle, -1) end

@@ -10,7 +10,7 @@ EXPLANATIONS = "/explanations/"  # TorchServe hands it to the same worker, with 
 GUARDED = (PREDICTIONS, EXPLANATIONS)  # nothing below these is told without a key, not even that it is not there
 METHODS = ("POST", "PUT")  # TorchServe takes both, and `curl -T` sends the second
 HEALTH = "/healthz"
-WAIT_HEADER = "x-garrison-wait"  # set by headers.lua for the filter that delays, and of no use behind it
+WAIT_HEADER = "x-envoy-fault-delay-request"  # set by headers.lua for the fault filter, and of no use behind it
 TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
 HEALTH_TIMEOUT_S = 2
 BUFFER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
@@ -33,7 +33,9 @@ def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
     routes += [_render_health(method) for method in ("GET", "HEAD")]
     return {
         "name": "garrison",
-        "virtual_hosts": [{"name": "garrison", "domains": ["*"], "routes": routes}],
+        "virtual_hosts": [
+            {"name": "garrison", "domains": ["*"], "routes": routes, "request_headers_to_remove": [WAIT_HEADER]}
+        ],
     }
 
 
@@ -44,7 +46,6 @@ def _render_model(contract: Contract, method: str, path: str) -> dict[str, Any]:
         "match": _match(method, path),
         "metadata": {"filter_metadata": {"garrison": {"model": contract.model}}},
         "route": _action("inference", timeout_s),
-        "request_headers_to_remove": [WAIT_HEADER],
         "typed_per_filter_config": {
             "envoy.filters.http.buffer": {
                 "@type": BUFFER_TYPE,

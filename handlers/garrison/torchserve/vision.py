@@ -37,25 +37,34 @@ class Normaliser:
 def load_network(model: PackedModel, device: torch.device) -> Model:
     """Load a packed network for pictures, its weights laid out as the pictures are, channels last.
 
+    One that cannot run like that is loaded as it was packed.
+
     Raises:
         ConfigError: as for `load_weights`.
     """
     network = load_weights(model, device)
     if not isinstance(network, torch.nn.Module):
         return network
+    image = only_image(model.contract)
+    blank = Normaliser(image, device)(torch.zeros(1, *image.shape, dtype=torch.uint8, device=device))
     try:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return _freeze(network) if isinstance(network, torch.jit.ScriptModule) else network
-    except Exception as error:  # noqa: BLE001 - weights of five dimensions, a program that trains: they run as they are
-        log.info("the network stays as it was packed: %s", str(error)[:300])
+        faster = _lay_out(network)
+        with torch.inference_mode():
+            faster(blank)
+        return faster
+    except Exception as error:  # noqa: BLE001 - views of its weights, five dimensions, a program that trains
+        log.info("the network runs as it was packed: %s", str(error)[:300])
+        return load_weights(model, device)
+
+
+def _lay_out(network: torch.nn.Module) -> torch.nn.Module:
+    """Put the channels last and, in TorchScript, fold batch normalisation into the convolutions before it."""
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not isinstance(network, torch.jit.ScriptModule):
         return network
-
-
-def _freeze(network: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    """Fold batch normalisation into the convolutions before it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(network)
+        frozen: torch.nn.Module = torch.jit.freeze(network)
         return frozen
 
 

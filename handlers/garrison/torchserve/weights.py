@@ -100,7 +100,7 @@ def _load_eager(model_file: Path, data: bytes, path: Path, device: torch.device)
         module.load_state_dict(state)
     except Exception as error:
         raise ConfigError(f"{path.name}: does not fit {made_by.__name__}: {str(error)[:1000]}") from error
-    return module.to(device).eval()
+    return module.to(device).eval().requires_grad_(requires_grad=False)
 
 
 def _read_state(data: bytes, path: Path, device: torch.device) -> dict[str, torch.Tensor]:
