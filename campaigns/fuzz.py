@@ -57,8 +57,9 @@ def read_others(options: argparse.Namespace) -> dict[str, Any]:
     """Return what an earlier run found of the checks that are not run now; each says of which commit it is."""
     if not options.check or not options.output.exists():
         return {}
-    earlier: dict[str, Any] = json.loads(options.output.read_text())["figures"]["checks"]
-    return {check: one for check, one in earlier.items() if check in TARGETS and check not in options.check}
+    earlier: dict[str, Any] = json.loads(options.output.read_text())
+    others = {name: one for name, one in earlier["figures"]["checks"].items() if name not in options.check}
+    return {name: {"commit": earlier["commit"], **one} for name, one in others.items() if name in TARGETS}
 
 
 def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
