@@ -3,7 +3,7 @@
     authenticate   401  a key that we signed, for this gateway, in force now
     authorise      403  a client that is listed, a model that both its key and its entry name
     check headers  415  accepted content types, no compression; only listed headers go on, in both directions
-    slow down           who floods, with bad input or over a limit, waits before it costs anybody else anything
+    slow down      503  who floods, with bad input or over a limit, waits for a turn; 503 if none is near
     limit rate     429  one bucket per client
     bound body     413  as large as the model's contract allows
     unwrap form    415  the one field of a form becomes the body
