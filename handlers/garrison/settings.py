@@ -190,11 +190,13 @@ class Settings:
             return ()
         return tuple(listed)
 
-    def texts(self, key: str, pattern: str, meaning: str) -> tuple[str, ...]:
+    def texts(self, key: str, pattern: str, meaning: str, default: Sequence[str] = _MISSING) -> tuple[str, ...]:
         """Read a list of one or more different strings that each match `pattern`."""
-        value = self._get(key, _MISSING, f"a list of {meaning}")
+        value = self._get(key, default, f"a list of {meaning}")
         if value is _MISSING:
             return ()
+        if value is default:
+            return tuple(default)
         fits = isinstance(value, list) and value and all(isinstance(t, str) and re.fullmatch(pattern, t) for t in value)
         if not fits or len(set(value)) != len(value):
             self.problem(key, f"{_show(value)} is not a list of different values, each {meaning}")
