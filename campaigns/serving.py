@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import logging
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from campaigns.result import REPOSITORY
 from garrison.admission.pack import PackOrder, pack_model
 from garrison.gateway.keys import issue_key
+from garrison.torchserve.served import unsafe_serve
 from stack.running import RunningStack
 
 MODELS = ("digits", "tumours", "languages", "scenes", "scene_masks")
@@ -44,8 +46,9 @@ class InProcess:
     """A packed model's handler without any server: bodies in, (status, answer) pairs out."""
 
     def __init__(self, directory: Path) -> None:
-        self.system_properties = {"model_dir": str(directory), "gpu_id": None}
-        manifest = json.loads((directory / "MAR-INF" / "MANIFEST.json").read_text())
+        served = unsafe_serve(directory, Path(tempfile.mkdtemp(prefix="garrison-")) / directory.name)
+        self.system_properties = {"model_dir": str(served), "gpu_id": None}
+        manifest = json.loads((served / "MAR-INF" / "MANIFEST.json").read_text())
         module = importlib.import_module(manifest["model"]["handler"])
         classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
         self.handler = classes[0]()

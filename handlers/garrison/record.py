@@ -15,6 +15,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -193,7 +194,7 @@ def _parse_record(values: Any) -> Record:
             raise ValueError(name)
     record = Record(files=files, **(values | {"findings": tuple(values["findings"])}))
     texts = (record.model, record.version, record.digest, record.signature_sha256, record.signer, record.admitted_at)
-    if not all(isinstance(text, str) for text in texts):
+    if not all(isinstance(text, str) for text in texts) or datetime.fromisoformat(record.admitted_at).tzinfo is None:
         raise ValueError("texts")
     return record
 

@@ -299,8 +299,8 @@ def test_a_custom_handler_is_packed_under_one_name(make_order):
     order = make_order({"task": "custom"})
     beside(order, "my_own.py").write_text("x = 1")
     packed = open_packed_model(pack_model(replace(order, handler=str(beside(order, "my_own.py")))))
-    assert packed.handler_file == packed.directory / "handler.py"
-    manifest = json.loads((packed.directory / "MAR-INF/MANIFEST.json").read_text())
+    assert packed.handler_file == "handler.py"
+    manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
     assert manifest["model"]["handler"] == "garrison.torchserve.custom"
 
 
@@ -314,7 +314,7 @@ def test_a_model_file_is_packed_under_one_name(make_order):
     order = make_order()
     beside(order, "net.py").write_text("x = 1")
     packed = open_packed_model(pack_model(replace(order, model_file=beside(order, "net.py"))))
-    assert packed.model_file == packed.directory / "model.py"
+    assert packed.model_file == "model.py"
 
 
 @pytest.mark.parametrize(
