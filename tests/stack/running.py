@@ -5,6 +5,7 @@ itself needs.
 """
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -24,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from garrison.admission.sign import generate_key
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.unix_http import send_request
 
@@ -33,6 +35,10 @@ DIGITS = MODELS / "digits"
 SAMPLE_MODELS = ("digits", "languages", "scene_masks", "scenes", "tumours")
 START_TIMEOUT_S = 180  # as long as the launcher itself waits
 STOP_TIMEOUT_S = 40
+TRUST = """\
+keys:
+  tests: {public_key: tests.pub.pem, models: ["*"], valid_from: 2020-01-01, valid_until: 2100-01-01}
+"""
 CLIENTS = """\
 clients:
   demo: {models: [%s], requests_per_second: 1000, burst: 5000}
@@ -144,6 +150,7 @@ class RunningStack:
         self.scratch.mkdir()
         shutil.copytree(REPOSITORY / "config", self.config)
         (self.config / "clients.yaml").write_text(CLIENTS % ", ".join(served))
+        trust_test_key(self.config / "trust")
         init_keys(self.state / "keys")
         keys = make_keys(self.state / "keys", served)
         self.target = Target(free_port(), self.state / "certificates" / "ca.pem", keys)
@@ -262,6 +269,18 @@ def make_keys(directory: Path, served: Sequence[str] = ("digits",)) -> dict[str,
     }
 
 
+@functools.cache
+def make_test_key() -> Path:
+    """Make the private key that signs what is packed here, once; the public one lies beside it as `tests.pub.pem`."""
+    return generate_key(Path(tempfile.mkdtemp(prefix="garrison-key-")), "tests")
+
+
+def trust_test_key(trust: Path) -> None:
+    """Let a configuration trust the tests' key for every model."""
+    shutil.copy(make_test_key().with_name("tests.pub.pem"), trust)
+    (trust / "trust.yaml").write_text(TRUST)
+
+
 def pack_digits(export_path: Path, changes: Mapping[str, str] | None = None) -> Path:
     """Pack the digits; return the directory to serve. See `pack_sample`."""
     return pack_sample("digits", export_path, changes)
@@ -286,7 +305,8 @@ def pack_contract(contract: str, weights: Path, export_path: Path, *options: obj
     with tempfile.TemporaryDirectory() as sources:
         file = Path(sources) / "contract.yaml"
         file.write_text(contract)
-        arguments = ("pack", "--contract", file, "--serialized-file", weights, *options, "--export-path", export_path)
+        places = ("--export-path", export_path, "--sign-key", make_test_key())
+        arguments = ("pack", "--contract", file, "--serialized-file", weights, *options, *places)
         subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
     return export_path
 
