@@ -1,8 +1,8 @@
 """Change models while they are admitted and loaded: what is served is what was admitted, or nothing is.
 
 The attacker is another user who can write to the source and, where an operator opened them by mistake, to the
-directories in the store: it swaps files for those of another signed version, for rubbish and for links, takes some away,
-plants others, and exchanges whole directories, at random moments. Each try admits version 2 and then opens the store as
+directories in the store: it swaps files for those of another signed version, for rubbish and for links, takes some
+away, plants others, and exchanges whole directories, at random moments. Each try admits version 2 and then opens the store as
 the launcher does and reads every file as a worker does. The bytes that come out must be those of one admitted version.
 As root the attacker is a process of the user `nobody`; otherwise it is one of the same user, which is stronger.
 """
@@ -100,7 +100,7 @@ def fork_attacker(workshop: Workshop, targets: Sequence[Path], seed: float) -> i
 
 def attack(workshop: Workshop, targets: Sequence[Path], chosen: random.Random) -> None:
     """Do one harmful thing after the other."""
-    actions = (swap_file, swap_file, write_rubbish, plant_link, plant_hard_link, remove_file, plant_file, swap_directory)
+    actions = (swap_file, write_rubbish, plant_link, plant_hard_link, remove_file, plant_file, swap_directory)
     for _ in range(MOST_ACTIONS):
         target = chosen.choice(targets)
         with contextlib.suppress(OSError):

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from campaigns.result import make_parser, start
 from garrison.admission.sign import KeySigner, sign_directory
+
+from campaigns.result import make_parser, start
 from stack.running import make_test_key, trust_test_key
 
 BYTES = 2**30

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.admission.sign import generate_key
+
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.unix_http import send_request
 
