@@ -2,7 +2,7 @@
 
 The attacker is another user who can write to the source and, where an operator opened them by mistake, to the
 directories in the store: it swaps files for those of another signed version, for rubbish and for links, takes some
-away, plants others, and exchanges whole directories, at random moments. Each try admits version 2 and then opens the store as
+away, plants others, and exchanges whole directories, at random moments. Each try admits version 2, opens the store as
 the launcher does and reads every file as a worker does. The bytes that come out must be those of one admitted version.
 As root the attacker is a process of the user `nobody`; otherwise it is one of the same user, which is stronger.
 """

@@ -138,10 +138,10 @@ def send_together(target: Target, requests: Sequence[tuple[str, bytes]], connect
 class RunningStack:
     """`garrison serve` in a directory of its own, with keys for several clients; use as a context manager.
 
-    `served` are the models that the client `demo` may ask.
+    `served` are the models that the client `demo` may ask. Without `models`, all of the store is served.
     """
 
-    def __init__(self, models: Path, directory: Path | None = None, served: Sequence[str] = ("digits",)) -> None:
+    def __init__(self, models: Path | None, directory: Path | None = None, served: Sequence[str] = ("digits",)) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-")) if directory is None else directory
         self.models = models
         self.state, self.config = self.directory / "state", self.directory / "config"
@@ -176,7 +176,8 @@ class RunningStack:
     def command(self) -> list[str]:
         """Return the command line, as a person would type it."""
         places = ["--config", self.config, "--state", self.state, "--log", self.log, *self.options]
-        arguments = ("serve", "--models", self.models, "--port", self.target.port, *places)
+        models = () if self.models is None else ("--models", self.models)
+        arguments = ("serve", *models, "--port", self.target.port, *places)
         return [sys.executable, "-m", "garrison.cli", *map(str, arguments)]
 
     def launch(self) -> None:

@@ -212,11 +212,12 @@ def _limits(options: argparse.Namespace) -> Any:
 def _print_findings(findings: Sequence[Any], options: argparse.Namespace) -> int:
     from garrison.admission.findings import describe_finding, refusals
 
-    for finding in findings:
-        line = f"{finding.severity:8}  {describe_finding(finding)}"
-        print(json.dumps(finding.as_json()) if options.json else escape(line, keep=""))
     critical = refusals(findings)
-    if not options.json:
+    if options.json:
+        print(json.dumps([finding.as_json() for finding in findings]))
+    else:
+        for finding in findings:
+            print(escape(f"{finding.severity:8}  {describe_finding(finding)}", keep=""))
         print(f"{len(critical)} critical, {len(findings) - len(critical)} warnings", file=sys.stderr)
     undecided = critical and all(
         finding.rule in ("unreadable", "scanner_failed", "linter_failed") for finding in critical
