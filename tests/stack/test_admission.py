@@ -73,16 +73,12 @@ def test_the_server_does_not_start_on_a_changed_store(packed_digits, tmp_path):
     assert "admit the model again" in said
 
 
-def test_a_handler_planted_in_the_store_is_never_imported(own_stack, tmp_path):
-    """Stock takes the handler's name from the model's own manifest, and code from beside it."""
+def test_code_planted_in_the_store_is_never_imported(own_stack, tmp_path):
+    """Stock puts the model's directory ahead of the standard library: a `json.py` there runs before any handler."""
     place = weights_of(own_stack).parent
     canary = tmp_path / "canary"
-    for directory in (place, place / "MAR-INF"):
-        directory.chmod(0o755)
-    manifest = place / "MAR-INF/MANIFEST.json"
-    manifest.chmod(0o644)
-    manifest.write_text(manifest.read_text().replace("garrison.torchserve.image_classifier", "evil.py"))
-    for name in ("evil.py", "json.py", "sitecustomize.py"):
+    place.chmod(0o755)
+    for name in ("handler.py", "json.py", "sitecustomize.py"):
         (place / name).write_text(f"open({str(canary)!r}, 'w')\nclass Handler: pass\n")
     before = own_stack.worker_pids()
     for pid in before:

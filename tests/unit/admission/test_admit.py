@@ -1,15 +1,16 @@
 """Only what is signed, examined and newer gets into the store, and whole or not at all."""
 
 import json
-import os
+import shutil
 import stat
+from pathlib import Path
 
 import pytest
+from garrison.admission.audit import AuditLog, verify_log
+from garrison.admission.sign import KeySigner, sign_directory
 
 from garrison.admission.admit import admit, find_sources, watch
-from garrison.admission.audit import AuditLog, verify_log
 from garrison.admission.serving import open_store
-from garrison.admission.sign import KeySigner, sign_directory
 from garrison.admission.store import Store
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RecordedFiles
@@ -49,11 +50,8 @@ def test_what_is_in_the_store_is_what_was_signed(signed_model, store, policy):
 
 
 def test_an_archive_is_admitted_as_its_directory_is(signed_model, store, policy, tmp_path):
-    """Zipped by hand, as other tools do."""
-    import shutil
-
     archive = shutil.make_archive(str(tmp_path / "tiny"), "zip", signed_model())
-    os.rename(archive, tmp_path / "tiny.mar")
+    Path(archive).rename(tmp_path / "tiny.mar")
     admit(tmp_path / "tiny.mar", store, policy)
     assert served(store, policy) == {"tiny": "1"}
 
