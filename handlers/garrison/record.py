@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -140,8 +140,8 @@ def digest_files(files: Mapping[str, RecordedFile]) -> str:
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
-def hash_file(directory: Path, name: str) -> RecordedFile:
-    """Return a file's size and digest, read in chunks and without following a link.
+def hash_file(directory: Path, name: str, progress: Callable[[int], None] = lambda _: None) -> RecordedFile:
+    """Return a file's size and digest, read in chunks and without following a link; `progress` hears of each chunk.
 
     Raises:
         OSError: it cannot be opened, or is no plain file.
@@ -150,6 +150,7 @@ def hash_file(directory: Path, name: str) -> RecordedFile:
     for chunk in _read_chunks(directory, name):
         digest.update(chunk)
         size += len(chunk)
+        progress(len(chunk))
     return RecordedFile(size, digest.hexdigest())
 
 
