@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from garrison.admission.sign import KeySigner, sign_directory
-
 from campaigns.result import make_parser, start
+from garrison.admission.sign import KeySigner, sign_directory
 from stack.running import make_test_key, trust_test_key
 
 BYTES = 2**30
@@ -35,7 +34,7 @@ from garrison.admission.trust import load_trust
 directory, trust = map(Path, sys.argv[1:])
 told = []
 began = time.monotonic()
-verify_directory(directory, load_trust(trust), now=datetime.now(UTC), progress=lambda done, total: told.append(done))
+verify_directory(directory, load_trust(trust), now=datetime.now(UTC), progress=told.append)
 seconds = time.monotonic() - began
 memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"seconds": seconds, "memory_mb": memory_mb, "progress": len(told)}))
@@ -66,7 +65,7 @@ def measure(size: int, files: int, rounds: int) -> dict[str, Any]:
         trust.mkdir()
         trust_test_key(trust)
         began = time.monotonic()
-        sign_directory(model, KeySigner(make_test_key()))
+        sign_directory(model, KeySigner(make_test_key()[0]))
         signing_s = time.monotonic() - began
         rows = [run_once(model, trust) for _ in range(rounds)]
     seconds = statistics.median(row["seconds"] for row in rows)

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from garrison.admission.sign import generate_key
-
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.unix_http import send_request
 
@@ -38,7 +37,7 @@ START_TIMEOUT_S = 180  # as long as the launcher itself waits
 STOP_TIMEOUT_S = 40
 TRUST = """\
 keys:
-  tests: {public_key: tests.pub.pem, models: ["*"], valid_from: 2020-01-01, valid_until: 2100-01-01}
+  tests: {public_key: tests.pem, models: ["*"], valid_from: 2020-01-01, valid_until: 2100-01-01}
 """
 CLIENTS = """\
 clients:
@@ -272,14 +271,14 @@ def make_keys(directory: Path, served: Sequence[str] = ("digits",)) -> dict[str,
 
 
 @functools.cache
-def make_test_key() -> Path:
-    """Make the private key that signs what is packed here, once; the public one lies beside it as `tests.pub.pem`."""
+def make_test_key() -> tuple[Path, Path]:
+    """Make the key pair that signs what is packed here, once; return the private and the public one."""
     return generate_key(Path(tempfile.mkdtemp(prefix="garrison-key-")), "tests")
 
 
 def trust_test_key(trust: Path) -> None:
     """Let a configuration trust the tests' key for every model."""
-    shutil.copy(make_test_key().with_name("tests.pub.pem"), trust)
+    shutil.copy(make_test_key()[1], trust)
     (trust / "trust.yaml").write_text(TRUST)
 
 
@@ -307,7 +306,7 @@ def pack_contract(contract: str, weights: Path, export_path: Path, *options: obj
     with tempfile.TemporaryDirectory() as sources:
         file = Path(sources) / "contract.yaml"
         file.write_text(contract)
-        places = ("--export-path", export_path, "--sign-key", make_test_key())
+        places = ("--export-path", export_path, "--sign-key", make_test_key()[0])
         arguments = ("pack", "--contract", file, "--serialized-file", weights, *options, *places)
         subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
     return export_path

@@ -39,7 +39,7 @@ from garrison.admission.unpack import copy_model, unpack_archive
 from garrison.admission.vet import vet_files
 from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Refused, Undecided
-from garrison.record import Record, digest_files, render_record
+from garrison.record import Record, render_record
 
 TOOLS = ("model-signing", "bandit", "picklescan")
 ARCHIVES = (".mar", ".tgz", ".tar.gz")
@@ -70,10 +70,6 @@ class _Examined:
     verified: Verified
     packed: PackedModel
     findings: tuple[Finding, ...]
-
-    @property
-    def digest(self) -> str:
-        return digest_files(self.verified.files)
 
 
 def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: None) -> Admission:
@@ -183,7 +179,7 @@ def _check_contract(staged: Path, policy: Policy) -> PackedModel:
 
 def _check_newer(examined: _Examined, store: Store, log: AuditLog) -> Path | None:
     """Return the place of the very same version, if it is in the store already."""
-    contract, digest = examined.packed.contract, examined.digest
+    contract, digest = examined.packed.contract, examined.verified.digest
     newest = newest_admission(contract.model, log)
     if newest is None or version_order(contract.version) > version_order(newest["version"]):
         return None
@@ -226,7 +222,7 @@ def _make_record(examined: _Examined) -> Record:
     return Record(
         model=contract.model,
         version=contract.version,
-        digest=examined.digest,
+        digest=examined.verified.digest,
         files=examined.verified.files,
         signature_sha256=examined.verified.signature_sha256,
         signer=examined.verified.signer,

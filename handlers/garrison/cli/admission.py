@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,6 @@ from garrison.cli.options import (
 from garrison.cli.progress import show_bytes, show_steps
 from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, ConfigError, Refused, Undecided
 
-PASSWORD_VARIABLE = "GARRISON_SIGN_PASSWORD"  # noqa: S105 - the name of a variable
 _WEIGHTS_HELP = "TorchScript .pt, torch.export .pt2, ONNX .onnx; with --model-file .pt or .safetensors"
 
 
@@ -64,6 +62,10 @@ def vet(options: argparse.Namespace) -> int:
 
 def sign(options: argparse.Namespace) -> int:
     """Sign a packed model, or make a key to sign with."""
+    if options.init is not None:
+        return _make_key(options)
+    if options.directory is None:
+        raise ConfigError("nothing to sign; name a packed model's directory, or make a key with --init NAME")
     signer = _signer(options)
     if signer is None:
         raise ConfigError("nothing to sign with; give --key, --certificate, --sigstore or --unsafe-development")
@@ -80,12 +82,11 @@ def verify(options: argparse.Namespace) -> int:
 
     from garrison.admission.sign import verify_directory
     from garrison.admission.trust import load_trust
-    from garrison.record import digest_files
 
     trust = load_trust(find_trust(options))
-    with show_bytes("verifying") as progress:
-        verified = verify_directory(options.directory, trust, now=datetime.now(UTC), progress=progress)
-    row = {"signer": verified.signer, "digest": digest_files(verified.files), "files": len(verified.files)}
+    with show_bytes("verifying") as bar:
+        verified = verify_directory(options.directory, trust, now=datetime.now(UTC), progress=bar.advance)
+    row = {"signer": verified.signer, "digest": verified.digest, "files": len(verified.files), "mode": verified.mode}
     words = f"good: signed by {row['signer']}, {row['files']} files, digest {row['digest']}"
     print(json.dumps(row) if options.json else escape(words))
     return EXIT_OK
@@ -112,11 +113,12 @@ def fetch(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     policy, store = Policy(load_trust(find_trust(options)), settings), Store(find_store(options))
-    with show_bytes("fetching") as progress:
+    with show_bytes("fetching") as bar:
         fetched = fetch_model(
-            options.url, options.state / "fetched", settings.fetch, settings.limits, progress=progress
+            options.url, options.state / "fetched", settings.fetch, settings.limits, progress=bar.show
         )
-    print(f"garrison: fetched {escape(str(fetched.path))} ({escape(fetched.pinned)})", file=sys.stderr)
+    for one in fetched.objects:
+        print(escape(f"fetched   {one.address} (version {one.version})"), file=sys.stderr)
     return _admit_one(fetched.path, store, policy, options)
 
 
@@ -185,7 +187,7 @@ def _signer(options: argparse.Namespace) -> Any:
     """Return what signs a directory, or None if no key was given."""
     from garrison.admission import sign as signing
 
-    password = os.environ.get(PASSWORD_VARIABLE)
+    password = signing.read_password(getattr(options, "password_file", None))
     if options.unsafe_development:
         return lambda directory: signing.sign_directory(directory, signing.KeySigner(find_development_key(options)))
     if getattr(options, "sigstore", False):
@@ -197,6 +199,16 @@ def _signer(options: argparse.Namespace) -> Any:
         signer = signing.CertificateSigner(options.sign_key, certificate, tuple(options.chain or ()))
         return lambda directory: signing.sign_directory(directory, signer)
     return lambda directory: signing.sign_directory(directory, signing.KeySigner(options.sign_key, password))
+
+
+def _make_key(options: argparse.Namespace) -> int:
+    from garrison.admission.sign import generate_key
+
+    private, public = generate_key(Path(), options.init)
+    row = {"private_key": str(private), "public_key": str(public)}
+    words = f"made {private}, which signs: keep it secret; and {public}, for the servers' config/trust"
+    print(json.dumps(row) if options.json else escape(words))
+    return EXIT_OK
 
 
 def _settings(options: argparse.Namespace) -> Any:
@@ -275,13 +287,15 @@ def _add_vet(commands: Any) -> None:
 def _add_sign(commands: Any) -> None:
     summary = "Sign a packed model (OpenSSF Model Signing)."
     parser = add_command(commands, "sign", sign, summary, "garrison sign build/models/digits --key release.pem")
-    parser.add_argument("directory", type=absolute, metavar="DIR", help="a packed model")
+    parser.add_argument("directory", type=absolute, nargs="?", metavar="DIR", help="a packed model")
     ways = parser.add_mutually_exclusive_group()
-    key_help = f"private key (PEM); ${PASSWORD_VARIABLE} holds its password, if it has one"
-    ways.add_argument("--key", dest="sign_key", type=Path, metavar="FILE", help=key_help)
+    ways.add_argument("--init", metavar="NAME", help="make a key pair here: NAME.key to sign, NAME.pem to be trusted")
+    ways.add_argument("--key", dest="sign_key", type=Path, metavar="FILE", help="private key (PEM)")
     ways.add_argument("--sigstore", action="store_true", help="sign with an identity, over the internet (not run yet)")
     ways.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate of --key (PEM)")
+    password_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=password_help)
     chain_help = "further certificates up to the one that is trusted"
     parser.add_argument("--chain", type=Path, nargs="+", metavar="FILE", help=chain_help)
     add_state(parser)

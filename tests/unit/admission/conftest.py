@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from garrison.admission.sign import KeySigner, sign_directory
-from garrison.admission.trust import load_trust
 
 from garrison.admission.admit import Policy
 from garrison.admission.settings import load_admission
+from garrison.admission.sign import KeySigner, sign_directory
 from garrison.admission.store import Store
+from garrison.admission.trust import load_trust
 from garrison.installation import find_installed
 from stack.running import make_test_key, trust_test_key
 
@@ -21,7 +21,7 @@ def signed_model(packed_model: Callable[..., Path]) -> Callable[..., Path]:
 
     def make(directory: str = "models", **changes: object) -> Path:
         packed = packed_model(directory, **changes)
-        sign_directory(packed, KeySigner(make_test_key()))
+        sign_directory(packed, KeySigner(make_test_key()[0]))
         return packed
 
     return make

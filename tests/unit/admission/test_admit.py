@@ -6,11 +6,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from garrison.admission.audit import AuditLog, verify_log
-from garrison.admission.sign import KeySigner, sign_directory
 
 from garrison.admission.admit import admit, find_sources, watch
+from garrison.admission.audit import AuditLog, verify_log
 from garrison.admission.serving import open_store
+from garrison.admission.sign import KeySigner, sign_directory
 from garrison.admission.store import Store
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RecordedFiles
@@ -121,14 +121,14 @@ def test_a_model_that_was_changed_after_it_was_signed_is_refused(signed_model, s
 def test_a_signature_does_not_make_a_pickle_welcome(packed_model, store, policy):
     source = packed_model()
     (source / "more.txt").write_bytes(PICKLE)
-    sign_directory(source, KeySigner(make_test_key()))
+    sign_directory(source, KeySigner(make_test_key()[0]))
     assert refuse(source, store, policy) == "forbidden_global"
 
 
 def test_a_signature_does_not_make_bad_code_welcome(packed_model, store, policy):
     code = "import os\nfrom garrison.torchserve.base import SafeHandler\n\nclass Own(SafeHandler):\n    pass\n"
     source = packed_model(handler=code, task="custom")
-    sign_directory(source, KeySigner(make_test_key()))
+    sign_directory(source, KeySigner(make_test_key()[0]))
     assert refuse(source, store, policy) == "forbidden_import"
 
 
@@ -136,7 +136,7 @@ def test_parts_that_do_not_fit_together_are_refused(packed_model, store, policy)
     source = packed_model()
     config = source / "model-config.yaml"
     config.write_text(config.read_text().replace("jobQueueSize: 8", "jobQueueSize: 9"))
-    sign_directory(source, KeySigner(make_test_key()))
+    sign_directory(source, KeySigner(make_test_key()[0]))
     assert refuse(source, store, policy) == "bad_contract"
 
 
