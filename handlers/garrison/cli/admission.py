@@ -113,10 +113,9 @@ def fetch(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     policy, store = Policy(load_trust(find_trust(options)), settings), Store(find_store(options))
+    target = options.state / "fetched"
     with show_bytes("fetching") as bar:
-        fetched = fetch_model(
-            options.url, options.state / "fetched", settings.fetch, settings.limits, progress=bar.show
-        )
+        fetched = fetch_model(options.url, target, settings.fetch, settings.limits, progress=bar.show)
     for one in fetched.objects:
         print(escape(f"fetched   {one.address} (version {one.version})"), file=sys.stderr)
     return _admit_one(fetched.path, store, policy, options)
@@ -294,8 +293,8 @@ def _add_sign(commands: Any) -> None:
     ways.add_argument("--sigstore", action="store_true", help="sign with an identity, over the internet (not run yet)")
     ways.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate of --key (PEM)")
-    password_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help=password_help)
+    secret_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=secret_help)
     chain_help = "further certificates up to the one that is trusted"
     parser.add_argument("--chain", type=Path, nargs="+", metavar="FILE", help=chain_help)
     add_state(parser)
