@@ -293,8 +293,8 @@ def _add_sign(commands: Any) -> None:
     ways.add_argument("--sigstore", action="store_true", help="sign with an identity, over the internet (not run yet)")
     ways.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate of --key (PEM)")
-    secret_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help=secret_help)
+    word_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=word_help)
     chain_help = "further certificates up to the one that is trusted"
     parser.add_argument("--chain", type=Path, nargs="+", metavar="FILE", help=chain_help)
     add_state(parser)
