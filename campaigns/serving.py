@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.result import REPOSITORY
-from garrison.admission.pack import PackOrder, pack_model
+from garrison.admission.pack import PackOrder
 from garrison.gateway.keys import issue_key
+from packing import pack
 from stack.running import RunningStack
 
 MODELS = ("digits", "tumours", "languages", "scenes", "scene_masks")
@@ -25,7 +26,7 @@ def pack_samples(directory: Path) -> Path:
     for name in MODELS:
         sources = REPOSITORY / "models" / name
         extra = tuple(sources / file for file in EXTRA_FILES if (sources / file).exists())
-        pack_model(PackOrder(sources / "contract.yaml", sources / "model.pt", extra, directory))
+        pack(PackOrder(sources / "contract.yaml", sources / "model.pt", extra, directory))
     return directory
 
 
