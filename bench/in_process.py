@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.garrison_system import pack
 from bench.workloads import Prepared
+from garrison.torchserve.served import unsafe_serve
 
 APP = Path(__file__).resolve().parent / "in_process_app.py"
 
@@ -48,7 +49,8 @@ class InProcess:
     def run(self, prepared: Prepared, directory: Path, bodies: Sequence[Path]) -> Iterator[Limit]:
         """Start the processes and wait until each has loaded the model."""
         packed = pack(prepared, directory / "models") / prepared.workload.model
-        command = [sys.executable, str(APP), str(packed), str(self.batch), *map(str, bodies)]
+        served = unsafe_serve(packed, directory / "served")
+        command = [sys.executable, str(APP), str(served), str(self.batch), *map(str, bodies)]
         environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1"}
         processes = [
             subprocess.Popen(  # noqa: S603 - our own command

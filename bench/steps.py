@@ -16,6 +16,7 @@ from garrison.checks import image, read_request
 from garrison.checks.formats import read_header, sniff_format
 from garrison.contract import ImageInput
 from garrison.torchserve.base import SafeHandler
+from garrison.torchserve.served import unsafe_serve
 
 REPETITIONS = 10
 
@@ -25,7 +26,8 @@ Steps = dict[str, float]
 def measure_steps(prepared: Prepared, directory: Path, batch: int) -> Steps:
     """Return step to milliseconds per request, in a batch of the workload's bodies; the last one is all of them."""
     torch.set_num_threads(1)
-    context = Context(str(pack(prepared, directory / "models") / prepared.workload.model))
+    packed = pack(prepared, directory / "models") / prepared.workload.model
+    context = Context(str(unsafe_serve(packed, directory / "served")))
     handler = make_handler(context)
     rows = [{"body": prepared.bodies[index % len(prepared.bodies)]} for index in range(batch)]
     verdicts = [handler._admit(row, "") for row in rows]

@@ -4,19 +4,17 @@ import contextlib
 import importlib
 import json
 import logging
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from campaigns.result import REPOSITORY
-from garrison.admission.pack import PackOrder
 from garrison.gateway.keys import issue_key
-from packing import pack
-from stack.running import RunningStack
+from garrison.torchserve.served import unsafe_serve
+from stack.running import RunningStack, pack_sample
 
 MODELS = ("digits", "tumours", "languages", "scenes", "scene_masks")
-EXTRA_FILES = ("labels.json", "vocab.json")
 CLIENT = "campaign"
 CLIENTS = "clients:\n  {}: {{models: [{}], requests_per_second: 100000, burst: 1000000}}\n"
 
@@ -24,9 +22,7 @@ CLIENTS = "clients:\n  {}: {{models: [{}], requests_per_second: 100000, burst: 1
 def pack_samples(directory: Path) -> Path:
     """Pack the sample models; return the directory to serve."""
     for name in MODELS:
-        sources = REPOSITORY / "models" / name
-        extra = tuple(sources / file for file in EXTRA_FILES if (sources / file).exists())
-        pack(PackOrder(sources / "contract.yaml", sources / "model.pt", extra, directory))
+        pack_sample(name, directory)
     return directory
 
 
@@ -45,8 +41,9 @@ class InProcess:
     """A packed model's handler without any server: bodies in, (status, answer) pairs out."""
 
     def __init__(self, directory: Path) -> None:
-        self.system_properties = {"model_dir": str(directory), "gpu_id": None}
-        manifest = json.loads((directory / "MAR-INF" / "MANIFEST.json").read_text())
+        served = unsafe_serve(directory, Path(tempfile.mkdtemp(prefix="garrison-")) / directory.name)
+        self.system_properties = {"model_dir": str(served), "gpu_id": None}
+        manifest = json.loads((served / "MAR-INF" / "MANIFEST.json").read_text())
         module = importlib.import_module(manifest["model"]["handler"])
         classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
         self.handler = classes[0]()

@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from garrison.admission.pack import PackOrder
+from garrison.torchserve.served import unsafe_serve
 from packing import pack as pack_order
 from stack.running import RunningStack, Target, pack_digits
 
@@ -155,14 +156,14 @@ class Served:
     """A started handler, asked as TorchServe asks it: bodies in, (status, answer) pairs out."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        manifest = json.loads((directory / "MAR-INF/MANIFEST.json").read_text())
+        self.directory = unsafe_serve(directory, directory.with_name(f"{directory.name}-served"))
+        manifest = json.loads((self.directory / "MAR-INF/MANIFEST.json").read_text())
         module = importlib.import_module(manifest["model"]["handler"])
         classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
         assert len(classes) == 1  # or TorchServe refuses the module
         self.handler = classes[0]()
         self._entry_point = self.handler.handle  # as TorchServe does: before the model is loaded
-        self.handler.initialize(Context(directory))
+        self.handler.initialize(Context(self.directory))
 
     def ask(self, *bodies: bytes, explain: Collection[int] = ()) -> list[tuple[int, Any]]:
         """Ask for the answers to a batch; `explain` holds the places of those that are to be explained."""

@@ -16,4 +16,4 @@ def find_nothing(packed: Path) -> list[Finding]:
 
 def pack(order: PackOrder) -> Path:
     """Pack without an examination of the contents."""
-    return pack_model(order, limits=LIMITS, examine=find_nothing)
+    return pack_model(order, find_nothing, limits=LIMITS)

@@ -1,4 +1,4 @@
-"""What a packed model consists of: a directory enters, a verified description leaves.
+"""What a packed model consists of: its files enter, a verified description leaves.
 
 A packed model is a directory with `contract.yaml`, the weights, the files that the contract names (labels,
 vocabularies), and what TorchServe needs to serve it in place: `MAR-INF/MANIFEST.json` and `model-config.yaml`. Both of
@@ -6,7 +6,8 @@ those are functions of the contract and of which weights there are, so they are 
 of being believed: an archive cannot choose its own interpreter, queue or time limits. Code of the model's own can only
 be `handler.py`, for the task `custom`, and `model.py`, for weights that are a state dict.
 
-It does not say who made the files, nor that they are the ones that were reviewed; admission will.
+It does not say who made the files, nor that they are the ones that were reviewed: admission does, and `record` makes
+sure that they stay the same.
 """
 
 import json
@@ -17,10 +18,9 @@ from typing import Any
 
 import yaml
 
-from garrison.contract import FILE_NAME, GRADIENTS, Contract, TextInput, load_contract
+from garrison.contract import FILE_NAME, GRADIENTS, Contract, TextInput, parse_contract
 from garrison.errors import ConfigError
-from garrison.files import read_file
-from garrison.settings import MAX_FILE_BYTES
+from garrison.record import ModelFiles, PlainFiles
 
 CONTRACT_FILE = "contract.yaml"
 MANIFEST_FILE = "MAR-INF/MANIFEST.json"
@@ -47,15 +47,25 @@ MAX_LABELS_BYTES = 16 * 2**20
 class PackedModel:
     """A packed model whose manifest and server settings agree with its contract.
 
-    `labels` is empty where the contract names none; `model_file` and `handler_file` are its own code, or None.
+    `weights` is a file's name; `labels` is empty where the contract names none; `model_file` and `handler_file` are
+    the names of its own code, or None. `read` gives the bytes of any of its files.
     """
 
-    directory: Path
+    files: ModelFiles
     contract: Contract
-    weights: Path
+    weights: str
     labels: tuple[str, ...]
-    model_file: Path | None = None
-    handler_file: Path | None = None
+    model_file: str | None = None
+    handler_file: str | None = None
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one of the model's files.
+
+        Raises:
+            ConfigError: it has no such file.
+            ArtifactRefused: the file is not the one that was admitted.
+        """
+        return self.files.read(name)
 
 
 def render_manifest(contract: Contract, weights: str, *, eager: bool = False) -> str:
@@ -96,31 +106,40 @@ def render_model_config(contract: Contract) -> str:
 
 
 def open_packed_model(directory: Path) -> PackedModel:
+    """Open a directory as `garrison pack` wrote it, without any admission.
+
+    Raises:
+        ConfigError: as for `open_model`.
+    """
+    return open_model(PlainFiles(directory))
+
+
+def open_model(files: ModelFiles) -> PackedModel:
     """Read a packed model and compare its parts with its contract.
 
     Raises:
         ConfigError: a part is missing or says something else than the contract; with every problem found.
+        ArtifactRefused: a file is not the one that was admitted.
     """
-    contract = load_contract(directory / CONTRACT_FILE)
+    contract = parse_contract(files.read(CONTRACT_FILE), f"{files.place}/{CONTRACT_FILE}")
     problems: list[str] = []
-    weights, eager = _check_manifest(directory, contract, problems)
-    if _read_part(directory / MODEL_CONFIG_FILE) != render_model_config(contract).encode():
-        problems.append(f"{directory / MODEL_CONFIG_FILE}: differs from the contract; pack the model again")
+    weights, eager = _check_manifest(files, contract, problems)
+    if files.read(MODEL_CONFIG_FILE) != render_model_config(contract).encode():
+        problems.append(f"{files.place}/{MODEL_CONFIG_FILE}: differs from the contract; pack the model again")
     names = [*([MODEL_FILE] if eager else []), *([HANDLER_FILE] if contract.task == "custom" else [])]
     for name in (*names, *named_files(contract)):
-        if not (directory / name).is_file():
-            problems.append(f"{directory / name}: missing; pack the model again")
+        if name not in files.names():
+            problems.append(f"{files.place}/{name}: missing; pack the model again")
     problems.extend(_check_vocabulary(contract))
     if problems:
         raise ConfigError(*problems)
-    root = directory.resolve()
     return PackedModel(
-        directory=root,
+        files=files,
         contract=contract,
-        weights=root / weights,
-        labels=load_labels(directory / contract.outputs.labels) if contract.outputs.labels else (),
-        model_file=root / MODEL_FILE if eager else None,
-        handler_file=root / HANDLER_FILE if contract.task == "custom" else None,
+        weights=weights,
+        labels=_read_labels(files, contract.outputs.labels) if contract.outputs.labels else (),
+        model_file=MODEL_FILE if eager else None,
+        handler_file=HANDLER_FILE if contract.task == "custom" else None,
     )
 
 
@@ -131,69 +150,35 @@ def named_files(contract: Contract) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*labels, *vocabularies]))
 
 
-def find_packed_models(directory: Path) -> tuple[PackedModel, ...]:
-    """Open every packed model below a directory, one per subdirectory, in the order of their names.
-
-    Raises:
-        ConfigError: there is none, two carry the same name, or one of them is not as it should be.
-    """
-    if not directory.is_dir():
-        raise ConfigError(f"{directory}: no such directory; give the one that `garrison pack --export-path` wrote to")
-    archives = sorted(path.name for path in directory.iterdir() if path.suffix in (".mar", ".war"))
-    if archives:
-        raise ConfigError(f"{directory / archives[0]}: archives are not served; pack with --archive-format no-archive")
-    found = [path for path in sorted(directory.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    if not found:
-        raise ConfigError(
-            f"{directory}: holds no packed model; make one with `garrison pack --export-path {directory}`"
-        )
-    return tuple(_open_all(found))
-
-
-def load_labels(path: Path) -> tuple[str, ...]:
+def parse_labels(data: bytes, place: str) -> tuple[str, ...]:
     """Read `{"0": "name", ...}` (TorchServe's index_to_name form; a list stands for its last element).
 
+    `place` is the file's name in messages.
+
     Raises:
-        ConfigError: the file is missing, or is not a gapless numbering of names from 0.
+        ConfigError: it is not a gapless numbering of names from 0.
     """
     advice = 'write {"0": "first name", "1": "second name", ...} without gaps'
     try:
-        values = json.loads(read_file(path, MAX_LABELS_BYTES))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); outputs.labels names it") from error
+        values = json.loads(data) if len(data) <= MAX_LABELS_BYTES else None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON; {advice}") from error
+        raise ConfigError(f"{place}: not JSON; {advice}") from error
     if not isinstance(values, dict) or not 1 <= len(values) <= MAX_LABELS:
-        raise ConfigError(f"{path}: not a mapping of 1 to {MAX_LABELS} names; {advice}")
+        raise ConfigError(f"{place}: not a mapping of 1 to {MAX_LABELS} names; {advice}")
     names = [_label_name(values.get(str(index))) for index in range(len(values))]
     if any(name is None for name in names) or len(set(names)) != len(names):
-        raise ConfigError(f"{path}: the numbers have gaps, or a name is empty or stands twice; {advice}")
+        raise ConfigError(f"{place}: the numbers have gaps, or a name is empty or stands twice; {advice}")
     return tuple(name for name in names if name is not None)
 
 
-def _open_all(directories: list[Path]) -> list[PackedModel]:
-    models: dict[str, PackedModel] = {}
-    problems: list[str] = []
-    for directory in directories:
-        try:
-            model = open_packed_model(directory)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            continue
-        if model.contract.model in models:
-            problems.append(
-                f"{directory}: a second model named {model.contract.model!r}; one version is served at a time"
-            )
-        models[model.contract.model] = model
-    if problems:
-        raise ConfigError(*problems)
-    return list(models.values())
+def _read_labels(files: ModelFiles, name: str) -> tuple[str, ...]:
+    return parse_labels(files.read(name), f"{files.place}/{name}")
 
 
-def _check_manifest(directory: Path, contract: Contract, problems: list[str]) -> tuple[str, bool]:
+def _check_manifest(files: ModelFiles, contract: Contract, problems: list[str]) -> tuple[str, bool]:
     """Return the name of the weights, and whether a model file goes with them."""
-    path = directory / MANIFEST_FILE
-    written = _read_part(path)
+    path = f"{files.place}/{MANIFEST_FILE}"
+    written = files.read(MANIFEST_FILE)
     manifest = _parse_manifest(written, path)
     model = manifest.get("model")
     weights = model.get("serializedFile") if isinstance(model, dict) else None
@@ -205,9 +190,9 @@ def _check_manifest(directory: Path, contract: Contract, problems: list[str]) ->
     eager = isinstance(model, dict) and "modelFile" in model
     if written != render_manifest(contract, weights, eager=eager).encode():  # as bytes: two JSON readers may differ
         problems.append(f"{path}: differs from what the contract says; pack the model again with `garrison pack`")
-    problems.extend(f"{directory}: {problem}" for problem in check_weights_form(weights, contract, eager=eager))
-    if not (directory / weights).is_file():
-        problems.append(f"{directory / weights}: the weights are missing; pack the model again")
+    problems.extend(f"{files.place}: {problem}" for problem in check_weights_form(weights, contract, eager=eager))
+    if weights not in files.names():
+        problems.append(f"{files.place}/{weights}: the weights are missing; pack the model again")
     return weights, eager
 
 
@@ -231,14 +216,7 @@ def _check_vocabulary(contract: Contract) -> list[str]:
     ]
 
 
-def _read_part(path: Path) -> bytes:
-    try:
-        return read_file(path, MAX_FILE_BYTES)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); make the model with `garrison pack`") from error
-
-
-def _parse_manifest(written: bytes, path: Path) -> dict[str, Any]:
+def _parse_manifest(written: bytes, path: str) -> dict[str, Any]:
     try:
         manifest = json.loads(written)
     except (ValueError, RecursionError) as error:

@@ -13,8 +13,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ SIGNATURE_FILE = "model.sig"
 MAX_RECORD_BYTES = 4 * 2**20
 CHUNK_BYTES = 2**20
 FORMAT = 1
+DIGEST_SHOWN = 16  # characters of a digest in the name of a version's directory
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MEMBER = re.compile(r"(MAR-INF/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -98,7 +100,7 @@ class Record:
     @property
     def directory_name(self) -> str:
         """The name of the version's directory in the store."""
-        return f"{self.version}-{self.digest[:16]}"
+        return f"{self.version}-{self.digest[:DIGEST_SHOWN]}"
 
 
 class RecordedFiles:
@@ -138,8 +140,8 @@ def digest_files(files: Mapping[str, RecordedFile]) -> str:
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
-def hash_file(directory: Path, name: str) -> RecordedFile:
-    """Return a file's size and digest, read in chunks and without following a link.
+def hash_file(directory: Path, name: str, progress: Callable[[int], None] = lambda _: None) -> RecordedFile:
+    """Return a file's size and digest, read in chunks and without following a link; `progress` hears of each chunk.
 
     Raises:
         OSError: it cannot be opened, or is no plain file.
@@ -148,6 +150,7 @@ def hash_file(directory: Path, name: str) -> RecordedFile:
     for chunk in _read_chunks(directory, name):
         digest.update(chunk)
         size += len(chunk)
+        progress(len(chunk))
     return RecordedFile(size, digest.hexdigest())
 
 
@@ -193,7 +196,7 @@ def _parse_record(values: Any) -> Record:
             raise ValueError(name)
     record = Record(files=files, **(values | {"findings": tuple(values["findings"])}))
     texts = (record.model, record.version, record.digest, record.signature_sha256, record.signer, record.admitted_at)
-    if not all(isinstance(text, str) for text in texts):
+    if not all(isinstance(text, str) for text in texts) or datetime.fromisoformat(record.admitted_at).tzinfo is None:
         raise ValueError("texts")
     return record
 

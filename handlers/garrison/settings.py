@@ -6,6 +6,7 @@ Values that fail are replaced by a stand-in of the right type, so that reading g
 problems; `finish` then raises, so no stand-in is ever used.
 """
 
+import datetime
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -199,18 +200,28 @@ class Settings:
             return ()
         return tuple(listed)
 
-    def texts(self, key: str, pattern: str, meaning: str, default: Sequence[str] = _MISSING) -> tuple[str, ...]:
+    def texts(
+        self, key: str, pattern: str, meaning: str, default: Sequence[str] = _MISSING, *, may_be_empty: bool = False
+    ) -> tuple[str, ...]:
         """Read a list of one or more different strings that each match `pattern`."""
         value = self._get(key, default, f"a list of {meaning}")
         if value is _MISSING:
             return ()
         if value is default:
             return tuple(default)
-        fits = isinstance(value, list) and value and all(isinstance(t, str) and re.fullmatch(pattern, t) for t in value)
-        if not fits or len(set(value)) != len(value):
+        fits = isinstance(value, list) and all(isinstance(t, str) and re.fullmatch(pattern, t) for t in value)
+        if not fits or (not value and not may_be_empty) or len(set(value)) != len(value):
             self.problem(key, f"{_show(value)} is not a list of different values, each {meaning}")
             return ()
         return tuple(value)
+
+    def date(self, key: str) -> datetime.datetime:
+        """Read a day such as 2026-12-31; return its first moment in UTC."""
+        value = self._get(key, _MISSING, "a day such as 2026-12-31")
+        day = None if value is _MISSING else _parse_day(value)
+        if day is None and value is not _MISSING:
+            self.problem(key, f"{_show(value)} is not a day such as 2026-12-31")
+        return datetime.datetime.combine(day or datetime.date.min, datetime.time(), datetime.UTC)
 
     def flag(self, key: str, default: bool = _MISSING) -> bool:
         """Read true or false."""
@@ -341,6 +352,18 @@ def _parse_size(value: Any) -> int | None:
     if match is None or match[2] not in UNITS:
         return None
     return int(match[1]) * UNITS[match[2]]
+
+
+def _parse_day(value: Any) -> datetime.date | None:
+    """Take what YAML made of an unquoted day, or a quoted one; no times, whose zone would be a guess."""
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value
+    if not isinstance(value, str) or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        return None
+    try:
+        return datetime.date.fromisoformat(value)
+    except ValueError:
+        return None
 
 
 def _is_number(value: Any) -> bool:

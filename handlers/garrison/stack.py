@@ -1,4 +1,4 @@
-"""Run the whole stack as local processes: packed models enter, a gateway on one TCP port answers until it is stopped.
+"""Run the whole stack as local processes: admitted models enter, a gateway on one TCP port answers until it is stopped.
 
 `prepare` checks everything that can be known before a process starts and refuses with all problems at once; `run`
 starts TorchServe and Envoy, restarts what dies, and on SIGTERM or SIGINT drains at the gateway first, then stops
@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from garrison.archive import PackedModel, find_packed_models
+from garrison.admission.admit import Policy, admit, find_sources
+from garrison.admission.serving import open_store
+from garrison.admission.settings import FILE as ADMISSION_FILE
+from garrison.admission.settings import load_admission
+from garrison.admission.store import AdmittedModel, Store
+from garrison.admission.trust import load_trust
+from garrison.archive import PackedModel
 from garrison.errors import ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog
 from garrison.files import RunDirectory
@@ -28,6 +34,7 @@ from garrison.gateway.keys import public_jwks
 from garrison.gateway.settings import load_clients, load_gateway
 from garrison.process import Child, describe_exit, last_words, load_failure
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
+from garrison.torchserve.served import write_served
 from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan
 from garrison.unix_http import Page, UnixServer
 from garrison.watch.metrics import CONTENT_TYPE, render_metrics
@@ -44,9 +51,14 @@ ENVOY_LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","gate":"gateway","event":"log","l
 
 @dataclass(frozen=True)
 class StackSettings:
-    """Where the stack finds its parts and where it listens."""
+    """Where the stack finds its parts and where it listens.
 
-    models: Path
+    What lies in `models` is admitted to the store first, and then served alone; without it, all of the store is served.
+    """
+
+    models: Path | None
+    store: Path
+    trust: Path
     config: Path
     state: Path
     port: int
@@ -59,7 +71,7 @@ class Stack:
     def __init__(self, settings: StackSettings, log: EventLog) -> None:
         self.settings = settings
         self.log = log
-        self.models: tuple[PackedModel, ...] = ()
+        self.admitted: tuple[AdmittedModel, ...] = ()
         self.ready = threading.Event()
         self._stopping = threading.Event()
         self._running = False
@@ -74,8 +86,9 @@ class Stack:
 
         Raises:
             ConfigError: with every problem found.
+            ArtifactRefused: a model is not admitted, or is not what was admitted.
         """
-        self.models = find_packed_models(self.settings.models)
+        self.admitted = open_admitted(self.settings, self.log)
         self.gateway = load_gateway(self.settings.config / "gateway.yaml")
         check_port(self.gateway.address, self.settings.port)
         self.certificate = ensure_certificate(self.settings.state / "certificates")
@@ -127,11 +140,19 @@ class Stack:
         """Return Envoy's configuration for the prepared models."""
         return render_gateway(self.settings, self.models, self.certificate, gateway_sockets(self.run_directory))
 
+    @property
+    def models(self) -> tuple[PackedModel, ...]:
+        """What is served."""
+        return tuple(model.packed for model in self.admitted)
+
     def _prepare_servers(self) -> None:
         scratch = self.run_directory / "tmp"
         scratch.mkdir(mode=0o700)
         (scratch / "metrics").mkdir(mode=0o700)
-        self.plan = ServerPlan(self.models, self.settings.models, self.settings.config, self.run_directory, scratch)
+        served = self.run_directory / "models"
+        for model in self.admitted:
+            write_served(model.packed, model.record, model.directory, served / model.record.model)
+        self.plan = ServerPlan(self.models, served, self.settings.config, self.run_directory, scratch)
         check_plan(self.plan)
         self.envoy = find_envoy()
         self.envoy_config = self.run_directory / "envoy.json"
@@ -255,6 +276,31 @@ class Stack:
             return
         if not finished:
             self.log.tell("drain_timeout", f"requests were still running after {longest + 1} s; they are cut off")
+
+
+def open_admitted(settings: StackSettings, log: EventLog) -> tuple[AdmittedModel, ...]:
+    """Admit what is to be served, and return it verified.
+
+    Raises:
+        ConfigError: there is nothing to serve, or it asks for a change of the configuration.
+        ArtifactRefused: a model is refused, or was changed.
+    """
+    trust, store = load_trust(settings.trust), Store(settings.store)
+    if settings.models is None:
+        return open_store(store, trust)
+    policy = Policy(trust, load_admission(settings.config / ADMISSION_FILE))
+    wanted: dict[str, Path] = {}
+    for source in find_sources(settings.models):
+        admission = admit(source, store, policy)
+        name = admission.model.record.model
+        if name in wanted:
+            raise ConfigError(
+                f"{source}: a second model named {name!r}, as {wanted[name]}; serve one version at a time"
+            )
+        wanted[name] = source
+        if not admission.already:
+            log.tell("admitted", f"admitted {name} {admission.model.record.version} from {source}")
+    return open_store(store, trust, wanted)
 
 
 def render_gateway(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from garrison.archive import HANDLERS, find_packed_models, load_labels, open_packed_model, render_manifest
+from garrison.archive import HANDLERS, open_packed_model, parse_labels, render_manifest
 from garrison.contract import TASKS
 from garrison.errors import ConfigError
 from garrison.torchserve.base import SafeHandler
@@ -31,7 +31,7 @@ def test_what_pack_wrote_is_opened(packed_model):
     model = open_packed_model(packed_model())
     assert model.contract.model == "tiny"
     assert model.labels == ("red", "green", "blue")
-    assert model.weights == model.directory / "model.pt"
+    assert model.weights == "model.pt"
 
 
 @pytest.mark.parametrize(
@@ -156,51 +156,11 @@ def test_a_contract_changed_after_packing_is_refused(packed_model, make_contract
         pytest.param(b"9" * 5000, id="number-too-long"),
     ],
 )
-def test_labels_are_a_gapless_numbering_of_names(tmp_path, data):
-    (tmp_path / "labels.json").write_bytes(data)
+def test_labels_are_a_gapless_numbering_of_names(data):
     with pytest.raises(ConfigError, match=r"labels\.json"):
-        load_labels(tmp_path / "labels.json")
+        parse_labels(data, "labels.json")
 
 
-def test_labels_may_stand_in_torchserve_s_list_form(tmp_path):
-    (tmp_path / "labels.json").write_text('{"0": ["n01440764", "tench"], "1": "' + "a" * 200 + '"}')
-    assert load_labels(tmp_path / "labels.json") == ("tench", "a" * 200)
-
-
-def test_every_model_of_a_directory_is_found_in_order(tmp_path, packed_model):
-    packed_model(model="b")
-    packed_model("more", model="a").rename(tmp_path / "models/a")
-    assert [model.contract.model for model in find_packed_models(tmp_path / "models")] == ["a", "b"]
-
-
-def test_a_model_that_stands_twice_is_refused(tmp_path, packed_model):
-    packed_model()
-    packed_model("more").rename(tmp_path / "models/copy")
-    with pytest.raises(ConfigError, match="a second model named 'tiny'"):
-        find_packed_models(tmp_path / "models")
-
-
-def test_the_problems_of_all_models_are_told_at_once(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(ConfigError) as caught:
-        find_packed_models(tmp_path)
-    assert len(caught.value.problems) == 2
-
-
-def test_an_archive_is_not_served(tmp_path):
-    (tmp_path / "model.mar").touch()
-    with pytest.raises(ConfigError, match="--archive-format no-archive"):
-        find_packed_models(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["", "missing"], ids=["empty", "missing"])
-def test_a_directory_without_models_is_refused_with_advice(tmp_path, name):
-    with pytest.raises(ConfigError, match="garrison pack --export-path"):
-        find_packed_models(tmp_path / name)
-
-
-def test_what_pack_leaves_behind_when_killed_is_not_a_model(tmp_path, packed_model):
-    packed_model()
-    (tmp_path / "models/.garrison-pack-x").mkdir()
-    assert len(find_packed_models(tmp_path / "models")) == 1
+def test_labels_may_stand_in_torchserve_s_list_form():
+    data = b'{"0": ["n01440764", "tench"], "1": "' + b"a" * 200 + b'"}'
+    assert parse_labels(data, "labels.json") == ("tench", "a" * 200)

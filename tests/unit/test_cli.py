@@ -63,7 +63,7 @@ def test_pack_takes_a_handler_for_the_custom_task(tmp_path, capsys, model_source
     ]
     status, _, _ = run(capsys, "pack", "--contract", sources / "contract.yaml", *options)
     assert status == 0
-    assert open_packed_model(tmp_path / "out/tiny").handler_file.read_text() == HANDLER
+    assert open_packed_model(tmp_path / "out/tiny").read("handler.py").decode() == HANDLER
 
 
 @pytest.mark.parametrize(("handler", "status"), [("image_classifier", 0), ("own.py", 78), ("object_detector", 78)])

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from garrison.archive import load_labels
+from garrison.archive import parse_labels
 from garrison.checks import read_request
 from garrison.contract import Contract, TableInput, load_contract
-from garrison.torchserve.vocabulary import load_vocabulary
+from garrison.torchserve.vocabulary import parse_vocabulary
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 NAMES = ("tumours", "languages", "scenes", "scene_masks")
@@ -111,7 +111,7 @@ class TestEverySample:
 
     def test_there_is_one_label_per_class(self, name: str, load_training: Callable[[str], ModuleType]) -> None:
         training = load_training(name)
-        labels = load_labels(MODELS / name / contract_of(name).outputs.labels)
+        labels = parse_labels((MODELS / name / contract_of(name).outputs.labels).read_bytes(), name)
         with torch.inference_mode():
             answers = answers_of(training.load_model()(example_batch(name, training)))
         classes = 10 if name == "scenes" else answers["out"].shape[1]
@@ -168,7 +168,10 @@ class TestLanguages:
             assert languages.load_model()(torch.tensor([[len(vocabulary) - 1]])).shape == (1, 10)
 
     def test_words_are_those_of_the_server(self, languages: ModuleType) -> None:
-        server, own = load_vocabulary(MODELS / "languages" / "vocab.json"), languages.load_vocabulary()
+        server, own = (
+            parse_vocabulary((MODELS / "languages" / "vocab.json").read_bytes(), "vocab.json"),
+            languages.load_vocabulary(),
+        )
         texts = languages.read_held_out().texts
         for text, row in zip(texts, languages.to_tensor(texts, own), strict=True):
             assert [number for number in server.encode(text, 400).tolist() if number] == row[row != 0].tolist()

@@ -73,7 +73,7 @@ class PackOrder:
     config_file: Path | None = None
 
 
-def pack_model(order: PackOrder, *, limits: Limits, examine: Examine, sign: Sign | None = None) -> Path:
+def pack_model(order: PackOrder, examine: Examine, sign: Sign | None = None, *, limits: Limits) -> Path:
     """Pack a model and return the directory or `.mar` file that was written.
 
     `examine` looks into the weights and the code of the packed directory, `sign` signs it; nothing gets its final name

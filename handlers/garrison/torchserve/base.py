@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from garrison.archive import PackedModel, open_packed_model
+from garrison.archive import PackedModel, open_model
 from garrison.checks import Item, Request, present_answers, read_request
 from garrison.checks.reasons import REASONS
 from garrison.contract import Contract, ImageInput
@@ -48,6 +48,7 @@ from garrison.torchserve.device import bound_gpu_memory, choose_device
 from garrison.torchserve.explanations import Allowance, Explanation, allow_time, no_explanations, start_explainer
 from garrison.torchserve.policy import Wording, apply_policy, check_finite, encode_answer, model_failed, word_refusal
 from garrison.torchserve.probes import Probe
+from garrison.torchserve.served import open_served
 from garrison.watch.metrics import ContractMetrics
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
@@ -154,11 +155,12 @@ class SafeHandler(metaclass=_Sealed):
         """Load the contract and the model, and run blank items through it; TorchServe calls this at worker start.
 
         Raises:
-            ConfigError: the model's directory is not what `garrison pack` writes, or the model cannot run.
+            ConfigError: the model's files do not fit together, or the model cannot run.
+            ArtifactRefused: the model was not admitted, or is not what was admitted any more.
         """
         _log_to_stdout()
         properties = context.system_properties
-        model = open_packed_model(Path(properties["model_dir"]))
+        model = open_model(open_served(Path(properties["model_dir"])))
         self.device = choose_device(properties.get("gpu_id"))
         self.contract, self.labels = model.contract, model.labels
         bound_gpu_memory(self.device, model.contract)

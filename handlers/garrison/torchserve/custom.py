@@ -35,8 +35,9 @@ class Custom(SafeHandler):
             ConfigError: it cannot be run, or does not define exactly one handler.
         """
         if model.handler_file is None:
-            raise ConfigError(f"{model.directory}: has no handler.py; pack the model with --handler")
-        made_by = load_class(model.handler_file, SafeHandler, "SafeHandler")
+            raise ConfigError(f"{model.contract.model}: has no handler.py; pack the model with --handler")
+        source = model.read(model.handler_file)
+        made_by = load_class(source, model.handler_file, SafeHandler, "SafeHandler")
         try:
             self._author = made_by()
             self._author.contract, self._author.labels = copy.deepcopy(self.contract), self.labels

@@ -32,7 +32,8 @@ _KEPT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY
 class ServerPlan:
     """Where TorchServe runs and what it serves.
 
-    `run_directory` holds the sockets, `scratch_directory` everything the JVM and the workers write.
+    `models_directory` holds a directory for each model (see `served`), `run_directory` the sockets,
+    `scratch_directory` everything the JVM and the workers write.
     """
 
     models: tuple[PackedModel, ...]
@@ -72,6 +73,7 @@ def build_command(plan: ServerPlan) -> list[str]:
     home = find_server_home()
     contracts = [model.contract for model in plan.models]
     megabytes = count_server_bytes(contracts) // 2**20
+    models = plan.models_directory.resolve()
     return [
         str(find_java()),
         f"-Xmx{megabytes}m",
@@ -94,10 +96,10 @@ def build_command(plan: ServerPlan) -> list[str]:
         "-f",
         str((plan.config_directory / "config.properties").resolve()),
         "-s",
-        str(plan.models_directory.resolve()),
+        str(models),
         "-ncs",  # otherwise the newest snapshot in the log directory would be loaded as configuration
         "-m",
-        *(f"{model.contract.model}={model.directory}" for model in plan.models),
+        *(f"{model.contract.model}={models / model.contract.model}" for model in plan.models),
     ]
 
 

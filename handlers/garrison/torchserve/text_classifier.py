@@ -16,7 +16,7 @@ from garrison.errors import ConfigError
 from garrison.torchserve.base import Array, SafeHandler
 from garrison.torchserve.probes import TextProbe
 from garrison.torchserve.ranking import rank_labels
-from garrison.torchserve.vocabulary import load_vocabulary
+from garrison.torchserve.vocabulary import parse_vocabulary
 from garrison.torchserve.weights import load_weights
 
 
@@ -35,7 +35,7 @@ class TextClassifier(SafeHandler):
                 f"inputs.{text.name}.vocabulary: missing; write the name of a JSON file beside the contract"
             )
         self._max_tokens = text.max_tokens
-        self._vocabulary = load_vocabulary(model.directory / text.vocabulary)
+        self._vocabulary = parse_vocabulary(model.read(text.vocabulary), text.vocabulary)
         self._model = load_weights(model, self.device)
         self.probe = TextProbe(self._model, self._vocabulary, self._max_tokens, self.device)
 

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,25 +70,21 @@ class Vocabulary:
         return [self._padding] * (min(length, max_tokens) - count)
 
 
-def load_vocabulary(path: Path) -> Vocabulary:
-    """Read a vocabulary.
+def parse_vocabulary(data: bytes, name: str) -> Vocabulary:
+    """Read a vocabulary from the bytes of the file `name`.
 
     Raises:
-        ConfigError: the file is missing, or is not a mapping of tokens to numbers with `<unk>` in it.
+        ConfigError: it is not a mapping of tokens to numbers with `<unk>` in it.
     """
     advice = f'write {{"{UNKNOWN}": 0, "{PADDING}": 1, "first": 2, ...}}'
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
         values = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); the input's vocabulary names it") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON; {advice}") from error
+        raise ConfigError(f"{name}: not JSON; {advice}") from error
     if not isinstance(values, dict) or not all(_is_number(number) for number in values.values()):
-        raise ConfigError(f"{path}: not a mapping of tokens to whole numbers below {MAX_TOKENS}; {advice}")
+        raise ConfigError(f"{name}: not a mapping of tokens to whole numbers below {MAX_TOKENS}; {advice}")
     if UNKNOWN not in values:
-        raise ConfigError(f"{path}: no number for {UNKNOWN}, the words that are not listed; {advice}")
+        raise ConfigError(f"{name}: no number for {UNKNOWN}, the words that are not listed; {advice}")
     return Vocabulary(values)
 
 

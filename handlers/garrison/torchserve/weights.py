@@ -7,8 +7,8 @@ The file's ending says the format, and no other is tried:
     .pt2           a program written by torch.export.save
     .onnx          ONNX, by onnxruntime on the CPU
 
-A file is read once and loaded from those bytes. TorchScript, .pt2 and ONNX are programs, and a model file is Python:
-what they compute is not confined here; the cell will.
+A file is read once, compared with what was admitted, and loaded from those bytes. TorchScript, .pt2 and ONNX are
+programs, and a model file is Python: what they compute is not confined here; the cell will.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from garrison.archive import PackedModel
+from garrison.archive import STATE_SUFFIXES, PackedModel
 from garrison.errors import ConfigError
 from garrison.torchserve.exported import load_exported
 from garrison.torchserve.source import describe_error, load_class
@@ -39,22 +39,23 @@ def load_weights(model: PackedModel, device: torch.device, file: str = "") -> Mo
 
     Raises:
         ConfigError: the file is not what its ending says, or does not fit its model file.
+        ArtifactRefused: the file is not the one that was admitted.
     """
-    path = model.directory / Path(file).name if file else model.weights
-    data = _read(path)
-    if model.model_file is not None and path.suffix in (".pt", ".pth", ".safetensors"):
-        return _load_eager(model.model_file, data, path, device)
-    match path.suffix:
+    name = file or model.weights
+    data = model.read(name)
+    if model.model_file is not None and name.endswith(STATE_SUFFIXES):
+        return _load_eager(model.read(model.model_file), model.model_file, data, name, device)
+    match Path(name).suffix:
         case ".pt" | ".pth":
-            return _load_torchscript(data, path, device)
+            return _load_torchscript(data, name, device)
         case ".pt2":
-            return load_exported(data, path.name, device)
+            return load_exported(data, name, device)
         case ".onnx":
-            return _load_onnx(data, path, device)
+            return _load_onnx(data, name, device)
         case ".safetensors":
-            raise ConfigError(f"{path.name}: holds tensors only; pack it together with --model-file")
+            raise ConfigError(f"{name}: holds tensors only; pack it together with --model-file")
         case _:
-            raise ConfigError(f"{path.name}: not a format of weights that is known")
+            raise ConfigError(f"{name}: not a format of weights that is known")
 
 
 def check_torch_version(version: str) -> None:
@@ -69,14 +70,7 @@ def check_torch_version(version: str) -> None:
         raise ConfigError(f"torch {version}: a state dict can make it run code; install torch {wanted} or newer")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); pack the model again") from error
-
-
-def _load_torchscript(data: bytes, path: Path, device: torch.device) -> torch.nn.Module:
+def _load_torchscript(data: bytes, name: str, device: torch.device) -> torch.nn.Module:
     with warnings.catch_warnings():
         # torch 2.13 warns on every torch.jit call; TorchScript is what most packed models are, so it stays.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
@@ -84,13 +78,13 @@ def _load_torchscript(data: bytes, path: Path, device: torch.device) -> torch.nn
             module: torch.nn.Module = torch.jit.load(io.BytesIO(data), map_location=device)
         except Exception as error:
             advice = "save it with torch.jit.save, or pack a state dict together with --model-file"
-            raise ConfigError(f"{path.name}: not TorchScript ({_first_line(error)}); {advice}") from error
+            raise ConfigError(f"{name}: not TorchScript ({_first_line(error)}); {advice}") from error
     return module.eval()
 
 
-def _load_eager(model_file: Path, data: bytes, path: Path, device: torch.device) -> Model:
-    state = _read_state(data, path, device)
-    made_by = load_class(model_file, torch.nn.Module, "torch.nn.Module")
+def _load_eager(source: bytes, model_file: str, data: bytes, name: str, device: torch.device) -> Model:
+    state = _read_state(data, name, device)
+    made_by = load_class(source, model_file, torch.nn.Module, "torch.nn.Module")
     try:
         module = made_by()
     except Exception as error:
@@ -99,37 +93,37 @@ def _load_eager(model_file: Path, data: bytes, path: Path, device: torch.device)
     try:
         module.load_state_dict(state)
     except Exception as error:
-        raise ConfigError(f"{path.name}: does not fit {made_by.__name__}: {str(error)[:1000]}") from error
+        raise ConfigError(f"{name}: does not fit {made_by.__name__}: {str(error)[:1000]}") from error
     return module.to(device).eval().requires_grad_(requires_grad=False)
 
 
-def _read_state(data: bytes, path: Path, device: torch.device) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        return _read_safetensors(data, path)
+def _read_state(data: bytes, name: str, device: torch.device) -> dict[str, torch.Tensor]:
+    if name.endswith(".safetensors"):
+        return _read_safetensors(data, name)
     check_torch_version(torch.__version__)
     try:
         state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:
         advice = "write it with torch.save(model.state_dict(), ...)"
-        raise ConfigError(f"{path.name}: not a plain state dict ({_first_line(error)}); {advice}") from error
+        raise ConfigError(f"{name}: not a plain state dict ({_first_line(error)}); {advice}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigError(
-            f"{path.name}: not a mapping of names to tensors; write it with torch.save(model.state_dict(), ...)"
+            f"{name}: not a mapping of names to tensors; write it with torch.save(model.state_dict(), ...)"
         )
     return state
 
 
-def _read_safetensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
-    reader = _import_for(path, "safetensors.torch", "safetensors")
+def _read_safetensors(data: bytes, name: str) -> dict[str, torch.Tensor]:
+    reader = _import_for(name, "safetensors.torch", "safetensors")
     try:
         state: dict[str, torch.Tensor] = reader.load(data)
     except Exception as error:
-        raise ConfigError(f"{path.name}: not a safetensors file ({_first_line(error)})") from error
+        raise ConfigError(f"{name}: not a safetensors file ({_first_line(error)})") from error
     return state
 
 
-def _load_onnx(data: bytes, path: Path, device: torch.device) -> Model:
-    onnxruntime = _import_for(path, "onnxruntime", "'garrison[onnx]'")
+def _load_onnx(data: bytes, name: str, device: torch.device) -> Model:
+    onnxruntime = _import_for(name, "onnxruntime", "'garrison[onnx]'")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the server has one thread per worker
     options.log_severity_level = 4
@@ -138,7 +132,7 @@ def _load_onnx(data: bytes, path: Path, device: torch.device) -> Model:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ConfigError(f"{path.name}: cannot be loaded as one ONNX file ({_first_line(error)})") from error
+        raise ConfigError(f"{name}: cannot be loaded as one ONNX file ({_first_line(error)})") from error
     return _OnnxModel(session, device)
 
 
@@ -159,12 +153,12 @@ class _OnnxModel:
         return outputs[0] if len(outputs) == 1 else outputs
 
 
-def _import_for(path: Path, module: str, package: str) -> Any:
+def _import_for(name: str, module: str, package: str) -> Any:
     """Import what only this file's format needs."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError(f"{path.name}: {module} is not installed; install it with: pip install {package}") from error
+        raise ConfigError(f"{name}: {module} is not installed; install it with: pip install {package}") from error
 
 
 def _first_line(error: Exception) -> str:

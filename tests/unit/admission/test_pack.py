@@ -310,8 +310,8 @@ def test_a_custom_handler_is_packed_under_one_name(make_order):
     order = make_order({"task": "custom"})
     beside(order, "my_own.py").write_text("x = 1")
     packed = open_packed_model(pack(replace(order, handler=str(beside(order, "my_own.py")))))
-    assert packed.handler_file == packed.directory / "handler.py"
-    manifest = json.loads((packed.directory / "MAR-INF/MANIFEST.json").read_text())
+    assert packed.handler_file == "handler.py"
+    manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
     assert manifest["model"]["handler"] == "garrison.torchserve.custom"
 
 
@@ -325,7 +325,7 @@ def test_a_model_file_is_packed_under_one_name(make_order):
     order = make_order()
     beside(order, "net.py").write_text("x = 1")
     packed = open_packed_model(pack(replace(order, model_file=beside(order, "net.py"))))
-    assert packed.model_file == packed.directory / "model.py"
+    assert packed.model_file == "model.py"
 
 
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ def test_what_an_examination_finds_is_the_refusal(make_order):
 
     order = make_order()
     with pytest.raises(ArtifactRefused) as caught:
-        pack_model(order, limits=LIMITS, examine=find)
+        pack_model(order, examine=find, limits=LIMITS)
     assert caught.value.reason == "unsafe_global"
     assert list(order.export_path.iterdir()) == []
 

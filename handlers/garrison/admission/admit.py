@@ -1,0 +1,262 @@
+"""Admit a model: a signed directory or archive enters, a read-only version in the store leaves, or a refusal.
+
+The steps, each on a private copy that nobody changes meanwhile; the first that refuses ends the admission:
+
+    1 copy        of a directory or an archive, within the operator's limits, never following a link
+    2 signature   by a key that is trusted for this model now, over every file
+    3 rules       names, kinds of files, sizes, no code where none belongs
+    4 scan        weights by their format; pickles and native code wherever they hide
+    5 vet         the handler's and the model's own code
+    6 contract    manifest, settings and contract agree, and stay within the operator's bounds
+    7 newer       than every version that was ever admitted
+    8 publish     into the store, at once, with a record; then a line in the audit log, which makes it count
+
+Nothing of the model is imported, unpickled or executed in any of them. What is refused goes to the quarantine, with the
+reason beside it, and a line to the audit log.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from garrison import __version__
+from garrison.admission.audit import AuditLog
+from garrison.admission.findings import Finding, refuse_if_found
+from garrison.admission.rules import check_bounds, check_directory
+from garrison.admission.scan import scan_paths
+from garrison.admission.settings import AdmissionSettings
+from garrison.admission.sign import Verified, verify_directory
+from garrison.admission.store import AdmittedModel, Store, version_order
+from garrison.admission.trust import Trust
+from garrison.admission.unpack import copy_model, unpack_archive
+from garrison.admission.vet import vet_files
+from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model
+from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Refused, Undecided
+from garrison.record import Record, render_record
+
+TOOLS = ("model-signing", "bandit", "picklescan")
+ARCHIVES = (".mar", ".tgz", ".tar.gz")
+WATCH_INTERVAL_S = 2.0
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Whose signatures count, and what is admitted at all."""
+
+    trust: Trust
+    settings: AdmissionSettings
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What came of one admission; `already` if the very same model was in the store before."""
+
+    model: AdmittedModel
+    already: bool
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """A copy that passed steps 2 to 6."""
+
+    verified: Verified
+    packed: PackedModel
+    findings: tuple[Finding, ...]
+
+
+def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: None) -> Admission:
+    """Take a model through all steps.
+
+    Raises:
+        ArtifactRefused: a step refused; the reason is its code.
+        Undecided: a step could not be completed.
+        ConfigError: the source or the store cannot be read or written.
+    """
+    log = AuditLog(store.log_path)
+    with store.stage() as staging:
+        staged = staging / "model"
+        try:
+            _copy(source, staged, policy)  # 1
+            examined = _examine(staged, policy, tell)  # 2 to 6
+            known = _check_newer(examined, store, log)  # 7
+            place = known or _publish(staged, examined, source, store, log)  # 8
+        except (Refused, Undecided) as refusal:
+            _set_aside(source, staged, refusal, store, log)
+            raise
+    return Admission(store.open_version(place), already=known is not None)
+
+
+def find_sources(place: Path) -> list[Path]:
+    """Return the models at a place: it itself, or every packed directory and archive in it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if place.is_file() or (place / MANIFEST_FILE).exists():
+        return [place]
+    if not place.is_dir():
+        raise ConfigError(f"{place}: no such file or directory; give what `garrison pack` wrote")
+    found = [path for path in sorted(place.iterdir()) if not path.name.startswith(".") and _may_be_model(path)]
+    if not found:
+        raise ConfigError(f"{place}: holds no packed model; make one with `garrison pack --export-path {place}`")
+    return found
+
+
+def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
+    """Go through the models at a place for ever, each once, and again when it has changed and is quiet."""
+    seen: dict[Path, tuple[Any, ...]] = {}
+    done: dict[Path, tuple[Any, ...]] = {}
+    while True:
+        for path in find_sources(place) if place.is_dir() and any(place.iterdir()) else []:
+            state = _look_at(path)
+            if state == seen.get(path) and state != done.get(path):  # the same twice: nobody is writing it any more
+                done[path] = state
+                yield path
+            seen[path] = state
+        time.sleep(interval_s)
+
+
+def _copy(source: Path, target: Path, policy: Policy) -> None:
+    if source.is_dir() and not source.is_symlink():
+        copy_model(source, target, policy.settings.limits)
+    elif source.name.endswith(ARCHIVES):
+        unpack_archive(source, target, policy.settings.limits)
+    else:
+        raise ConfigError(f"{source}: neither a packed directory nor a .mar; give what `garrison pack` wrote")
+
+
+def _examine(staged: Path, policy: Policy, tell: Tell) -> _Examined:
+    tell("signature")
+    verified = verify_directory(staged, policy.trust, now=datetime.now(UTC))  # 2
+    findings = examine(staged, policy.settings, tell)  # 3, 4, 5
+    tell("contract")
+    return _Examined(verified, _check_contract(staged, policy), tuple(findings))  # 6
+
+
+def examine(directory: Path, settings: AdmissionSettings, tell: Tell = lambda _: None) -> list[Finding]:
+    """Take a packed directory through the steps 3 to 5, and return the warnings; `pack` does so, too.
+
+    Raises:
+        ArtifactRefused: a step refused; the reason is its code.
+    """
+    steps: tuple[tuple[str, Callable[[Path, AdmissionSettings], list[Finding]]], ...] = (
+        ("rules", lambda directory, settings: check_directory(directory, settings.limits)),
+        ("scan", lambda directory, settings: scan_paths([directory], settings.limits)),
+        ("vet", _vet),
+    )
+    findings: list[Finding] = []
+    for name, step in steps:
+        tell(name)
+        found = [replace(one, file=_relative(one.file, directory)) for one in step(directory, settings)]
+        refuse_if_found(found, "The model is not admitted.")
+        findings.extend(found)
+    return findings
+
+
+def _vet(directory: Path, settings: AdmissionSettings) -> list[Finding]:
+    code = [directory / name for name in (HANDLER_FILE, MODEL_FILE) if (directory / name).exists()]
+    return vet_files(code, settings.handler_imports) if code else []
+
+
+def _check_contract(staged: Path, policy: Policy) -> PackedModel:
+    try:
+        packed = open_packed_model(staged)
+    except ConfigError as error:
+        problems = "; ".join(_relative(problem, staged) for problem in error.problems)
+        raise ArtifactRefused("bad_contract", "The model's parts do not fit together.", problems) from error
+    bounds = check_bounds(packed.contract, policy.settings.limits, "contract.yaml")
+    refuse_if_found(bounds, "The model asks for more than it may.")
+    return packed
+
+
+def _check_newer(examined: _Examined, store: Store, log: AuditLog) -> Path | None:
+    """Return the place of the very same version, if it is in the store already."""
+    contract, digest = examined.packed.contract, examined.verified.digest
+    newest = newest_admission(contract.model, log)
+    if newest is None or version_order(contract.version) > version_order(newest["version"]):
+        return None
+    if (contract.version, digest) == (newest["version"], newest["digest"]):
+        place = store.place(contract.model, contract.version, digest)
+        return place if place.is_dir() else None
+    raise ArtifactRefused(
+        "rollback",
+        "The model is not newer than what was admitted before.",
+        f"{contract.model}: version {contract.version} is not newer than {newest['version']}, which was admitted before"
+        "; write a higher version into the contract, pack and sign again",
+    )
+
+
+def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
+    """Return the log's line about the newest version of a model that was ever admitted."""
+    lines = [event for event in log.events() if event.get("event") == "admitted" and event.get("model") == model]
+    return max(lines, key=lambda event: version_order(event["version"]), default=None)
+
+
+def _publish(staged: Path, examined: _Examined, source: Path, store: Store, log: AuditLog) -> Path:
+    record = _make_record(examined)
+    place = store.publish(staged, record)
+    log.append(
+        {
+            "event": "admitted",
+            "model": record.model,
+            "version": record.version,
+            "digest": record.digest,
+            "record_sha256": hashlib.sha256(render_record(record)).hexdigest(),
+            "signer": record.signer,
+            "source": str(source),
+        }
+    )
+    return place
+
+
+def _make_record(examined: _Examined) -> Record:
+    contract = examined.packed.contract
+    return Record(
+        model=contract.model,
+        version=contract.version,
+        digest=examined.verified.digest,
+        files=examined.verified.files,
+        signature_sha256=examined.verified.signature_sha256,
+        signer=examined.verified.signer,
+        admitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        findings=tuple(finding.as_json() for finding in examined.findings),
+        tools={"garrison": __version__, **{name: _version_of(name) for name in TOOLS}},
+    )
+
+
+def _set_aside(source: Path, staged: Path, refusal: GarrisonError, store: Store, log: AuditLog) -> None:
+    reason = refusal.reason if isinstance(refusal, Refused) else "undecided"
+    detail = _relative(refusal.detail if isinstance(refusal, Refused) else str(refusal), staged)
+    event = {"event": "refused", "source": str(source), "reason": reason, "detail": detail[:2000]}
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", source.name)[:40]
+    place = store.set_aside(staged, name, (json.dumps(event, indent=2) + "\n").encode())
+    log.append({**event, "quarantine": place.name})
+
+
+def _relative(text: str, staged: Path) -> str:
+    """Name files as the author knows them, without the path of the copy."""
+    return text.replace(f"{staged}/", "").replace(str(staged), "the model")
+
+
+def _may_be_model(path: Path) -> bool:
+    return path.is_dir() or path.name.endswith(ARCHIVES)
+
+
+def _look_at(path: Path) -> tuple[Any, ...]:
+    paths = [path, *sorted(path.rglob("*"))] if path.is_dir() and not path.is_symlink() else [path]
+    return tuple((str(one), found.st_size, found.st_mtime_ns) for one in paths if (found := one.lstat()))
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,90 @@
+"""`garrison check` and `describe`: what a contract accepts, and what a client needs to know of it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from garrison.cli.options import add_command, add_json, escape
+from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, Refused
+from garrison.files import read_file
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this part."""
+    _add_check(commands)
+    _add_describe(commands)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Run input files through a contract, exactly as the worker does."""
+    from garrison.contract import load_contract
+
+    contract = load_contract(options.contract)
+    rows = []
+    for path in options.files:
+        row = check_file(path, contract)
+        rows.append(row)
+        print(json.dumps(row) if options.json else _check_line(row), flush=True)
+    if any(row["reason"] == "unreadable" for row in rows):
+        return EXIT_UNDECIDED
+    return EXIT_OK if all(row["accepted"] for row in rows) else EXIT_REFUSED
+
+
+def check_file(path: Path, contract: Any) -> dict[str, Any]:
+    """Return one file's verdict; no more of it is read than the contract lets in."""
+    from garrison.checks import read_request
+
+    row = {"file": str(path), "accepted": False, "reason": "", "detail": ""}
+    try:
+        request = read_request(read_file(path, contract.max_body_bytes + 1), contract)
+    except OSError as error:
+        return {**row, "reason": "unreadable", "detail": error.strerror or "cannot be read"}
+    except Refused as refusal:
+        return {**row, "reason": refusal.reason, "detail": refusal.detail}
+    return {**row, "accepted": True, "detail": "; ".join(_describe_item(item) for item in request.items)}
+
+
+def describe(options: argparse.Namespace) -> int:
+    """Print what a client needs to know about a model."""
+    from garrison.archive import CONTRACT_FILE
+    from garrison.contract import load_contract
+    from garrison.describe import describe_contract, describe_in_words
+
+    path = options.path / CONTRACT_FILE if options.path.is_dir() else options.path
+    contract = load_contract(path)
+    print(json.dumps(describe_contract(contract)) if options.json else describe_in_words(contract))
+    return EXIT_OK
+
+
+def _describe_item(item: Any) -> str:
+    return ", ".join(_describe_value(value) for value in item.values.values())
+
+
+def _describe_value(value: Any) -> str:
+    return f"text of {len(value)} characters" if isinstance(value, str) else f"{value.dtype} {value.shape}"
+
+
+def _check_line(row: dict[str, Any]) -> str:
+    word = "accepted" if row["accepted"] else "refused "
+    verdict = row["detail"] if row["accepted"] else f"{row['reason']}: {row['detail']}"
+    return escape(f"{word}  {row['file']}  {verdict}", keep="")
+
+
+def _add_check(commands: Any) -> None:
+    example = "garrison check --contract models/digits/contract.yaml photo.png --json"
+    parser = add_command(commands, "check", check, "Run input files through a contract, as the server would.", example)
+    parser.add_argument("--contract", type=Path, required=True, metavar="FILE", help="the model's contract.yaml")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="a request body: an image, a text, a .npy file, JSON"
+    )
+    add_json(parser)
+
+
+def _add_describe(commands: Any) -> None:
+    example = "garrison describe models/digits/contract.yaml"
+    parser = add_command(commands, "describe", describe, "Say what a model accepts and answers.", example)
+    parser.add_argument(
+        "path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model"
+    )
+    add_json(parser)
