@@ -16,10 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from garrison.admission.audit import verify_log
-
 from campaigns.admitting import NEW, OLD, Workshop
 from campaigns.result import make_parser, start
+from garrison.admission.audit import verify_log
 from garrison.admission.store import LOG_FILE
 from garrison.errors import GarrisonError
 

@@ -4,6 +4,7 @@ A packed model is flat: one level, and `MAR-INF` below it. Nothing deeper is eve
 costs no more than a flat one. What is not a plain file is never opened: opening a device can do things.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -97,7 +98,9 @@ def open_member(root: int, name: str) -> Iterator[BinaryIO]:
         try:
             descriptor = os.open(last, _OPEN_FILE, dir_fd=parent)
         except OSError as error:
-            raise _not_a_file(name, f"cannot be opened as a plain file ({error.strerror})") from error
+            if error.errno == errno.ELOOP:  # a link since the line before
+                raise _not_a_file(name, "a link; only plain files are accepted") from error
+            raise
     with os.fdopen(descriptor, "rb") as file:
         check_plain(os.fstat(descriptor), name)  # again: it may have been another one a moment ago
         yield file

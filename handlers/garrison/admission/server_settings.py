@@ -59,7 +59,7 @@ def check_server_settings(config: bytes, file: str = MODEL_CONFIG_FILE) -> list[
     try:
         values = _parse(config, file)
     except ConfigError as error:
-        return [Finding(file, "bad_server_settings", problem) for problem in error.problems]
+        return [Finding(file, "bad_server_settings", text.removeprefix(f"{file}: ")) for text in error.problems]
     return [finding for key, value in values.items() for finding in _check_key(key, value, file)]
 
 
@@ -112,4 +112,5 @@ def _check_key(key: Any, value: Any, file: str) -> list[Finding]:
 
 
 def _parse(config: bytes, file: str) -> dict[Any, Any]:
-    return parse_mapping(config, file) if config.strip() else {}
+    empty = all(not line.strip() or line.lstrip().startswith(b"#") for line in config.splitlines())
+    return {} if empty else parse_mapping(config, file)

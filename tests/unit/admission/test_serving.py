@@ -3,10 +3,10 @@
 import shutil
 
 import pytest
-from garrison.admission.trust import load_trust
 
 from garrison.admission.admit import Policy, admit
 from garrison.admission.serving import open_store
+from garrison.admission.trust import load_trust
 from garrison.errors import ArtifactRefused, ConfigError
 
 
