@@ -136,29 +136,30 @@ def _copy(source: Path, target: Path, policy: Policy) -> None:
 def _examine(staged: Path, policy: Policy, tell: Tell) -> _Examined:
     tell("signature")
     verified = verify_directory(staged, policy.trust, now=datetime.now(UTC))  # 2
-    findings = examine(staged, policy.settings, tell)  # 3, 4, 5
+    tell("rules")
+    refuse_if_found(check_directory(staged, policy.settings.limits), "The model is not admitted.")  # 3
+    findings = look_inside(staged, policy.settings, tell)  # 4, 5
     tell("contract")
     return _Examined(verified, _check_contract(staged, policy), tuple(findings))  # 6
 
 
-def examine(directory: Path, settings: AdmissionSettings, tell: Tell = lambda _: None) -> list[Finding]:
-    """Take a packed directory through the steps 3 to 5, and return the warnings; `pack` does so, too.
+def look_inside(directory: Path, settings: AdmissionSettings, tell: Tell = lambda _: None) -> list[Finding]:
+    """Take a packed directory through the steps 4 and 5, and return the warnings; `garrison pack` does so, too.
 
     Raises:
         ArtifactRefused: a step refused; the reason is its code.
     """
-    steps: tuple[tuple[str, Callable[[Path, AdmissionSettings], list[Finding]]], ...] = (
-        ("rules", lambda directory, settings: check_directory(directory, settings.limits)),
-        ("scan", lambda directory, settings: scan_paths([directory], settings.limits)),
-        ("vet", _vet),
-    )
     findings: list[Finding] = []
-    for name, step in steps:
+    for name, step in (("scan", _scan), ("vet", _vet)):
         tell(name)
         found = [replace(one, file=_relative(one.file, directory)) for one in step(directory, settings)]
         refuse_if_found(found, "The model is not admitted.")
         findings.extend(found)
     return findings
+
+
+def _scan(directory: Path, settings: AdmissionSettings) -> list[Finding]:
+    return scan_paths([directory], settings.limits)
 
 
 def _vet(directory: Path, settings: AdmissionSettings) -> list[Finding]:
@@ -252,7 +253,8 @@ def _may_be_model(path: Path) -> bool:
 
 def _look_at(path: Path) -> tuple[Any, ...]:
     paths = [path, *sorted(path.rglob("*"))] if path.is_dir() and not path.is_symlink() else [path]
-    return tuple((str(one), found.st_size, found.st_mtime_ns) for one in paths if (found := one.lstat()))
+    found = [(one, one.lstat()) for one in paths]
+    return tuple((str(one), status.st_size, status.st_mtime_ns) for one, status in found)
 
 
 def _version_of(name: str) -> str:

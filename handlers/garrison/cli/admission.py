@@ -35,12 +35,16 @@ def add_commands(commands: Any) -> None:
 
 def pack(options: argparse.Namespace) -> int:
     """Pack a model, examine it, and sign it if a key is given."""
+    from garrison.admission.admit import look_inside
     from garrison.admission.pack import pack_model
 
     order, changes = _make_order(options)
     for change in changes:
         print(escape(f"changed: {change}"), file=sys.stderr)
-    written = pack_model(order, _examiner(options), _signer(options))
+    settings = _settings(options)
+    written = pack_model(
+        order, lambda directory: look_inside(directory, settings), _signer(options), limits=settings.limits
+    )
     row = {"packed": str(written), "changes": list(changes)}
     print(json.dumps(row) if options.json else f"packed {escape(str(written), keep='')}")
     return EXIT_OK
@@ -172,14 +176,6 @@ def _make_order(options: argparse.Namespace) -> tuple[Any, Sequence[str]]:
         handler=options.handler,
     )
     return order, ()
-
-
-def _examiner(options: argparse.Namespace) -> Any:
-    """Return what looks at a packed directory before it gets its name: the same as admission does."""
-    from garrison.admission.admit import examine
-
-    settings = _settings(options)
-    return lambda directory: examine(directory, settings)
 
 
 def _signer(options: argparse.Namespace) -> Any:
