@@ -27,7 +27,7 @@ pack: setup ## Pack the sample model digits into build/models.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/pack-samples
 
 serve: pack ## Serve the sample model digits on https://localhost:PORT until interrupted.
-	@$(BIN)/garrison serve --models build/models --port $(PORT)
+	@$(BIN)/garrison serve --models build/models --unsafe-development --port $(PORT)
 
 bench: ## Measure Garrison next to stock TorchServe and LitServe; needs wrk. BENCH=--quick for minutes.
 	@scripts/setup --bench

@@ -40,7 +40,17 @@ class Garrison:
         key = issue_key(directory / "state" / "keys", "bench", [model], timedelta(days=1)).token
         port = free_port()
         places = ("--config", directory / "config", "--state", directory / "state", "--run-dir", directory / "run")
-        arguments = ("serve", "--models", models, "--port", port, *places, "--log", directory / "log.jsonl")
+        arguments = (
+            "serve",
+            "--models",
+            models,
+            "--unsafe-development",
+            "--port",
+            port,
+            *places,
+            "--log",
+            directory / "log.jsonl",
+        )
         command = [sys.executable, "-m", "garrison.cli", *map(str, arguments)]
         child = Child("Garrison", command, {"PATH": os.environ.get("PATH", "")}, directory, ignore)
         with run_child(child, Target(f"https://127.0.0.1:{port}/predictions/{model}", key), prepared) as running:
@@ -54,9 +64,10 @@ def pack(prepared: Prepared, export_path: Path) -> Path:
         RuntimeError: `garrison pack` refused.
     """
     given = ("--contract", prepared.contract, "--serialized-file", prepared.weights, "--export-path", export_path)
+    signed = ("--unsafe-development", "--state", export_path.parent / "state")
     extra = [path for path in (prepared.labels, *prepared.extra_files) if path.is_file()]
     files = ("--extra-files", ",".join(map(str, extra))) if extra else ()
-    command = [sys.executable, "-m", "garrison.cli", "pack", *map(str, (*given, *files))]
+    command = [sys.executable, "-m", "garrison.cli", "pack", *map(str, (*given, *files, *signed))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     if result.returncode != 0:
         raise RuntimeError(f"garrison pack: {result.stderr.strip()}")

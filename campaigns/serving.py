@@ -10,14 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from campaigns.result import REPOSITORY
-from garrison.admission.pack import PackOrder, pack_model
 from garrison.gateway.keys import issue_key
 from garrison.torchserve.served import unsafe_serve
-from stack.running import RunningStack
+from stack.running import RunningStack, pack_sample
 
 MODELS = ("digits", "tumours", "languages", "scenes", "scene_masks")
-EXTRA_FILES = ("labels.json", "vocab.json")
 CLIENT = "campaign"
 CLIENTS = "clients:\n  {}: {{models: [{}], requests_per_second: 100000, burst: 1000000}}\n"
 
@@ -25,9 +22,7 @@ CLIENTS = "clients:\n  {}: {{models: [{}], requests_per_second: 100000, burst: 1
 def pack_samples(directory: Path) -> Path:
     """Pack the sample models; return the directory to serve."""
     for name in MODELS:
-        sources = REPOSITORY / "models" / name
-        extra = tuple(sources / file for file in EXTRA_FILES if (sources / file).exists())
-        pack_model(PackOrder(sources / "contract.yaml", sources / "model.pt", extra, directory))
+        pack_sample(name, directory)
     return directory
 
 

@@ -14,8 +14,9 @@ import torch
 import yaml
 from PIL import Image
 
-from garrison.admission.pack import PackOrder, pack_model
+from garrison.admission.pack import PackOrder
 from garrison.torchserve.served import unsafe_serve
+from packing import pack as pack_order
 from stack.running import RunningStack, Target, pack_digits
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -123,7 +124,7 @@ def packed_model(tmp_path: Path, model_sources: Callable[..., Path]) -> Callable
             model_file=sources / "model.py" if "model.py" in (files or {}) else None,
             handler=str(sources / "own.py") if handler is not None else None,
         )
-        return pack_model(order)
+        return pack_order(order)
 
     return pack
 

@@ -20,7 +20,7 @@ from garrison.errors import ConfigError
 
 MAX_LINE_BYTES = 16 * 1024
 KEPT_LINES = 100  # a worker that fails writes about 30; the reason must still be there when the next one starts
-_EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception): (.+)"  # the last line of Python's traceback
+_EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception|Refused): (.+)"  # the last line of Python's traceback
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 

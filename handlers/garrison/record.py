@@ -27,6 +27,7 @@ SIGNATURE_FILE = "model.sig"
 MAX_RECORD_BYTES = 4 * 2**20
 CHUNK_BYTES = 2**20
 FORMAT = 1
+DIGEST_SHOWN = 16  # characters of a digest in the name of a version's directory
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MEMBER = re.compile(r"(MAR-INF/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -99,7 +100,7 @@ class Record:
     @property
     def directory_name(self) -> str:
         """The name of the version's directory in the store."""
-        return f"{self.version}-{self.digest[:16]}"
+        return f"{self.version}-{self.digest[:DIGEST_SHOWN]}"
 
 
 class RecordedFiles:

@@ -45,6 +45,15 @@ def parse_settings(data: bytes, file: str) -> "Settings":
     Raises:
         ConfigError: as for `load_settings`.
     """
+    return Settings(parse_mapping(data, file), file)
+
+
+def parse_mapping(data: bytes, file: str) -> dict[Any, Any]:
+    """Read a YAML mapping as plain values, for whoever knows by himself what may be in it.
+
+    Raises:
+        ConfigError: as for `load_settings`.
+    """
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{file}: larger than {MAX_FILE_BYTES} bytes; a settings file is a page or two")
     try:
@@ -60,7 +69,7 @@ def parse_settings(data: bytes, file: str) -> "Settings":
         raise ConfigError(f"{file}: not YAML ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: must be a YAML mapping (`key: value` lines)")
-    return Settings(values, file)
+    return values
 
 
 class Settings:

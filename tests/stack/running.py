@@ -5,6 +5,7 @@ itself needs.
 """
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -24,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from garrison.admission.sign import generate_key
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.unix_http import send_request
 
@@ -33,6 +35,10 @@ DIGITS = MODELS / "digits"
 SAMPLE_MODELS = ("digits", "languages", "scene_masks", "scenes", "tumours")
 START_TIMEOUT_S = 180  # as long as the launcher itself waits
 STOP_TIMEOUT_S = 40
+TRUST = """\
+keys:
+  tests: {public_key: tests.pem, models: ["*"], valid_from: 2020-01-01, valid_until: 2100-01-01}
+"""
 CLIENTS = """\
 clients:
   demo: {models: [%s], requests_per_second: 1000, burst: 5000}
@@ -131,10 +137,10 @@ def send_together(target: Target, requests: Sequence[tuple[str, bytes]], connect
 class RunningStack:
     """`garrison serve` in a directory of its own, with keys for several clients; use as a context manager.
 
-    `served` are the models that the client `demo` may ask.
+    `served` are the models that the client `demo` may ask. Without `models`, all of the store is served.
     """
 
-    def __init__(self, models: Path, directory: Path | None = None, served: Sequence[str] = ("digits",)) -> None:
+    def __init__(self, models: Path | None, directory: Path | None = None, served: Sequence[str] = ("digits",)) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-")) if directory is None else directory
         self.models = models
         self.state, self.config = self.directory / "state", self.directory / "config"
@@ -144,6 +150,7 @@ class RunningStack:
         self.scratch.mkdir()
         shutil.copytree(REPOSITORY / "config", self.config)
         (self.config / "clients.yaml").write_text(CLIENTS % ", ".join(served))
+        trust_test_key(self.config / "trust")
         init_keys(self.state / "keys")
         keys = make_keys(self.state / "keys", served)
         self.target = Target(free_port(), self.state / "certificates" / "ca.pem", keys)
@@ -168,7 +175,8 @@ class RunningStack:
     def command(self) -> list[str]:
         """Return the command line, as a person would type it."""
         places = ["--config", self.config, "--state", self.state, "--log", self.log, *self.options]
-        arguments = ("serve", "--models", self.models, "--port", self.target.port, *places)
+        models = () if self.models is None else ("--models", self.models)
+        arguments = ("serve", *models, "--port", self.target.port, *places)
         return [sys.executable, "-m", "garrison.cli", *map(str, arguments)]
 
     def launch(self) -> None:
@@ -262,6 +270,18 @@ def make_keys(directory: Path, served: Sequence[str] = ("digits",)) -> dict[str,
     }
 
 
+@functools.cache
+def make_test_key() -> tuple[Path, Path]:
+    """Make the key pair that signs what is packed here, once; return the private and the public one."""
+    return generate_key(Path(tempfile.mkdtemp(prefix="garrison-key-")), "tests")
+
+
+def trust_test_key(trust: Path) -> None:
+    """Let a configuration trust the tests' key for every model."""
+    shutil.copy(make_test_key()[1], trust)
+    (trust / "trust.yaml").write_text(TRUST)
+
+
 def pack_digits(export_path: Path, changes: Mapping[str, str] | None = None) -> Path:
     """Pack the digits; return the directory to serve. See `pack_sample`."""
     return pack_sample("digits", export_path, changes)
@@ -286,7 +306,8 @@ def pack_contract(contract: str, weights: Path, export_path: Path, *options: obj
     with tempfile.TemporaryDirectory() as sources:
         file = Path(sources) / "contract.yaml"
         file.write_text(contract)
-        arguments = ("pack", "--contract", file, "--serialized-file", weights, *options, "--export-path", export_path)
+        places = ("--export-path", export_path, "--sign-key", make_test_key()[0])
+        arguments = ("pack", "--contract", file, "--serialized-file", weights, *options, *places)
         subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
     return export_path
 

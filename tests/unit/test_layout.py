@@ -9,13 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "handlers/garrison"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EDGE = {"files", "errors", "settings", "contract", "archive", "installation", "unix_http"}
+EDGE = {"files", "errors", "settings", "contract", "archive", "record", "installation", "unix_http"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "settings": {"errors", "files"},
     "contract": {"errors", "settings", "contract"},
-    "archive": {"errors", "files", "settings", "contract"},
+    "record": {"errors", "files"},
+    "archive": {"errors", "record", "contract"},
     "installation": {"errors"},
     "unix_http": {"errors"},
     "process": {"errors"},
@@ -86,7 +87,7 @@ def test_imports_point_one_way(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_imports_the_command_line(path):
-    assert "cli" not in parts_of(path)
+    assert part_of(path) == "cli" or "cli" not in parts_of(path)
 
 
 @pytest.mark.parametrize("path", BESIDE_A_MODEL)

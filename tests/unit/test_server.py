@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from garrison.archive import find_packed_models
+from garrison.archive import open_packed_model
 from garrison.errors import ConfigError
 from garrison.installation import find_installed
 from garrison.torchserve.server import (
@@ -22,10 +22,10 @@ def make_plan(tmp_path, packed_model, repository):
     """Return a plan for the tiny model."""
 
     def make(run_directory=None, config=None, **changes) -> ServerPlan:
-        packed_model(**changes)
+        model = open_packed_model(packed_model(**changes))
         run = run_directory or tmp_path / "run"
         return ServerPlan(
-            models=find_packed_models(tmp_path / "models"),
+            models=(model,),
             models_directory=tmp_path / "models",
             config_directory=config or repository / "config",
             run_directory=run,

@@ -1,4 +1,4 @@
-"""Admit a model: a packed and signed directory or archive enters, a read-only version in the store leaves, or a refusal.
+"""Admit a model: a signed directory or archive enters, a read-only version in the store leaves, or a refusal.
 
 The steps, each on a private copy that nobody changes meanwhile; the first that refuses ends the admission:
 
@@ -9,16 +9,17 @@ The steps, each on a private copy that nobody changes meanwhile; the first that 
     5 vet         the handler's and the model's own code
     6 contract    manifest, settings and contract agree, and stay within the operator's bounds
     7 newer       than every version that was ever admitted
-    8 publish     into the store, at once, with a record; a line in the audit log
+    8 publish     into the store, at once, with a record; then a line in the audit log, which makes it count
 
 Nothing of the model is imported, unpickled or executed in any of them. What is refused goes to the quarantine, with the
 reason beside it, and a line to the audit log.
 """
 
+import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +39,7 @@ from garrison.admission.unpack import copy_model, unpack_archive
 from garrison.admission.vet import vet_files
 from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Refused, Undecided
-from garrison.record import Record, digest_files
+from garrison.record import Record, render_record
 
 TOOLS = ("model-signing", "bandit", "picklescan")
 ARCHIVES = (".mar", ".tgz", ".tar.gz")
@@ -70,10 +71,6 @@ class _Examined:
     packed: PackedModel
     findings: tuple[Finding, ...]
 
-    @property
-    def digest(self) -> str:
-        return digest_files(self.verified.files)
-
 
 def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: None) -> Admission:
     """Take a model through all steps.
@@ -90,13 +87,11 @@ def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: Non
             _copy(source, staged, policy)  # 1
             examined = _examine(staged, policy, tell)  # 2 to 6
             known = _check_newer(examined, store, log)  # 7
-            place = known or store.publish(staged, _make_record(examined))  # 8
+            place = known or _publish(staged, examined, source, store, log)  # 8
         except (Refused, Undecided) as refusal:
             _set_aside(source, staged, refusal, store, log)
             raise
-        model = store.open_version(place)
-        _log_admitted(model, source, log)
-    return Admission(model, already=known is not None)
+    return Admission(store.open_version(place), already=known is not None)
 
 
 def find_sources(place: Path) -> list[Path]:
@@ -141,27 +136,35 @@ def _copy(source: Path, target: Path, policy: Policy) -> None:
 def _examine(staged: Path, policy: Policy, tell: Tell) -> _Examined:
     tell("signature")
     verified = verify_directory(staged, policy.trust, now=datetime.now(UTC))  # 2
-    findings: list[Finding] = []
-    for name, step in (("rules", _check_rules), ("scan", _scan), ("vet", _vet)):  # 3, 4, 5
-        tell(name)
-        found = [replace(one, file=_relative(one.file, staged)) for one in step(staged, policy)]
-        refuse_if_found(found, "The model is not admitted.")
-        findings.extend(found)
+    tell("rules")
+    refuse_if_found(check_directory(staged, policy.settings.limits), "The model is not admitted.")  # 3
+    findings = look_inside(staged, policy.settings, tell)  # 4, 5
     tell("contract")
     return _Examined(verified, _check_contract(staged, policy), tuple(findings))  # 6
 
 
-def _check_rules(staged: Path, policy: Policy) -> list[Finding]:
-    return check_directory(staged, policy.settings.limits)
+def look_inside(directory: Path, settings: AdmissionSettings, tell: Tell = lambda _: None) -> list[Finding]:
+    """Take a packed directory through the steps 4 and 5, and return the warnings; `garrison pack` does so, too.
+
+    Raises:
+        ArtifactRefused: a step refused; the reason is its code.
+    """
+    findings: list[Finding] = []
+    for name, step in (("scan", _scan), ("vet", _vet)):
+        tell(name)
+        found = [replace(one, file=_relative(one.file, directory)) for one in step(directory, settings)]
+        refuse_if_found(found, "The model is not admitted.")
+        findings.extend(found)
+    return findings
 
 
-def _scan(staged: Path, policy: Policy) -> list[Finding]:
-    return scan_paths([staged], policy.settings.limits)
+def _scan(directory: Path, settings: AdmissionSettings) -> list[Finding]:
+    return scan_paths([directory], settings.limits)
 
 
-def _vet(staged: Path, policy: Policy) -> list[Finding]:
-    code = [staged / name for name in (HANDLER_FILE, MODEL_FILE) if (staged / name).exists()]
-    return vet_files(code, policy.settings.handler_imports) if code else []
+def _vet(directory: Path, settings: AdmissionSettings) -> list[Finding]:
+    code = [directory / name for name in (HANDLER_FILE, MODEL_FILE) if (directory / name).exists()]
+    return vet_files(code, settings.handler_imports) if code else []
 
 
 def _check_contract(staged: Path, policy: Policy) -> PackedModel:
@@ -177,33 +180,42 @@ def _check_contract(staged: Path, policy: Policy) -> PackedModel:
 
 def _check_newer(examined: _Examined, store: Store, log: AuditLog) -> Path | None:
     """Return the place of the very same version, if it is in the store already."""
-    contract, digest = examined.packed.contract, examined.digest
-    history = admitted_versions(contract.model, store, log)
-    newest = max(history, key=version_order, default=None)
-    if newest is None or version_order(contract.version) > version_order(newest):
+    contract, digest = examined.packed.contract, examined.verified.digest
+    newest = newest_admission(contract.model, log)
+    if newest is None or version_order(contract.version) > version_order(newest["version"]):
         return None
-    if contract.version == newest and history[newest] == digest[:16]:
-        place = store.directory / contract.model / f"{newest}-{digest[:16]}"
+    if (contract.version, digest) == (newest["version"], newest["digest"]):
+        place = store.place(contract.model, contract.version, digest)
         return place if place.is_dir() else None
     raise ArtifactRefused(
         "rollback",
         "The model is not newer than what was admitted before.",
-        f"{contract.model}: version {contract.version} is not newer than {newest}, which was admitted before; "
-        "write a higher version into the contract, pack and sign again",
+        f"{contract.model}: version {contract.version} is not newer than {newest['version']}, which was admitted before"
+        "; write a higher version into the contract, pack and sign again",
     )
 
 
-def admitted_versions(model: str, store: Store, log: AuditLog) -> dict[str, str]:
-    """Return every version of a model that was ever admitted, with the first half of its digest."""
-    found = {event["version"]: event["digest"][:16] for event in log.events() if _is_admission(event, model)}
-    for path in store.versions(model):
-        number, _, digest = path.name.rpartition("-")
-        found.setdefault(number, digest)
-    return found
+def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
+    """Return the log's line about the newest version of a model that was ever admitted."""
+    lines = [event for event in log.events() if event.get("event") == "admitted" and event.get("model") == model]
+    return max(lines, key=lambda event: version_order(event["version"]), default=None)
 
 
-def _is_admission(event: Any, model: str) -> bool:
-    return event.get("event") == "admitted" and event.get("model") == model
+def _publish(staged: Path, examined: _Examined, source: Path, store: Store, log: AuditLog) -> Path:
+    record = _make_record(examined)
+    place = store.publish(staged, record)
+    log.append(
+        {
+            "event": "admitted",
+            "model": record.model,
+            "version": record.version,
+            "digest": record.digest,
+            "record_sha256": hashlib.sha256(render_record(record)).hexdigest(),
+            "signer": record.signer,
+            "source": str(source),
+        }
+    )
+    return place
 
 
 def _make_record(examined: _Examined) -> Record:
@@ -211,7 +223,7 @@ def _make_record(examined: _Examined) -> Record:
     return Record(
         model=contract.model,
         version=contract.version,
-        digest=examined.digest,
+        digest=examined.verified.digest,
         files=examined.verified.files,
         signature_sha256=examined.verified.signature_sha256,
         signer=examined.verified.signer,
@@ -219,14 +231,6 @@ def _make_record(examined: _Examined) -> Record:
         findings=tuple(finding.as_json() for finding in examined.findings),
         tools={"garrison": __version__, **{name: _version_of(name) for name in TOOLS}},
     )
-
-
-def _log_admitted(model: AdmittedModel, source: Path, log: AuditLog) -> None:
-    """Note an admission, once: also one whose process was killed before it could."""
-    record = model.record
-    entry = {"event": "admitted", "model": record.model, "version": record.version, "digest": record.digest}
-    if not any(entry.items() <= event.items() for event in log.events()):
-        log.append({**entry, "signer": record.signer, "source": str(source)})
 
 
 def _set_aside(source: Path, staged: Path, refusal: GarrisonError, store: Store, log: AuditLog) -> None:
@@ -249,7 +253,8 @@ def _may_be_model(path: Path) -> bool:
 
 def _look_at(path: Path) -> tuple[Any, ...]:
     paths = [path, *sorted(path.rglob("*"))] if path.is_dir() and not path.is_symlink() else [path]
-    return tuple((str(one), found.st_size, found.st_mtime_ns) for one in paths if (found := one.lstat()))
+    found = [(one, one.lstat()) for one in paths]
+    return tuple((str(one), status.st_size, status.st_mtime_ns) for one, status in found)
 
 
 def _version_of(name: str) -> str:

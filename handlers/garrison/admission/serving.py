@@ -1,20 +1,21 @@
 """What may be served from a store: a store and whose signatures count enter, verified models leave.
 
 At every start of the server, for the newest version of each model: the directory belongs to us alone, the record is
-whole, the signature is still good and not revoked, and every file is the one that was recorded. A version older than
-one that was ever admitted is not served: whoever removes the newer one does not bring back the old.
+whole and the one that the audit log knows, the signature is still good and not revoked, and every file is the one that
+was recorded. Whoever removes the newest version does not bring back the one before: nothing is served then.
 """
 
+import hashlib
 from collections.abc import Collection
 from datetime import UTC, datetime
 
-from garrison.admission.admit import admitted_versions
+from garrison.admission.admit import newest_admission
 from garrison.admission.audit import AuditLog
 from garrison.admission.sign import verify_directory
-from garrison.admission.store import AdmittedModel, Store, version_order
+from garrison.admission.store import AdmittedModel, Store
 from garrison.admission.trust import Trust
 from garrison.errors import ArtifactRefused, ConfigError
-from garrison.record import RECORD_FILE
+from garrison.record import RECORD_FILE, render_record
 
 
 def open_store(store: Store, trust: Trust, wanted: Collection[str] = ()) -> tuple[AdmittedModel, ...]:
@@ -32,15 +33,14 @@ def open_store(store: Store, trust: Trust, wanted: Collection[str] = ()) -> tupl
 
 
 def _open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> AdmittedModel:
-    versions = store.versions(name)
-    newest = max(admitted_versions(name, store, log), key=version_order, default="")
-    if not versions or version_order(versions[-1].name.rpartition("-")[0]) < version_order(newest):
+    newest = newest_admission(name, log)
+    if newest is None:
         raise ArtifactRefused(
-            "rollback",
-            "The newest version is gone.",
-            f"{store.directory}/{name}: version {newest} was admitted and is gone; admit it, or a newer one, again",
+            "not_admitted", "The model was not admitted.", f"{name}: no version of it was admitted to {store.directory}"
         )
-    model = store.open_version(versions[-1])
+    model = store.open_version(store.place(name, newest["version"], newest["digest"]))
+    if hashlib.sha256(render_record(model.record)).hexdigest() != newest["record_sha256"]:
+        raise _tampered(model, "its record is not the one that was written")
     verify_unchanged(model, trust)
     return model
 
@@ -53,12 +53,16 @@ def verify_unchanged(model: AdmittedModel, trust: Trust) -> None:
     """
     verified = verify_directory(model.directory, trust, now=_admission_time(model), beside=frozenset({RECORD_FILE}))
     record = model.record
-    if dict(verified.files) != dict(record.files) or verified.signature_sha256 != record.signature_sha256:
-        raise ArtifactRefused(
-            "tampered", "The model is not the one that was admitted.", f"{model.directory}: admit the model again"
-        )
+    if (dict(verified.files), verified.signature_sha256) != (dict(record.files), record.signature_sha256):
+        raise _tampered(model, "it is not what was signed and recorded")
 
 
 def _admission_time(model: AdmittedModel) -> datetime:
     """Return when the model was admitted: a key that has expired since was good then; a revoked one never is."""
     return min(datetime.fromisoformat(model.record.admitted_at), datetime.now(UTC))
+
+
+def _tampered(model: AdmittedModel, what: str) -> ArtifactRefused:
+    return ArtifactRefused(
+        "tampered", "The model is not the one that was admitted.", f"{model.directory}: {what}; admit the model again"
+    )

@@ -5,8 +5,9 @@
     <store>/quarantine/                    what was refused, with the reason beside it
     <store>/.lock, .staging-*              one writer at a time; what is being examined
 
-A version appears all at once, by one rename, after everything about it is on the disk. What a killed admission leaves
-behind is a `.staging-*` directory that the next one removes.
+A version appears all at once, by one rename, after everything about it is on the disk, and counts once the audit log
+says so. What a killed admission leaves behind, a `.staging-*` directory or a version without its line, is removed or
+replaced by the next one.
 
 The store belongs to one user: one that others can write to is refused. What is read from it is verified all the same,
 by the signature at every start of the server and by the record at every start of a worker.
@@ -24,7 +25,7 @@ from pathlib import Path
 from garrison.archive import PackedModel, open_model
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.files import check_unchanged_by_others, write_atomically
-from garrison.record import RECORD_FILE, Record, RecordedFiles, read_record, render_record
+from garrison.record import DIGEST_SHOWN, RECORD_FILE, Record, RecordedFiles, read_record, render_record
 
 LOG_FILE = "audit.jsonl"
 QUARANTINE = "quarantine"
@@ -83,7 +84,8 @@ class Store:
         """
         (staged / RECORD_FILE).write_bytes(render_record(record))
         _settle(staged)
-        place = self.directory / record.model / record.directory_name
+        place = self.place(record.model, record.version, record.digest)
+        _remove(place)  # of an admission that was killed before it counted
         place.parent.mkdir(mode=0o755, exist_ok=True)
         check_unchanged_by_others(place.parent)
         examined = staged.stat().st_ino
@@ -109,18 +111,14 @@ class Store:
             _remove(old)
         return place
 
-    def versions(self, model: str) -> list[Path]:
-        """Return the directories of a model's versions, the newest last."""
-        parent = self.directory / model
-        if not parent.is_dir():
-            return []
-        found = [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        return sorted(found, key=lambda path: version_order(path.name.rpartition("-")[0]))
+    def place(self, model: str, version: str, digest: str) -> Path:
+        """Return where a version is, or would be."""
+        return self.directory / model / f"{version}-{digest[:DIGEST_SHOWN]}"
 
     def models(self) -> list[str]:
-        """Return the names of the models that have a version here."""
+        """Return the names of the models that have a directory here."""
         names = [path.name for path in sorted(self.directory.iterdir()) if path.is_dir()]
-        return [name for name in names if not name.startswith(".") and name != QUARANTINE and self.versions(name)]
+        return [name for name in names if not name.startswith(".") and name != QUARANTINE]
 
     def open_version(self, directory: Path) -> AdmittedModel:
         """Read one version: its record, and what it is by the files that the record lists.

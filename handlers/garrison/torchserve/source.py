@@ -1,8 +1,8 @@
 """Load a model's own code from the bytes of one file: source enters, the one class that is wanted leaves.
 
 Never through `sys.path`: the file's directory holds whatever else was packed, and could shadow any module. The module
-gets a private name, nothing is read or written beside it, and it can import the standard library, torch and Garrison only by
-their own names.
+gets a private name, nothing is read or written beside it, and it can import the standard library, torch and Garrison
+only by their own names.
 
 It does not look at what the code does: that is for vetting before packing, and for the cell around the worker.
 """

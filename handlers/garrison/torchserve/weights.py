@@ -7,8 +7,8 @@ The file's ending says the format, and no other is tried:
     .pt2           a program written by torch.export.save
     .onnx          ONNX, by onnxruntime on the CPU
 
-A file is read once, compared with what was admitted, and loaded from those bytes. TorchScript, .pt2 and ONNX are programs, and a model file is Python:
-what they compute is not confined here; the cell will.
+A file is read once, compared with what was admitted, and loaded from those bytes. TorchScript, .pt2 and ONNX are
+programs, and a model file is Python: what they compute is not confined here; the cell will.
 """
 
 import importlib

@@ -1,0 +1,110 @@
+"""The rules of packing: a directory enters, findings leave, each with what to do instead.
+
+What a packed model is, as files: flat, plain, few, with names that mean the same everywhere and shadow nothing; and
+what it asks of the server, within the operator's bounds. What is in the weights and in the code is for `scan` and
+`vet`; whether the parts agree with the contract, `open_packed_model` says.
+
+A directory that others may change has to be copied first (`unpack.copy_model`): what is checked here is then what is
+loaded.
+"""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from garrison.admission.findings import Finding
+from garrison.admission.manifest import check_manifest, find_config_file
+from garrison.admission.members import (
+    HARD_LINK_ADVICE,
+    INNER_DIRECTORY,
+    Entry,
+    list_entries,
+    open_directory,
+    read_member,
+)
+from garrison.admission.names import MAX_FINDINGS, check_names, show_name
+from garrison.admission.settings import Limits
+from garrison.archive import MANIFEST_FILE
+from garrison.contract import Contract
+from garrison.errors import ArtifactRefused
+from garrison.settings import MAX_FILE_BYTES
+
+PATH_FILE_SUFFIX = ".pth"  # weights to torch, lines to run at start to an interpreter whose packages it lies among
+WEIGHTS_BEGIN = (b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
+
+
+def check_directory(directory: Path, limits: Limits) -> list[Finding]:
+    """Check the files of a packed model: names, kinds, number, bytes, manifest and server settings.
+
+    Raises:
+        Undecided: the directory cannot be read.
+    """
+    try:
+        with open_directory(directory) as root:
+            entries = list_entries(root, limits.max_files + 1)  # MAR-INF is no file
+            findings = check_entries(entries, limits)
+            return findings or [*_check_path_files(root, entries), *_check_manifest(root, entries)]
+    except ArtifactRefused as refusal:
+        return [Finding(str(directory), refusal.reason, refusal.detail)]
+
+
+def check_entries(entries: list[Entry], limits: Limits) -> list[Finding]:
+    """Check what can be said of a directory without reading a file in it."""
+    found = [*check_names(entry.name for entry in entries), *_check_kinds(entries), *_check_amount(entries, limits)]
+    return found[:MAX_FINDINGS]
+
+
+def check_bounds(contract: Contract, limits: Limits, file: str) -> list[Finding]:
+    """Check that a contract asks the server for no more than the operator allows."""
+    workers = contract.workers
+    asked = (
+        ("too_many_workers", "workers.count", workers.count, limits.max_workers),
+        ("queue_too_long", "workers.queue", workers.queue, limits.max_queue),
+        ("timeout_too_long", "workers.timeout_s", workers.timeout_s, limits.max_timeout_s),
+    )
+    return [
+        Finding(file, rule, f"{key}: {value} is more than the {most} that the operator allows; write at most that")
+        for rule, key, value, most in asked
+        if value > most
+    ]
+
+
+def _check_kinds(entries: list[Entry]) -> Iterator[Finding]:
+    for entry in entries:
+        name = show_name(entry.name)
+        if not entry.is_plain and entry.name != f"{INNER_DIRECTORY}/":
+            if not stat.S_ISDIR(entry.mode):  # a directory's name was refused already
+                yield Finding(name, "not_a_file", "a link or a device; only plain files are accepted")
+        elif entry.is_plain and entry.links > 1:
+            yield Finding(name, "hard_link", HARD_LINK_ADVICE)
+        elif entry.mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX) and entry.is_plain:
+            yield Finding(name, "special_mode", "set-user, set-group or sticky; run chmod 644 on it")
+
+
+def _check_amount(entries: list[Entry], limits: Limits) -> Iterator[Finding]:
+    files = [entry for entry in entries if entry.name != f"{INNER_DIRECTORY}/"]
+    if len(files) > limits.max_files:
+        detail = f"more than {limits.max_files} files; leave out what the model does not need"
+        yield Finding("the model", "too_many_files", detail)
+    total = sum(entry.size for entry in files)
+    if total > limits.max_bytes:
+        yield Finding("the model", "too_many_bytes", f"{total} bytes; the operator allows {limits.max_bytes}")
+
+
+def _check_path_files(root: int, entries: list[Entry]) -> Iterator[Finding]:
+    for entry in entries:
+        if entry.name.lower().endswith(PATH_FILE_SUFFIX):
+            begin = read_member(root, entry.name, 4)
+            if not begin.startswith(WEIGHTS_BEGIN):
+                detail = "holds no weights: among Python's packages its lines would be run; leave it out"
+                yield Finding(entry.name, "path_file", detail)
+
+
+def _check_manifest(root: int, entries: list[Entry]) -> list[Finding]:
+    names = {entry.name for entry in entries}
+    if MANIFEST_FILE not in names:
+        return [Finding(MANIFEST_FILE, "no_manifest", "missing; make the model with `garrison pack`")]
+    manifest = read_member(root, MANIFEST_FILE, MAX_FILE_BYTES + 1)
+    config_file = find_config_file(manifest)
+    config = read_member(root, config_file, MAX_FILE_BYTES + 1) if config_file in names else b""
+    return check_manifest(manifest, config)

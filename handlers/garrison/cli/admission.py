@@ -1,0 +1,337 @@
+"""The commands of admission: `pack`, `scan`, `vet`, `sign`, `verify`, `admit`, `fetch` and `audit`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from garrison.cli.options import (
+    absolute,
+    add_command,
+    add_config,
+    add_json,
+    add_places,
+    add_state,
+    add_trust,
+    escape,
+    find_config,
+    find_development_key,
+    find_store,
+    find_trust,
+)
+from garrison.cli.progress import show_bytes, show_steps
+from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, ConfigError, Refused, Undecided
+
+_WEIGHTS_HELP = "TorchScript .pt, torch.export .pt2, ONNX .onnx; with --model-file .pt or .safetensors"
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this part."""
+    for add in (_add_pack, _add_scan, _add_vet, _add_sign, _add_verify, _add_admit, _add_fetch, _add_audit):
+        add(commands)
+
+
+def pack(options: argparse.Namespace) -> int:
+    """Pack a model, examine it, and sign it if a key is given."""
+    from garrison.admission.admit import look_inside
+    from garrison.admission.pack import pack_model
+
+    order, changes = _make_order(options)
+    for change in changes:
+        print(escape(f"changed: {change}"), file=sys.stderr)
+    settings = _settings(options)
+    written = pack_model(
+        order, lambda directory: look_inside(directory, settings), _signer(options), limits=settings.limits
+    )
+    row = {"packed": str(written), "changes": list(changes)}
+    print(json.dumps(row) if options.json else f"packed {escape(str(written), keep='')}")
+    return EXIT_OK
+
+
+def scan(options: argparse.Namespace) -> int:
+    """Look for code and forbidden formats in files and directories."""
+    from garrison.admission.scan import scan_paths
+
+    return _print_findings(scan_paths(options.paths, _limits(options)), options)
+
+
+def vet(options: argparse.Namespace) -> int:
+    """Check handlers' and models' code against the policy."""
+    from garrison.admission.vet import vet_files
+
+    return _print_findings(vet_files(options.files, _settings(options).handler_imports), options)
+
+
+def sign(options: argparse.Namespace) -> int:
+    """Sign a packed model, or make a key to sign with."""
+    if options.init is not None:
+        return _make_key(options)
+    if options.directory is None:
+        raise ConfigError("nothing to sign; name a packed model's directory, or make a key with --init NAME")
+    signer = _signer(options)
+    if signer is None:
+        raise ConfigError("nothing to sign with; give --key, --certificate, --sigstore or --unsafe-development")
+    signer(options.directory)
+    print(
+        json.dumps({"signed": str(options.directory)}) if options.json else f"signed {escape(str(options.directory))}"
+    )
+    return EXIT_OK
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Say who signed a packed model, if anyone who is trusted did, and that nothing was changed since."""
+    from datetime import UTC, datetime
+
+    from garrison.admission.sign import verify_directory
+    from garrison.admission.trust import load_trust
+
+    trust = load_trust(find_trust(options))
+    with show_bytes("verifying") as bar:
+        verified = verify_directory(options.directory, trust, now=datetime.now(UTC), progress=bar.advance)
+    row = {"signer": verified.signer, "digest": verified.digest, "files": len(verified.files), "mode": verified.mode}
+    words = f"good: signed by {row['signer']}, {row['files']} files, digest {row['digest']}"
+    print(json.dumps(row) if options.json else escape(words))
+    return EXIT_OK
+
+
+def admit(options: argparse.Namespace) -> int:
+    """Admit packed models to the store."""
+    from garrison.admission.admit import Policy, find_sources, watch
+    from garrison.admission.store import Store
+    from garrison.admission.trust import load_trust
+
+    policy, store = Policy(load_trust(find_trust(options)), _settings(options)), Store(find_store(options))
+    sources = watch(options.source) if options.watch else find_sources(options.source)
+    statuses = [_admit_one(source, store, policy, options) for source in sources]
+    return max(statuses, default=EXIT_OK)
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch a model from a bucket or a host, and admit it."""
+    from garrison.admission.admit import Policy
+    from garrison.admission.fetch import fetch_model
+    from garrison.admission.store import Store
+    from garrison.admission.trust import load_trust
+
+    settings = _settings(options)
+    policy, store = Policy(load_trust(find_trust(options)), settings), Store(find_store(options))
+    target = options.state / "fetched"
+    with show_bytes("fetching") as bar:
+        fetched = fetch_model(options.url, target, settings.fetch, settings.limits, progress=bar.show)
+    for one in fetched.objects:
+        print(escape(f"fetched   {one.address} (version {one.version})"), file=sys.stderr)
+    return _admit_one(fetched.path, store, policy, options)
+
+
+def audit_verify(options: argparse.Namespace) -> int:
+    """Check that no line of the audit log was changed, taken out or put in."""
+    from garrison.admission.audit import verify_log
+    from garrison.admission.store import LOG_FILE
+
+    summary = verify_log(find_store(options) / LOG_FILE, head=options.head)
+    row = {"entries": summary.entries, "head": summary.head}
+    print(json.dumps(row) if options.json else f"whole: {summary.entries} entries, head {summary.head}")
+    return EXIT_OK
+
+
+def _admit_one(source: Path, store: Any, policy: Any, options: argparse.Namespace) -> int:
+    from garrison.admission.admit import admit as admit_model
+
+    try:
+        with show_steps(source.name) as tell:
+            admission = admit_model(source, store, policy, tell)
+    except (Refused, Undecided) as refusal:
+        reason = refusal.reason if isinstance(refusal, Refused) else "undecided"
+        detail = refusal.detail if isinstance(refusal, Refused) else str(refusal)
+        row = {"source": str(source), "admitted": False, "reason": reason, "detail": detail}
+        print(
+            json.dumps(row) if options.json else escape(f"refused   {source}  {reason}: {detail}", keep=""), flush=True
+        )
+        return refusal.exit_code
+    record, place = admission.model.record, str(admission.model.directory)
+    row = {"source": str(source), "admitted": True, "already": admission.already, "directory": place}
+    row |= {"model": record.model, "version": record.version, "digest": record.digest, "signer": record.signer}
+    words = f"{'as before' if admission.already else 'admitted '} {source}  {place} (signed by {record.signer})"
+    print(json.dumps(row) if options.json else escape(words, keep=""), flush=True)
+    return EXIT_OK
+
+
+def _make_order(options: argparse.Namespace) -> tuple[Any, Sequence[str]]:
+    """Return what to pack, and, for an archive of stock's, what had to change."""
+    from garrison.admission.pack import PackOrder
+
+    extra = tuple(Path(name) for name in options.extra_files.split(",")) if options.extra_files else ()
+    order = PackOrder(
+        contract=options.contract,
+        serialized_file=options.serialized_file,
+        extra_files=extra,
+        export_path=options.export_path,
+        archive_format=options.archive_format,
+        model_name=options.model_name,
+        version=options.version,
+        force=options.force,
+        model_file=options.model_file,
+        handler=options.handler,
+    )
+    return order, ()
+
+
+def _signer(options: argparse.Namespace) -> Any:
+    """Return what signs a directory, or None if no key was given."""
+    from garrison.admission import sign as signing
+
+    password = signing.read_password(getattr(options, "password_file", None))
+    if options.unsafe_development:
+        return lambda directory: signing.sign_directory(directory, signing.KeySigner(find_development_key(options)))
+    if getattr(options, "sigstore", False):
+        return lambda directory: signing.sign_directory(directory, signing.SigstoreSigner())
+    if options.sign_key is None:
+        return None
+    certificate = getattr(options, "certificate", None)
+    if certificate is not None:
+        signer = signing.CertificateSigner(options.sign_key, certificate, tuple(options.chain or ()))
+        return lambda directory: signing.sign_directory(directory, signer)
+    return lambda directory: signing.sign_directory(directory, signing.KeySigner(options.sign_key, password))
+
+
+def _make_key(options: argparse.Namespace) -> int:
+    from garrison.admission.sign import generate_key
+
+    private, public = generate_key(Path(), options.init)
+    row = {"private_key": str(private), "public_key": str(public)}
+    words = f"made {private}, which signs: keep it secret; and {public}, for the servers' config/trust"
+    print(json.dumps(row) if options.json else escape(words))
+    return EXIT_OK
+
+
+def _settings(options: argparse.Namespace) -> Any:
+    from garrison.admission.settings import FILE, load_admission
+
+    return load_admission(find_config(options) / FILE)
+
+
+def _limits(options: argparse.Namespace) -> Any:
+    return _settings(options).limits
+
+
+def _print_findings(findings: Sequence[Any], options: argparse.Namespace) -> int:
+    from garrison.admission.findings import describe_finding, refusals
+
+    critical = refusals(findings)
+    if options.json:
+        print(json.dumps([finding.as_json() for finding in findings]))
+    else:
+        for finding in findings:
+            print(escape(f"{finding.severity:8}  {describe_finding(finding)}", keep=""))
+        print(f"{len(critical)} critical, {len(findings) - len(critical)} warnings", file=sys.stderr)
+    undecided = critical and all(
+        finding.rule in ("unreadable", "scanner_failed", "linter_failed") for finding in critical
+    )
+    return EXIT_UNDECIDED if undecided else EXIT_REFUSED if critical else EXIT_OK
+
+
+def _add_pack(commands: Any) -> None:
+    example = (
+        "garrison pack --contract models/digits/contract.yaml --serialized-file models/digits/model.pt "
+        "--extra-files models/digits/labels.json --export-path build/models"
+    )
+    parser = add_command(commands, "pack", pack, "Pack a model for serving (wraps torch-model-archiver).", example)
+    parser.add_argument("--contract", type=Path, metavar="FILE", help="the model's contract.yaml")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE.mar", help="convert an archive of stock's")
+    weights_help = "the weights; the file's ending says their format: " + _WEIGHTS_HELP
+    parser.add_argument("--serialized-file", type=Path, metavar="FILE", help=weights_help)
+    model_help = "Python file with one nn.Module class, for weights that are a state dict (.pt, .pth, .safetensors)"
+    parser.add_argument("--model-file", type=Path, metavar="FILE", help=model_help)
+    handler_help = "for task custom: Python file with one class derived from SafeHandler; for others not needed"
+    parser.add_argument("--handler", metavar="FILE", help=handler_help)
+    parser.add_argument("--extra-files", metavar="FILE,FILE", help="further files, separated by commas (data, no code)")
+    parser.add_argument(
+        "--export-path", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)"
+    )
+    parser.add_argument("--model-name", metavar="NAME", help="must equal the contract's; may be left out")
+    parser.add_argument("--version", "-v", metavar="VERSION", help="must equal the contract's; may be left out")
+    format_help = "a directory, or a .mar (default: %(default)s)"
+    parser.add_argument("--archive-format", choices=("no-archive", "default"), default="no-archive", help=format_help)
+    parser.add_argument("--force", "-f", action="store_true", help="replace what is there")
+    keys = parser.add_mutually_exclusive_group()
+    keys.add_argument("--sign-key", type=Path, metavar="FILE", help="private key (PEM) to sign with")
+    keys.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
+    add_config(parser)
+    add_state(parser)
+    add_json(parser)
+
+
+def _add_scan(commands: Any) -> None:
+    summary = "Look for code and forbidden formats in model files; nothing is loaded."
+    parser = add_command(commands, "scan", scan, summary, "garrison scan model.pt build/models/digits --json")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or directories, archives included")
+    add_config(parser)
+    add_json(parser)
+
+
+def _add_vet(commands: Any) -> None:
+    summary = "Check the code of handlers and models against the policy; nothing is run."
+    parser = add_command(commands, "vet", vet, summary, "garrison vet handler.py --json")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="Python files")
+    add_config(parser)
+    add_json(parser)
+
+
+def _add_sign(commands: Any) -> None:
+    summary = "Sign a packed model (OpenSSF Model Signing)."
+    parser = add_command(commands, "sign", sign, summary, "garrison sign build/models/digits --key release.pem")
+    parser.add_argument("directory", type=absolute, nargs="?", metavar="DIR", help="a packed model")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--init", metavar="NAME", help="make a key pair here: NAME.key to sign, NAME.pem to be trusted")
+    ways.add_argument("--key", dest="sign_key", type=Path, metavar="FILE", help="private key (PEM)")
+    ways.add_argument("--sigstore", action="store_true", help="sign with an identity, over the internet (not run yet)")
+    ways.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate of --key (PEM)")
+    word_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=word_help)
+    chain_help = "further certificates up to the one that is trusted"
+    parser.add_argument("--chain", type=Path, nargs="+", metavar="FILE", help=chain_help)
+    add_state(parser)
+    add_json(parser)
+
+
+def _add_verify(commands: Any) -> None:
+    summary = "Verify a packed model's signature, as admission does."
+    parser = add_command(commands, "verify", verify, summary, "garrison verify build/models/digits")
+    parser.add_argument("directory", type=absolute, metavar="DIR", help="a packed and signed model")
+    add_config(parser)
+    add_state(parser)
+    add_trust(parser)
+    add_json(parser)
+
+
+def _add_admit(commands: Any) -> None:
+    summary = "Verify, examine and admit packed models to the store."
+    parser = add_command(commands, "admit", admit, summary, "garrison admit build/models --store /srv/garrison/store")
+    source_help = "a packed and signed model, an archive, or a directory of such"
+    parser.add_argument("source", type=absolute, metavar="SOURCE", help=source_help)
+    parser.add_argument("--watch", action="store_true", help="go on, and admit what appears")
+    add_places(parser)
+    add_json(parser)
+
+
+def _add_fetch(commands: Any) -> None:
+    summary = "Fetch a model from an allowed bucket or host, and admit it."
+    parser = add_command(commands, "fetch", fetch, summary, "garrison fetch s3://models/digits-3.mar")
+    parser.add_argument("url", metavar="URL", help="s3://, gs:// or https://; admission.yaml lists what is allowed")
+    add_places(parser)
+    add_json(parser)
+
+
+def _add_audit(commands: Any) -> None:
+    summary = "Work with the audit log of a store."
+    audit = commands.add_parser("audit", help=summary, description=summary)
+    actions = audit.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    about = "Check that no line of the log was changed, taken out or put in."
+    parser = add_command(actions, "verify", audit_verify, about, "garrison audit verify --store /srv/garrison/store")
+    head_help = "the digest of the last line, kept elsewhere: tells whether the end was cut off"
+    parser.add_argument("--head", metavar="DIGEST", help=head_help)
+    add_places(parser)
+    add_json(parser)
