@@ -161,16 +161,17 @@ def list_files(directory: Path, beside: Set[str]) -> dict[str, int]:
 
 def _walk(directory: Path, prefix: str, depth: int = 0) -> Iterator[tuple[str, int]]:
     empty = True
-    for entry in os.scandir(directory):
-        empty = False
-        name = prefix + entry.name
-        if entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH:
-            yield from _walk(Path(entry.path), f"{name}/", depth + 1)
-        elif entry.is_file(follow_symlinks=False):
-            yield name, entry.stat(follow_symlinks=False).st_size
-        else:
-            what = "is a link, a device, or too deep; only plain files are part of a model"
-            raise ArtifactRefused("not_a_file", "Something in the model is no plain file.", f"{name}: {what}")
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            empty = False
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH:
+                yield from _walk(Path(entry.path), f"{name}/", depth + 1)
+            elif entry.is_file(follow_symlinks=False):
+                yield name, entry.stat(follow_symlinks=False).st_size
+            else:
+                what = "is a link, a device, or too deep; only plain files are part of a model"
+                raise ArtifactRefused("not_a_file", "Something in the model is no plain file.", f"{name}: {what}")
     if empty and prefix:
         yield prefix, 0
 
