@@ -148,13 +148,13 @@ def make_certificate(directory: Path, name: str) -> Path:
 
 
 class Relay:
-    """Pass connections on to a server; the reply on each is cut after the next number of `cuts`, None for not at all."""
+    """Pass connections on to a server, and cut one after so many bytes of replies."""
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self.cut_after: int | None = None  # bytes of the replies, over all connections from now on
+        self.cut_after: int | None = None  # bytes of replies from now on; then it is None again
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
