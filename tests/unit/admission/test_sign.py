@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from attacks.signed_models import FILES, NOW, Authority, Signed, make_signed, upstream, write_model, write_trust
 from garrison.admission.bundle import Bundle, _write_bundle, encode_signed, parse_bundle, parse_statement
+from garrison.admission.contents import list_files
 from garrison.admission.sign import (
     PASSWORD_VARIABLE,
     CertificateSigner,
@@ -34,8 +36,8 @@ from garrison.admission.sign import (
     verify_directory,
 )
 from garrison.admission.trust import Trust, load_trust
-from garrison.admission.verify import Verified, list_files
-from garrison.errors import ArtifactRefused, ConfigError
+from garrison.admission.verify import Verified
+from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.record import digest_files
 
 SECOND = timedelta(seconds=1)
@@ -111,6 +113,22 @@ def test_the_size_is_limited(signed):
     verify_directory(signed.directory, signed.trust, now=NOW, max_bytes=size)
     with pytest.raises(ArtifactRefused, match="too_large"):
         verify_directory(signed.directory, signed.trust, now=NOW, max_bytes=size - 1)
+
+
+@pytest.mark.parametrize("name", ["model.sig", "contract.yaml", "labels.json", "MAR-INF"])
+def test_what_cannot_be_read_is_undecided(signed, name, monkeypatch):
+    """Tried by refusing to open it: the tests may run as root, whom no mode keeps out."""
+    opened, scanned = os.open, os.scandir
+
+    def refuse(path: object, *rest: object, **more: object) -> object:
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return (opened if rest else scanned)(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(Undecided, match="Permission denied"):
+        verify(signed)
 
 
 # Agreement with the command line of model-signing ---------------------------------------------------------------------
