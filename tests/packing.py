@@ -6,7 +6,7 @@ from garrison.admission.findings import Finding
 from garrison.admission.pack import PackOrder, pack_model
 from garrison.admission.settings import Limits
 
-LIMITS = Limits(max_files=200, max_bytes=2**30, max_ratio=200, max_workers=16, max_queue=1000, max_timeout_s=300)
+LIMITS = Limits(max_files=200, max_bytes=2**30, max_ratio=200, max_workers=64, max_queue=10_000, max_timeout_s=600)
 
 
 def find_nothing(packed: Path) -> list[Finding]:

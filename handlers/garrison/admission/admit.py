@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +31,7 @@ from garrison.admission.audit import AuditLog
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
 from garrison.admission.scan import scan_paths
+from garrison.admission.serving import newest_admission, open_newest
 from garrison.admission.settings import AdmissionSettings
 from garrison.admission.sign import Verified, verify_directory
 from garrison.admission.store import AdmittedModel, Store, version_order
@@ -86,7 +87,7 @@ def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: Non
         try:
             _copy(source, staged, policy)  # 1
             examined = _examine(staged, policy, tell)  # 2 to 6
-            known = _check_newer(examined, store, log)  # 7
+            known = _check_newer(examined, store, log, policy.trust)  # 7
             place = known or _publish(staged, examined, source, store, log)  # 8
         except (Refused, Undecided) as refusal:
             _set_aside(source, staged, refusal, store, log)
@@ -178,27 +179,23 @@ def _check_contract(staged: Path, policy: Policy) -> PackedModel:
     return packed
 
 
-def _check_newer(examined: _Examined, store: Store, log: AuditLog) -> Path | None:
-    """Return the place of the very same version, if it is in the store already."""
+def _check_newer(examined: _Examined, store: Store, log: AuditLog, trust: Trust) -> Path | None:
+    """Return the place of the very same version, if it is in the store already, and whole."""
     contract, digest = examined.packed.contract, examined.verified.digest
     newest = newest_admission(contract.model, log)
     if newest is None or version_order(contract.version) > version_order(newest["version"]):
         return None
     if (contract.version, digest) == (newest["version"], newest["digest"]):
-        place = store.place(contract.model, contract.version, digest)
-        return place if place.is_dir() else None
+        try:
+            return open_newest(contract.model, store, log, trust).directory
+        except (ArtifactRefused, ConfigError):
+            return None  # gone or changed: it is published again
     raise ArtifactRefused(
         "rollback",
         "The model is not newer than what was admitted before.",
         f"{contract.model}: version {contract.version} is not newer than {newest['version']}, which was admitted before"
         "; write a higher version into the contract, pack and sign again",
     )
-
-
-def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
-    """Return the log's line about the newest version of a model that was ever admitted."""
-    lines = [event for event in log.events() if event.get("event") == "admitted" and event.get("model") == model]
-    return max(lines, key=lambda event: version_order(event["version"]), default=None)
 
 
 def _publish(staged: Path, examined: _Examined, source: Path, store: Store, log: AuditLog) -> Path:

@@ -9,7 +9,7 @@ loaded.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from garrison.admission.findings import Finding
@@ -32,6 +32,8 @@ from garrison.settings import MAX_FILE_BYTES
 PATH_FILE_SUFFIX = ".pth"  # weights to torch, lines to run at start to an interpreter whose packages it lies among
 WEIGHTS_BEGIN = (b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 
+Check = Callable[[Iterable[str]], list[Finding]]
+
 
 def check_directory(directory: Path, limits: Limits) -> list[Finding]:
     """Check the files of a packed model: names, kinds, number, bytes, manifest and server settings.
@@ -48,9 +50,9 @@ def check_directory(directory: Path, limits: Limits) -> list[Finding]:
         return [Finding(str(directory), refusal.reason, refusal.detail)]
 
 
-def check_entries(entries: list[Entry], limits: Limits) -> list[Finding]:
-    """Check what can be said of a directory without reading a file in it."""
-    found = [*check_names(entry.name for entry in entries), *_check_kinds(entries), *_check_amount(entries, limits)]
+def check_entries(entries: list[Entry], limits: Limits, check: Check = check_names) -> list[Finding]:
+    """Check what can be said of a directory without reading a file in it; `check` judges the names."""
+    found = [*check(entry.name for entry in entries), *_check_kinds(entries), *_check_amount(entries, limits)]
     return found[:MAX_FINDINGS]
 
 

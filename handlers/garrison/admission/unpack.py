@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from garrison.admission.findings import refuse_if_found
 from garrison.admission.members import CHUNK_BYTES, list_entries, open_directory, open_member, write_member
-from garrison.admission.names import check_structure
+from garrison.admission.names import check_names, check_structure
 from garrison.admission.rules import check_entries
 from garrison.admission.settings import Limits
 from garrison.admission.zips import StrictZip, open_zip
@@ -45,8 +45,10 @@ def unpack_archive(archive: Path, target: Path, limits: Limits) -> None:
         _fill(target, lambda root: _unpack_members(source, root))
 
 
-def copy_model(source: Path, target: Path, limits: Limits) -> None:
+def copy_model(source: Path, target: Path, limits: Limits, *, foreign: bool = False) -> None:
     """Copy a packed model's directory into a new one of mode 0700; nothing of it is left if that fails.
+
+    A `foreign` one, of stock's, may hold code and requirements under any name: whoever converts it, decides on them.
 
     Raises:
         ArtifactRefused: a name, kind or size of a file is not accepted.
@@ -55,7 +57,7 @@ def copy_model(source: Path, target: Path, limits: Limits) -> None:
     """
     with open_directory(source) as opened:
         entries = list_entries(opened, limits.max_files + 1)
-        refuse_if_found(check_entries(entries, limits), PUBLIC_MESSAGE)
+        refuse_if_found(check_entries(entries, limits, check_structure if foreign else check_names), PUBLIC_MESSAGE)
         names = [entry.name for entry in entries if entry.is_plain]
         _fill(target, lambda root: _copy_members(opened, names, root, limits.max_bytes))
 

@@ -228,3 +228,13 @@ def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, pack
     assert next(found) == packed
     (packed / "labels.json").write_text("{}")
     assert next(found) == packed
+
+
+def test_admitting_again_mends_what_was_changed_in_the_store(signed_model, store, policy):
+    source = signed_model()
+    place = admit(source, store, policy).model.directory
+    (place / "labels.json").chmod(0o644)
+    (place / "labels.json").write_bytes(b"{}")
+    assert not admit(source, store, policy).already
+    assert served(store, policy) == {"tiny": "1"}
+    assert admit(source, store, policy).already

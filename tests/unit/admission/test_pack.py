@@ -479,13 +479,13 @@ def test_what_an_examination_finds_is_the_refusal(make_order):
 
     order = make_order()
     with pytest.raises(ArtifactRefused) as caught:
-        pack_model(order, examine=find, limits=LIMITS)
+        pack_model(order, find, limits=LIMITS)
     assert caught.value.reason == "unsafe_global"
     assert list(order.export_path.iterdir()) == []
 
 
 def test_a_warning_refuses_nothing(make_order):
-    assert pack_model(make_order(), limits=LIMITS, examine=lambda _: [Finding("a", "b", "c", severity="warning")])
+    assert pack_model(make_order(), lambda _: [Finding("a", "b", "c", severity="warning")], limits=LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -497,10 +497,11 @@ def test_a_warning_refuses_nothing(make_order):
     ],
 )
 def test_the_operator_bounds_what_a_contract_asks_for(make_order, key, value, reason):
-    assert pack(make_order({f"workers__{key}": value - 1, "model": "just"}))
-    order = make_order({f"workers__{key}": value, "directory": "more"})
+    limits = replace(LIMITS, max_workers=16, max_queue=1000, max_timeout_s=300)
+    assert pack_model(make_order({f"workers__{key}": value - 1}), find_nothing, limits=limits)
+    order = make_order({f"workers__{key}": value, "model": "other", "directory": "more"})
     with pytest.raises(ArtifactRefused) as caught:
-        pack(order)
+        pack_model(order, find_nothing, limits=limits)
     assert caught.value.reason == reason
 
 
@@ -508,7 +509,7 @@ def test_more_bytes_than_the_operator_allows_are_refused(make_order):
     order = make_order()
     limits = replace(LIMITS, max_bytes=order.serialized_file.stat().st_size)
     with pytest.raises(ArtifactRefused, match="too_many_bytes"):
-        pack_model(order, limits=limits, examine=find_nothing)
+        pack_model(order, find_nothing, limits=limits)
 
 
 def test_it_is_signed_after_it_was_examined_and_before_it_has_its_name(make_order):
@@ -520,7 +521,7 @@ def test_it_is_signed_after_it_was_examined_and_before_it_has_its_name(make_orde
         assert not target_of(order).exists()
         (directory / "model.sig").write_text("signed")
 
-    archive = pack_model(order, limits=LIMITS, examine=lambda _: steps.append("examine") or [], sign=sign)
+    archive = pack_model(order, lambda _: steps.append("examine") or [], sign=sign, limits=LIMITS)
     assert steps == ["examine", "sign"]
     assert zipfile.ZipFile(archive).read("model.sig") == b"signed"
 
@@ -531,7 +532,7 @@ def test_what_cannot_be_signed_gets_no_name(make_order):
 
     order = make_order()
     with pytest.raises(ConfigError, match="no key"):
-        pack_model(order, limits=LIMITS, examine=find_nothing, sign=sign)
+        pack_model(order, find_nothing, sign=sign, limits=LIMITS)
     assert list(order.export_path.iterdir()) == []
 
 

@@ -146,7 +146,7 @@ def check_named_attribute(
     """Check an attribute of an object or module, whichever way it is written."""
     path = code.path_of(owner)
     if allowed.is_module(path):
-        if allowed.judge(f"{path}.{name}") == UNKNOWN:
+        if allowed.judge(f"{path}.{name}") == UNKNOWN and name != "__version__":
             yield fault(node, ATTRIBUTE, f"{path}.{name} is not on the list of what handlers may use")
     elif name.startswith("_"):
         yield from _check_private(node, owner, name, code)
