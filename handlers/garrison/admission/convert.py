@@ -186,7 +186,7 @@ class _Converter:
         text = draft_contract(stock, task, self._name_model(), self._number_version(), labels, numbers)
         self._changes.extend(changes)
         self._changes.append(
-            f"wrote {CONTRACT_FILE}: JPEG and PNG up to 8 MiB and 25,000,000 pixels, scaled and normalised as by stock; "
+            f"wrote {CONTRACT_FILE}: JPEG and PNG up to 8 MiB and 25,000,000 pixels, scaled and normalised as stock; "
             f"{numbers.count} worker(s), batches of {numbers.max_items}, a queue of {numbers.queue}, "
             f"{numbers.timeout_s} s; read it, and give your own with --contract"
         )

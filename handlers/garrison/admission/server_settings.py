@@ -14,7 +14,7 @@ from garrison.admission.names import show_name
 from garrison.archive import MODEL_CONFIG_FILE, render_model_config
 from garrison.contract import Contract
 from garrison.errors import ConfigError
-from garrison.settings import parse_mapping
+from garrison.settings import MAX_FILE_BYTES, parse_mapping
 
 NUMBERS = (
     *("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout", "jobQueueSize"),
@@ -112,5 +112,7 @@ def _check_key(key: Any, value: Any, file: str) -> list[Finding]:
 
 
 def _parse(config: bytes, file: str) -> dict[Any, Any]:
+    if len(config) > MAX_FILE_BYTES:  # before the next line: what lies beyond was not read
+        raise ConfigError(f"{file}: larger than {MAX_FILE_BYTES} bytes; these settings are some ten lines")
     empty = all(not line.strip() or line.lstrip().startswith(b"#") for line in config.splitlines())
     return {} if empty else parse_mapping(config, file)

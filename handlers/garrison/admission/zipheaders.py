@@ -261,6 +261,8 @@ def _check_kind(name: str, attributes: int, size: int) -> None:
     kind = stat.S_IFMT(attributes >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or attributes & 0x0400:
         raise ArtifactRefused("not_a_file", "Only plain files are accepted.", f"{name!r} is a link or a device")
+    if attributes >> 16 & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX) and not name.endswith("/"):
+        raise ArtifactRefused("special_mode", "A file has a special mode.", f"{name!r}: set-user, set-group or sticky")
     marked = kind == stat.S_IFDIR or bool(attributes & 0x10)
     if (marked and not name.endswith("/")) or (name.endswith("/") and (size or kind == stat.S_IFREG)):
         raise ambiguous(f"{name!r} is a file and a directory")
