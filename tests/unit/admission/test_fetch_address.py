@@ -152,6 +152,7 @@ BAD = {
     "ipv6": "https://[::1]/digits.mar",
     "broken-ipv6": "https://[::1/digits.mar",
     "bad-port": "https://models.example.com:port/digits.mar",
+    "large-port": "https://models.example.com:65536/digits.mar",
     "empty-port": "https://models.example.com:/digits.mar",
     "trailing-dot": "https://models.example.com./digits.mar",
     "unicode-host": "https://models。example.com/digits.mar",
