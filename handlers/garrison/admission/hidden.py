@@ -25,9 +25,9 @@ _SECOND_LINE = re.compile(rb"\n" + _NAME + rb"(?=\n)")
 _FIRST_LINE = re.compile(rb"[ci]" + _NAME + rb"\Z")
 _SHORT_NAMES = re.compile(rb"\x8c." + _NAME + _PUT + rb"\x8c." + _NAME + _PUT + rb"\x93", re.DOTALL)
 _LONG_NAMES = re.compile(rb"X.\0\0\0" + _NAME + _PUT + rb"X.\0\0\0" + _NAME + _PUT + rb"\x93", re.DOTALL)
-_MODULES = {*sys.stdlib_module_names, *_compat_pickle.IMPORT_MAPPING} | set(
-    ["IPython", "aiohttp", "cloudpickle", "dill", "distutils", "httpx", "joblib", "numpy", "pandas", "pip", "pkg_resources", "requests", "scipy", "setuptools", "sklearn", "tensorflow", "torch", "torchvision", "transformers", "ts", "yaml"]
-)
+_MODULES = {*sys.stdlib_module_names, *_compat_pickle.IMPORT_MAPPING, "IPython", "aiohttp", "cloudpickle", "dill",
+            "distutils", "httpx", "joblib", "numpy", "pandas", "pip", "pkg_resources", "requests", "scipy",
+            "setuptools", "sklearn", "tensorflow", "torch", "torchvision", "transformers", "ts", "yaml"}  # fmt: skip
 _PROGRAMS = {
     b"\x7fELF": "a Linux program or library",
     b"\xfe\xed\xfa\xce": "a macOS program or library",
@@ -41,7 +41,7 @@ _PROGRAMS = {
 }
 _ARCHIVES = {
     b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
+    b"BZh91AY": "bzip2",
     b"\xfd7zXZ\0": "xz",
     b"\x28\xb5\x2f\xfd": "zstandard",
     b"\x04\x22\x4d\x18": "lz4",
@@ -61,7 +61,6 @@ _ARCHIVES = {
     b"xar!": "xar",
     b"hsqs": "a file system",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an OLE document",
-    b"%PDF": "PDF",
 }
 _TAR_AT = 257
 START_BYTES = 512
