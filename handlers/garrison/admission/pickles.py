@@ -138,7 +138,7 @@ def walk_pickle(data: bytes, start: int = 0, *, anywhere: bool = False, max_opco
 def _judge_rest(rest: bytes, file: str, allowed: re.Pattern[str]) -> list[Finding]:
     findings = judge_stream(walk_pickle(rest), file, allowed)
     named = [finding for finding in findings if finding.rule == "forbidden_global"]
-    return [Finding(file, "bad_pickle", f"{len(rest)} bytes behind the pickle's end"), *named]
+    return [*named, Finding(file, "bad_pickle", f"{len(rest)} bytes behind the pickle's end")]
 
 
 class _Machine:

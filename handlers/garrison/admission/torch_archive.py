@@ -33,7 +33,7 @@ LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _COMMON = r"version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data\.pkl|data/[0-9]{1,9}"
 _STATE_RECORDS = re.compile(_COMMON)
 _CODE = r"code/[A-Za-z0-9_./]{1,500}\.py(\.debug_pkl)?"
-_SCRIPT_RECORDS = re.compile(rf"{_COMMON}|constants\.pkl|constants/[0-9]{{1,9}}|{_CODE}|extra/.{{1,500}}")
+_SCRIPT_RECORDS = re.compile(rf"{_COMMON}|constants\.pkl|(constants|traced_inputs)/[0-9]{{1,9}}|traced_inputs\.pkl|{_CODE}|extra/.{{1,500}}")
 _ITEM_BYTES = {
     "ComplexDouble": 16, "Double": 8, "Long": 8, "ComplexFloat": 8, "Float": 4, "Int": 4, "QInt32": 4, "Half": 2,
     "BFloat16": 2, "Short": 2, "Byte": 1, "Char": 1, "Bool": 1, "QInt8": 1, "QUInt8": 1, "QUInt4x2": 1, "QUInt2x4": 1,
@@ -126,7 +126,8 @@ def _check_script(records: Records) -> Iterator[Finding]:
         if name.endswith((".pkl", ".debug_pkl")) and not name.startswith("extra/"):
             data = records.read(name, MAX_PICKLE_BYTES)
             yield from check_pickle(data, records.place(name), SCRIPT_GLOBALS)
-            yield from _check_storages(records, walk_pickle(data), name.partition(".")[0])
+            if name != "traced_inputs.pkl":  # torch writes their shapes, and leaves their records empty
+                yield from _check_storages(records, walk_pickle(data), name.partition(".")[0])
         elif name.startswith("code/"):
             yield from check_script(records.read(name, MAX_CODE_BYTES), records.place(name))
     yield from _check_values(records)
