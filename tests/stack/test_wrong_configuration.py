@@ -172,7 +172,7 @@ def test_it_says_what_to_change_and_does_not_start(place: RunningStack, spoil: S
     assert not [word for word in words if word not in said], said
 
 
-# Models whose parts do not fit together, although somebody trusted has signed them -------------------------------------
+# Models whose parts do not fit together, although somebody trusted has signed them ------------------------------------
 
 SIGNED_CASES: dict[str, tuple[Spoil, list[str]]] = {
     "a contract with a limit of zero": (
