@@ -24,7 +24,7 @@ from garrison.admission.settings import load_admission
 from garrison.admission.store import AdmittedModel, Store
 from garrison.admission.trust import load_trust
 from garrison.archive import PackedModel
-from garrison.errors import ConfigError, GarrisonError, Undecided
+from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog
 from garrison.files import RunDirectory
 from garrison.gateway.certificates import Certificate, ensure_certificate
@@ -283,23 +283,30 @@ def open_admitted(settings: StackSettings, log: EventLog) -> tuple[AdmittedModel
 
     Raises:
         ConfigError: there is nothing to serve, or it asks for a change of the configuration.
-        ArtifactRefused: a model is refused, or was changed.
+        ArtifactRefused: models are refused, each with its reason in the detail, or one was changed.
     """
     trust, store = load_trust(settings.trust), Store(settings.store)
     if settings.models is None:
         return open_store(store, trust)
     policy = Policy(trust, load_admission(settings.config / ADMISSION_FILE))
     wanted: dict[str, Path] = {}
+    refused: list[tuple[Path, ArtifactRefused]] = []
     for source in find_sources(settings.models):
-        admission = admit(source, store, policy)
+        try:
+            admission = admit(source, store, policy)
+        except ArtifactRefused as refusal:
+            refused.append((source, refusal))
+            continue
         name = admission.model.record.model
         if name in wanted:
-            raise ConfigError(
-                f"{source}: a second model named {name!r}, as {wanted[name]}; serve one version at a time"
-            )
+            raise ConfigError(f"{source}: a second model named {name!r}; serve one version at a time")
         wanted[name] = source
         if not admission.already:
             log.tell("admitted", f"admitted {name} {admission.model.record.version} from {source}")
+    if refused:
+        first, *_ = (refusal for _, refusal in refused)
+        detail = "; and ".join(f"{source}: {refusal.detail}" for source, refusal in refused)
+        raise ArtifactRefused(first.reason, first.public_message, detail)
     return open_store(store, trust, wanted)
 
 

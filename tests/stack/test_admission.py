@@ -67,6 +67,7 @@ def test_the_server_does_not_start_on_a_changed_store(packed_digits, tmp_path):
         admitted = run("admit", packed_digits, "--config", stack.config, "--state", stack.state)
         assert admitted.returncode == 0, admitted.stderr
         flip_one_bit(weights_of(stack))
+        stack.models = None
         stack.launch()
         status, said = stack.wait()
     assert status == 1

@@ -133,7 +133,7 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
     ),
     "no directory of models": (
         lambda place: shutil.rmtree(place.models),
-        ["no such directory", "garrison pack"],
+        ["no such file or directory", "garrison pack"],
     ),
     "the same model twice": (
         lambda place: shutil.copytree(place.models / "digits", place.models / "second"),
