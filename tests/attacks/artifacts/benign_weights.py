@@ -217,9 +217,7 @@ def onnx_with_branches(path: Path) -> None:
     def branch(name: str, operator: str) -> Any:
         return helper.make_graph([helper.make_node(operator, ["x"], [name])], name, [], [value(name, 4)])
 
-    test = helper.make_node(
-        "If", ["c"], ["y"], then_branch=branch("yes", "Relu"), else_branch=branch("no", "Neg")
-    )
+    test = helper.make_node("If", ["c"], ["y"], then_branch=branch("yes", "Relu"), else_branch=branch("no", "Neg"))
     inputs = [value("x", 4), value("c", 1, kind=TensorProto.BOOL)]
     onnx_file([test], [], inputs, [value("y", 4)])(path)
 
@@ -237,7 +235,9 @@ def onnx_with_function(path: Path) -> None:
     double = helper.make_function(
         "own", "Double", ["x"], ["y"], [helper.make_node("Add", ["x", "x"], ["y"])], [helper.make_opsetid("", 17)]
     )
-    graph = helper.make_graph([helper.make_node("Double", ["x"], ["y"], domain="own")], "graph", [value("x", 4)], [value("y", 4)])
+    graph = helper.make_graph(
+        [helper.make_node("Double", ["x"], ["y"], domain="own")], "graph", [value("x", 4)], [value("y", 4)]
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     path.write_bytes(helper.make_model(graph, functions=[double], opset_imports=opsets).SerializeToString())
 
@@ -274,7 +274,9 @@ def stock_archive(path: Path) -> None:
     manifest = {"runtime": "python", "model": {"modelName": "m", "serializedFile": "model.pt", "modelVersion": "1.0"}}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.pt", inner.getvalue())
-        archive.writestr("handler.py", "#!/usr/bin/env python3\nfrom ts.torch_handler.base_handler import BaseHandler\n")
+        archive.writestr(
+            "handler.py", "#!/usr/bin/env python3\nfrom ts.torch_handler.base_handler import BaseHandler\n"
+        )
         archive.writestr("index_to_name.json", '{"0": "cat", "1": "dog"}')
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
 

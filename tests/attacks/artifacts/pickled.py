@@ -60,7 +60,9 @@ def _spellings() -> list[HostilePickle]:
     """One call, in the words of each protocol."""
     memoised = short("posix") + b"\x94" + b"0" + short("system") + b"\x94" + b"0" + b"h\x00h\x01\x93"
     extension = b"\x82\x2a" + text(COMMAND) + b"\x85R"
-    computed = named("builtins", "str") + short("posix") + b"\x85R" + short("system") + b"\x93" + text(COMMAND) + b"\x85R"
+    computed = (
+        named("builtins", "str") + short("posix") + b"\x85R" + short("system") + b"\x93" + text(COMMAND) + b"\x85R"
+    )
     return [
         HostilePickle("REDUCE, protocol 2", whole(SYSTEM)),
         HostilePickle("protocol 0 without a header", f"cposix\nsystem\n(S'{COMMAND}'\ntR.".encode()),

@@ -34,7 +34,7 @@ ANY_ZIP = ("ambiguous_zip", "bad_zip", "repeated_name")
 NAIVE_PICKLE = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))"
 FIRING_IN_TORCH = {
     "state dict that runs a command", "state dict in the old format that runs a command", "wrong CRC of data.pkl",
-    "local and central name differ", "old format: the first pickle runs a command", "encrypted flag",
+    "local and central name differ", "old format: the first pickle runs a command",
 }  # fmt: skip
 NAIVE_TORCH = "import torch, sys; torch.load(sys.argv[1], weights_only=False)"
 
@@ -46,7 +46,17 @@ def list_benign() -> list[BenignCase]:
 
 def list_hostile() -> list[HostileCase]:
     """Return weights that have to be refused, each for one of its reasons."""
-    return [*_raw_pickles(), *_state_dicts(), *_torchscript(), *_exported(), *_zips(), *_hidden(), *_tensors(), *_onnx(), *_others()]
+    return [
+        *_raw_pickles(),
+        *_state_dicts(),
+        *_torchscript(),
+        *_exported(),
+        *_zips(),
+        *_hidden(),
+        *_tensors(),
+        *_onnx(),
+        *_others(),
+    ]
 
 
 def list_firing() -> list[tuple[HostileCase, str]]:
@@ -122,7 +132,12 @@ def record(name: str, value: bytes) -> dict[str, bytes]:
 
 def _raw(one: HostilePickle) -> HostileCase:
     rules = (*one.rules, "undecidable_pickle", "bad_pickle", "weight_format", "hidden_pickle", "bad_text")
-    return case(f"raw: {one.name}", rules if one.rules != ("forbidden_global",) else ("forbidden_global",), "model.pt", lambda: one.data)
+    return case(
+        f"raw: {one.name}",
+        rules if one.rules != ("forbidden_global",) else ("forbidden_global",),
+        "model.pt",
+        lambda: one.data,
+    )
 
 
 def _raw_pickles() -> list[HostileCase]:
@@ -251,7 +266,9 @@ def _exported() -> list[HostileCase]:
     def pickled_constants() -> bytes:
         config = json.dumps({"config": {"w": {"path_name": "tensor_0", "is_param": False, "use_pickle": True}}})
         return changed(
-            exported(), **record("data/constants/model_constants_config.json", config.encode()), **{"data/constants/tensor_0": PAYLOAD}
+            exported(),
+            **record("data/constants/model_constants_config.json", config.encode()),
+            **{"data/constants/tensor_0": PAYLOAD},
         )
 
     return [
@@ -346,14 +363,16 @@ def _zips() -> list[HostileCase]:
 
 
 def _in_comment(outer: bytes, inner: bytes) -> bytes:
-    return outer[:-2] + struct.pack("<H", len(inner) & 0xFFFF) + inner[: 0xFFFF]
+    return outer[:-2] + struct.pack("<H", len(inner) & 0xFFFF) + inner[:0xFFFF]
 
 
 def _without_entry(data: bytes) -> bytes:
     """Take the last entry out of the directory; its member stays."""
     start, last, end = data.index(b"PK\1\2"), data.rindex(b"PK\1\2"), data.rindex(b"PK\5\6")
     count = data.count(b"PK\1\2") - 1
-    return data[:last] + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, last - start, start, 0) + data[end + 22 :]
+    return (
+        data[:last] + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, last - start, start, 0) + data[end + 22 :]
+    )
 
 
 def _nested() -> bytes:
@@ -368,7 +387,9 @@ def _behind_deflate() -> bytes:
     body = packed.compress(b"x" * 100) + packed.flush() + PAYLOAD
     checksum = zlib.crc32(b"x" * 100)
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 8, 0, 0, checksum, len(body), 100, 1, 0) + b"a" + body
-    central = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 8, 0, 0, checksum, len(body), 100, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    central = (
+        struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 8, 0, 0, checksum, len(body), 100, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    )
     return local + central + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local), 0)
 
 
@@ -457,7 +478,9 @@ def _onnx() -> list[HostileCase]:
         return tensor
 
     add = helper.make_node("Add", ["x", "w"], ["y"])
-    inner = helper.make_graph([add], "inner", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])], [outside()])
+    inner = helper.make_graph(
+        [add], "inner", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])], [outside()]
+    )
     branch = helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
     constant = helper.make_node("Constant", [], ["w"], value=outside())
     custom = helper.make_node("Run", ["x"], ["y"], domain="evil")
