@@ -23,7 +23,11 @@ def run(path: str) -> None:
     sys.modules[module.__name__] = module
     exec(compile(Path(path).read_bytes(), path, "exec"), module.__dict__)
     for value in list(vars(module).values()):
-        if isinstance(value, type) and issubclass(value, SafeHandler | torch.nn.Module) and value.__module__ == module.__name__:
+        if (
+            isinstance(value, type)
+            and issubclass(value, SafeHandler | torch.nn.Module)
+            and value.__module__ == module.__name__
+        ):
             made = value()
             for hook in HOOKS:
                 if hook in vars(value):

@@ -442,7 +442,7 @@ SOURCES: dict[str, tuple[set[str], str]] = {
         {AT_IMPORT, CALL, DEFINITION},
         above("def run():\n    open(CANARY, 'w')\n    return object\n\n\nclass Go(run()):\n    pass\n"),
     ),
-    "call-at-import": ({AT_IMPORT}, above("def run():\n    return torch.zeros(3)\n\n\nX = run()\n")),
+    "call-at-import": ({AT_IMPORT}, above("def run():\n    return torch.zeros(3)\n\n\nrun()\n")),
     "comprehension-at-import": ({AT_IMPORT, CALL}, above("X = [open(CANARY, 'w') for _ in range(1)]\n")),
     "lambda-at-import": ({AT_IMPORT}, above("X = sorted([2, 1], key=lambda x: -x)\nY = (lambda: 1)()\n")),
     "model-at-import": (
@@ -547,7 +547,9 @@ CODED: dict[str, tuple[set[str], Callable[[str], bytes]]] = {
     "not-utf-8": ({NOT_PYTHON}, lambda _: above("").encode() + b"# \xff\n"),
     "unicode-escape": (
         {HIDDEN, CALL},
-        lambda canary: b"# coding: unicode_escape\n# \\x0aopen(" + repr(canary).encode() + b", 'w')\n" + above("").encode(),
+        lambda canary: (
+            b"# coding: unicode_escape\n# \\x0aopen(" + repr(canary).encode() + b", 'w')\n" + above("").encode()
+        ),
     ),
 }
 

@@ -196,7 +196,9 @@ def _check_format(node: ast.Attribute, code: Code) -> Iterator[Fault]:
     """Check that a text is formatted by a literal without attributes: `"{0.__class__}".format(x)` walks through x."""
     text = code.constant_text(node.value)
     if text is None:
-        yield fault(node, DYNAMIC, f".{node.attr} of a text that is only known when it runs: use an f-string or replace")
+        yield fault(
+            node, DYNAMIC, f".{node.attr} of a text that is only known when it runs: use an f-string or replace"
+        )
     elif not _is_plain_format(text):
         yield fault(node, ATTRIBUTE, f".{node.attr} reads attributes: use an f-string")
 

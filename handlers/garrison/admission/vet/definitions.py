@@ -49,7 +49,9 @@ def check_class(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
         yield fault(node, DEFINITION, f"the class {node.name}: such names are Python's; choose another one")
     for base in node.bases:
         if not _is_known_base(base, code, allowed):
-            yield fault(base, DEFINITION, f"derives from {ast.unparse(base)[:60]}: derive from what handlers may extend")
+            yield fault(
+                base, DEFINITION, f"derives from {ast.unparse(base)[:60]}: derive from what handlers may extend"
+            )
     for keyword in node.keywords:
         if keyword.arg not in rules.CLASS_KEYWORDS or (
             keyword.arg == "metaclass" and code.path_of(keyword.value) != "abc.ABCMeta"
@@ -121,7 +123,9 @@ def check_at_import(node: ast.AST, code: Code, _: Allowed) -> Iterator[Fault]:
             yield fault(node, AT_IMPORT, f"a function of this file runs when the file is loaded: {LATER}")
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.LShift) and _is_huge(node.right):
         if code.runs_at_import(node):
-            yield fault(node, AT_IMPORT, "a number without bound is worked out when the file is loaded: write a smaller one")
+            yield fault(
+                node, AT_IMPORT, "a number without bound is worked out when the file is loaded: write a smaller one"
+            )
 
 
 def _may_call_at_import(node: ast.Call, code: Code) -> bool:
@@ -130,10 +134,18 @@ def _may_call_at_import(node: ast.Call, code: Code) -> bool:
         return True
     if isinstance(func, ast.Name):
         own = code.own_class(func)
-        return _is_plain_data(own, code) if own is not None else code.find(func) is None
+        if own is not None:
+            return _is_plain_data(own, code)
+        return code.find(func) is None or (_is_own_function(func, code) and _is_assigned(node, code))
     if isinstance(func, ast.Call):  # partial(f)(x), lru_cache()(f)
         return False
     return isinstance(func, ast.Attribute) and func.attr not in code.functions
+
+
+def _is_assigned(node: ast.Call, code: Code) -> bool:
+    """Say whether a call is the whole value of a constant of the file: `TABLE = make_table()` is how tables are made."""
+    parent = code.parents[node]
+    return isinstance(parent, ast.Assign | ast.AnnAssign) and code.scopes[node] is code.module
 
 
 def _is_plain_data(node: ast.ClassDef, code: Code) -> bool:

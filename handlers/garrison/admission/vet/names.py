@@ -49,7 +49,8 @@ def _check_bound_once(node: ast.Import | ast.ImportFrom, code: Code) -> Iterator
 
 
 def _meaning(binding: Binding) -> object:
-    return binding.path if binding.kind == "import" else binding
+    module, _, name = binding.path.rpartition(".")  # Self of typing_extensions is that of typing
+    return (name if module in ("typing", "typing_extensions") else binding.path) or binding
 
 
 def _is_nothing(binding: Binding) -> bool:
@@ -140,9 +141,7 @@ def check_attribute(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fau
     yield from _check_path(node, code, allowed)
 
 
-def check_named_attribute(
-    node: ast.AST, owner: ast.expr, name: str, code: Code, allowed: Allowed
-) -> Iterator[Fault]:
+def check_named_attribute(node: ast.AST, owner: ast.expr, name: str, code: Code, allowed: Allowed) -> Iterator[Fault]:
     """Check an attribute of an object or module, whichever way it is written."""
     path = code.path_of(owner)
     if allowed.is_module(path):
@@ -192,20 +191,23 @@ def _may_use_dunder(node: ast.AST, owner: ast.expr, name: str, code: Code) -> bo
     if name in rules.READABLE_DUNDERS:
         return not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) and not _sets(node)
     parent = code.parents[node]
-    if name == "__class__":
-        return isinstance(parent, ast.Attribute) and parent.attr in rules.READABLE_DUNDERS
     called = isinstance(parent, ast.Call) and parent.func is node
+    if name == "__class__":
+        named = isinstance(parent, ast.Attribute) and parent.attr in rules.READABLE_DUNDERS
+        return named or (called and code.is_self(owner))
+    if name in ("__setattr__", "__delattr__") and code.is_self(owner):
+        return called and _constant_name(parent, 0)
     if code.is_super(owner):
         return called and name in rules.METHODS
     own_first = isinstance(parent, ast.Call) and bool(parent.args) and code.is_self(parent.args[0])
     if name == "__setattr__":  # object.__setattr__(self, "name", value): how a frozen dataclass sets its own
-        return called and own_first and code.is_builtin(owner, "object") and _constant_name(parent)
+        return called and own_first and code.is_builtin(owner, "object") and _constant_name(parent, 1)
     named_class = bool(code.path_of(owner)) or code.own_class(owner) is not None or code.is_builtin(owner, "object")
     return called and own_first and named_class and name in ("__init__", "__new__")
 
 
-def _constant_name(call: ast.AST) -> bool:
-    name = call.args[1] if isinstance(call, ast.Call) and len(call.args) == 3 else None
+def _constant_name(call: ast.AST, place: int) -> bool:
+    name = call.args[place] if isinstance(call, ast.Call) and len(call.args) > place else None
     return isinstance(name, ast.Constant) and isinstance(name.value, str) and not is_dunder(name.value)
 
 
@@ -219,7 +221,9 @@ def _is_unbound_method(node: ast.AST, owner: ast.expr, name: str, code: Code) ->
     if not plain:
         return False
     parent = code.parents[node]
-    return not (_is_called(node, parent) and isinstance(parent, ast.Call) and parent.args and code.is_self(parent.args[0]))
+    return not (
+        _is_called(node, parent) and isinstance(parent, ast.Call) and parent.args and code.is_self(parent.args[0])
+    )
 
 
 def is_dunder(name: str) -> bool:

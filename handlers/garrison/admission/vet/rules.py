@@ -10,15 +10,19 @@ import types
 # --- built-in names -----------------------------------------------------------------------------------------------------
 
 CALLED_ONLY = frozenset({"getattr", "hasattr", "setattr", "delattr", "super", "type"})
-ALLOWED_BUILTINS = CALLED_ONLY | frozenset(
-    """abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float format
+ALLOWED_BUILTINS = (
+    CALLED_ONLY
+    | frozenset(
+        """abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float format
     frozenset hash hex id int isinstance issubclass iter len list map max memoryview min next object oct ord pow print
     property range repr reversed round set slice sorted staticmethod str sum tuple zip
     False None True NotImplemented Ellipsis __debug__ __name__""".split()
-) | frozenset(
-    name
-    for name, value in vars(builtins).items()
-    if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
+    )
+    | frozenset(
+        name
+        for name, value in vars(builtins).items()
+        if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
+    )
 )
 REFUSED_BUILTINS = frozenset(dir(builtins)) - ALLOWED_BUILTINS | {
     *("__builtins__", "__file__", "__loader__", "__spec__", "__package__", "__path__", "__cached__", "__annotations__"),
@@ -90,7 +94,7 @@ MODULE_ATTRIBUTES = frozenset(  # of an object: what could only be a module that
 )
 NAMED_TUPLE = frozenset({"_asdict", "_replace", "_make", "_fields"})
 MODULE_PRIVATE = frozenset({"_modules", "_parameters", "_buffers", "_get_name", "_init_weights", "_reset_parameters"})
-READABLE_DUNDERS = frozenset({"__name__", "__qualname__", "__version__"})
+READABLE_DUNDERS = frozenset({"__name__", "__qualname__", "__module__", "__version__"})
 FORBIDDEN_METHODS = {
     **dict.fromkeys(("read_text", "read_bytes", "open"), "read the model's files with model.read(name)"),
     **dict.fromkeys(
@@ -128,7 +132,7 @@ METHODS = OPERATORS | frozenset(
     """__init__ __new__ __post_init__ __call__ __repr__ __str__ __format__ __len__ __length_hint__ __bool__ __contains__
     __getitem__ __setitem__ __delitem__ __missing__ __iter__ __next__ __reversed__ __enter__ __exit__ __eq__ __ne__ __lt__
     __le__ __gt__ __ge__ __hash__ __neg__ __pos__ __abs__ __invert__ __int__ __float__ __index__ __complex__ __round__
-    __trunc__ __floor__ __ceil__ __copy__ __deepcopy__ __array__""".split()
+    __trunc__ __floor__ __ceil__ __copy__ __deepcopy__ __array__ __getstate__ __setstate__""".split()
 )
 CLASS_VARIABLES = METHODS | {"__slots__", "__constants__", "__doc__"}
 MODULE_VARIABLES = frozenset({"__all__", "__version__", "__author__", "__doc__", "__license__", "__copyright__"})
