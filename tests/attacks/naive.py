@@ -4,6 +4,7 @@ Every file runs in a process of its own, its hooks are called, and one line says
 """
 
 import os
+import signal
 import sys
 import types
 import warnings
@@ -41,14 +42,13 @@ def main(paths: list[str]) -> None:
     for path in paths:
         child = os.fork()
         if not child:
-            import signal
-
             signal.alarm(SECONDS)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             try:
                 run(path)
-            except BaseException as error:
-                print(path, repr(error)[:200])
+            except BaseException as error:  # noqa: BLE001 - whatever it raises, the next one is run
+                sys.stdout.write(f"{path} {error!r:.200}\n")
+                sys.stdout.flush()
             os._exit(0)
         os.waitpid(child, 0)
 

@@ -35,8 +35,8 @@ def check_text(source: bytes) -> Iterator[Fault]:
     if len(source) > MAX_BYTES:
         yield Fault(0, TOO_LARGE, f"{len(source)} of at most {MAX_BYTES} bytes: put tables into a file of the model")
         return
-    for number, line in enumerate(source.split(b"\n")[:2], 1):
-        if (found := CODING.match(line)) and found[1].lower() not in UTF8:
+    for number, start in enumerate(source.split(b"\n")[:2], 1):
+        if (found := CODING.match(start)) and found[1].lower() not in UTF8:
             yield Fault(
                 number, HIDDEN, f"written as {found[1].decode('ascii', 'replace')[:30]}: save the file as UTF-8"
             )
