@@ -4,6 +4,7 @@ Every file runs in a process of its own, its hooks are called, and one line says
 """
 
 import os
+import signal
 import sys
 import types
 import warnings
@@ -23,7 +24,11 @@ def run(path: str) -> None:
     sys.modules[module.__name__] = module
     exec(compile(Path(path).read_bytes(), path, "exec"), module.__dict__)
     for value in list(vars(module).values()):
-        if isinstance(value, type) and issubclass(value, SafeHandler | torch.nn.Module) and value.__module__ == module.__name__:
+        if (
+            isinstance(value, type)
+            and issubclass(value, SafeHandler | torch.nn.Module)
+            and value.__module__ == module.__name__
+        ):
             made = value()
             for hook in HOOKS:
                 if hook in vars(value):
@@ -37,14 +42,13 @@ def main(paths: list[str]) -> None:
     for path in paths:
         child = os.fork()
         if not child:
-            import signal
-
             signal.alarm(SECONDS)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             try:
                 run(path)
-            except BaseException as error:
-                print(path, repr(error)[:200])
+            except BaseException as error:  # noqa: BLE001 - whatever it raises, the next one is run
+                sys.stdout.write(f"{path} {error!r:.200}\n")
+                sys.stdout.flush()
             os._exit(0)
         os.waitpid(child, 0)
 

@@ -6,6 +6,7 @@ about (a file is read, a check is weakened), the case is in `NO_CANARY`. Sources
 CVE-2023-41039 str.format, CVE-2024-47532 string.Formatter, CVE-2025-22153 exception groups), CVE-2021-42574 (bidi),
 CVE-2022-45907 (torch.jit.annotations evaluates text), CVE-2019-6446 (numpy.load), numpy's array interface.
 """
+# ruff: noqa: E501, RUF001, RUF003 - what is written here is data, as its authors would write it
 
 import textwrap
 from collections.abc import Callable
@@ -442,7 +443,7 @@ SOURCES: dict[str, tuple[set[str], str]] = {
         {AT_IMPORT, CALL, DEFINITION},
         above("def run():\n    open(CANARY, 'w')\n    return object\n\n\nclass Go(run()):\n    pass\n"),
     ),
-    "call-at-import": ({AT_IMPORT}, above("def run():\n    return torch.zeros(3)\n\n\nX = run()\n")),
+    "call-at-import": ({AT_IMPORT}, above("def run():\n    return torch.zeros(3)\n\n\nrun()\n")),
     "comprehension-at-import": ({AT_IMPORT, CALL}, above("X = [open(CANARY, 'w') for _ in range(1)]\n")),
     "lambda-at-import": ({AT_IMPORT}, above("X = sorted([2, 1], key=lambda x: -x)\nY = (lambda: 1)()\n")),
     "model-at-import": (
@@ -507,6 +508,87 @@ SOURCES: dict[str, tuple[set[str], str]] = {
         {CALL, DYNAMIC, ATTRIBUTE},
         inside("self.net = model\nself.net.graph.placeholder('x=print(1)')\nself.net.recompile()"),
     ),
+    # --- found by attacking the policy itself -----------------------------------------------------------------------------------
+    "load-under-a-second-name": (
+        {DYNAMIC, CALL},
+        inside(
+            "Other()(Fake())",
+            """
+            from garrison.torchserve.weights import load_weights
+
+
+            class Fake:
+                pass
+
+
+            class Other(SafeHandler):
+                def load(self, model):
+                    load_weights(model, self.device)
+
+                __call__ = load
+            """,
+        ),
+    ),
+    "load-by-pattern": (
+        {ATTRIBUTE},
+        inside("match self:\n    case Own(load=f):\n        f(1)"),
+    ),
+    "load-in-another-class": (
+        {CALL},
+        above("from garrison.torchserve.weights import load_weights\n\n\nclass Z:\n    def load(self, model):\n"
+              "        load_weights(model, None)\n"),
+    ),
+    "load-under-a-decorator": (
+        {CALL},
+        above("from functools import cache\n\nfrom garrison.torchserve.weights import load_weights\n\n\n"
+              "class Z(SafeHandler):\n    @cache\n    def load(self, model):\n        load_weights(model, None)\n"),
+    ),
+    "model-reads-otherwise": (  # what the model's files are said to hold would run as model.py
+        {DEFINITION},
+        inside("model.files.read = lambda name: b'print(1)'"),
+    ),
+    "model-changed-as-self": (
+        {ATTRIBUTE},
+        inside("for K in (Change,):\n    K.go(model)",
+               "class Change:\n    def go(self):\n        object.__setattr__(self, 'files', 1)\n"),
+    ),
+    "numpy-forged-object": (  # any number is taken for an object's address
+        {CALL},
+        inside("import numpy as np\nnp.ndarray((1,), dtype='O', buffer=bytearray(8))"),
+    ),
+    "numpy-forged-object-by-loop": (
+        {CALL},
+        inside("import numpy as np\nfor K in [np.ndarray]:\n    K((1,), dtype='O', buffer=bytearray(8))"),
+    ),
+    "array-interface-by-copy": (
+        {DEFINITION},
+        inside("import copy\ncopy.copy(K())",
+               "class K:\n    def __getstate__(self):\n        return {'__array' + '_interface__': 1}\n"),
+    ),
+    "array-interface-by-pattern": (
+        {DEFINITION},
+        above("class K:\n    match {'shape': (1,)}:\n        case __array_interface__:\n            pass\n"),
+    ),
+    "array-interface-by-parameters": (
+        {ATTRIBUTE},
+        inside("torch.nn.ParameterDict({'__array' + '_interface__': {}})"),
+    ),
+    "builtins-by-import": ({DEFINITION}, above("from math import sqrt as __builtins__\n")),
+    "type-by-comparison": (
+        {DYNAMIC},
+        inside("K() == type(int)", "class K:\n    def __eq__(self, other):\n        return other('X', (), {})\n"),
+    ),
+    "type-by-own-isinstance": (
+        {CALL, DYNAMIC},
+        inside("isinstance(1, type)('X', (), {})", "def isinstance(a, b):\n    return b\n"),
+    ),
+    "super-redefined": (
+        {DYNAMIC, ATTRIBUTE},
+        inside("super()._spam", "def super():\n    return torch.zeros(1)\n\n\nclass K:\n    _spam = 1\n"),
+    ),
+    "log-silenced": ({CALL}, inside("import logging\nlogging.getLogger('garrison.contract').setLevel(100)")),
+    "log-handlers": ({CALL}, inside("import logging\nlogging.getLogger().handlers[0].stream")),
+    "storage-freed": ({CALL}, inside("x = torch.zeros(9)\nx.untyped_storage().resize_(0)")),
     # --- hidden ------------------------------------------------------------------------------------------------------------------
     "base64": (
         {CALL, HIDDEN},
@@ -547,17 +629,21 @@ CODED: dict[str, tuple[set[str], Callable[[str], bytes]]] = {
     "not-utf-8": ({NOT_PYTHON}, lambda _: above("").encode() + b"# \xff\n"),
     "unicode-escape": (
         {HIDDEN, CALL},
-        lambda canary: b"# coding: unicode_escape\n# \\x0aopen(" + repr(canary).encode() + b", 'w')\n" + above("").encode(),
+        lambda canary: (
+            b"# coding: unicode_escape\n# \\x0aopen(" + repr(canary).encode() + b", 'w')\n" + above("").encode()
+        ),
     ),
 }
 
-NO_CANARY = frozenset(  # what these do shows elsewhere, or never ends, or needs something that is not here
-    """runpy tempfile relative-import torchserve-base-handler load-library torch-multiprocessing torch-compile numpy-load
+_NO_CANARY = """runpy tempfile relative-import torchserve-base-handler load-library torch-multiprocessing torch-compile numpy-load
     numpy-array-interface numpy-array-interface-later numpy-array-interface-enum numpy-as-strided image-open-path image-math
     image-show open-read breakpoint type-three type-alias type-of-type mro code-object format-globals format-built format-map
     string-formatter path-of-self closure-cell module-getattr getattr-hook call-at-import lambda-at-import model-at-import
     loop-at-import power-at-import main-renamed sealed-handle sealed-on-class sealed-by-mixin monkey-patch-class
     weaken-pillow weaken-garrison weights-of-a-made-up-model weights-of-a-replaced-model weights-of-a-rebound-model
     packed-model-made program-written base64-long hex-long bytes-long huge-int bytes-of-numbers escaped-letters homoglyph
-    torch-jit-annotation bidi zero-width nul form-feed deep deep-chain large many-parts not-python latin-1 utf-16 not-utf-8""".split()
-)
+    load-under-a-second-name load-by-pattern load-in-another-class load-under-a-decorator model-reads-otherwise model-changed-as-self numpy-forged-object numpy-forged-object-by-loop array-interface-by-copy array-interface-by-pattern array-interface-by-parameters builtins-by-import type-by-comparison type-by-own-isinstance super-redefined log-silenced log-handlers storage-freed
+    torch-jit-annotation bidi zero-width nul form-feed deep deep-chain large many-parts not-python latin-1 utf-16 not-utf-8"""
+NO_CANARY = frozenset(
+    _NO_CANARY.split()
+)  # what these do shows elsewhere, or never ends, or needs something that is not here

@@ -20,7 +20,7 @@ The reasons: `forbidden_import`, `forbidden_call`, `forbidden_attribute`, `forbi
 from collections.abc import Sequence
 from pathlib import Path
 
-from garrison.admission.findings import Finding, refusals
+from garrison.admission.findings import Finding
 from garrison.admission.vet.allowed import Allowed
 from garrison.admission.vet.linter import lint
 from garrison.admission.vet.policy import examine
@@ -49,7 +49,7 @@ def _vet_file(path: Path, imports: Sequence[str], *, linter: bool) -> list[Findi
     except OSError as error:
         return [Finding(str(path), "unreadable_file", f"cannot be read ({error.strerror}): give a plain file")]
     found = vet_source(source, str(path), imports)
-    if not linter or refusals(found) and _cannot_be_linted(found):
+    if not linter or _cannot_be_linted(found):
         return found
     decided = {finding.line for finding in found}  # one report a place: ours says what to write instead
     return [*found, *(one for one in lint(source, str(path)) if one.line not in decided or one.rule == "linter_failed")]

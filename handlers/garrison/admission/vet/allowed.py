@@ -63,7 +63,9 @@ def read_standing_list() -> dict[str, frozenset[str]]:
     module = ""
     for line in (files(__package__) / LIST_FILE).read_text(encoding="utf-8").splitlines():
         if line.startswith(("#", " ")) or not line:
-            found[module] = found[module] | set(line.split()) if line.startswith(" ") else found.get(module, frozenset())
+            found[module] = (
+                found[module] | set(line.split()) if line.startswith(" ") else found.get(module, frozenset())
+            )
         else:
             module = line
             found[module] = frozenset()

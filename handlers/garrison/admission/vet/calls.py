@@ -13,7 +13,7 @@ from garrison.admission.vet.names import check_named_attribute
 
 Check = Callable[[ast.Call, Code, Allowed], Iterator[Fault]]
 TEXT_USES = ("str", "repr", "print", "isinstance", "issubclass", "id", "hash")
-LOG_METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log", "get"})
+LOG_METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
 
 
 def check_call(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
@@ -21,12 +21,13 @@ def check_call(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
     if not isinstance(node, ast.Call):
         return
     for name, check in BUILTIN_CHECKS.items():
-        if code.is_builtin(node.func, name):
+        if code.may_be_builtin(node.func, name):
             yield from check(node, code, allowed)
     path = code.path_of(node.func)
     if path in PATH_CHECKS:
         yield from PATH_CHECKS[path](node, code, allowed)
-    if any(keyword.arg == "refcheck" for keyword in node.keywords):
+    resizes = isinstance(node.func, ast.Attribute) and node.func.attr == "resize"
+    if any(keyword.arg == "refcheck" or (resizes and keyword.arg is None) for keyword in node.keywords):
         yield fault(node, CALL, "refcheck=False frees memory that is still in use: use numpy.resize")
 
 
@@ -55,19 +56,51 @@ def _check_type(node: ast.Call, code: Code, _: Allowed) -> Iterator[Fault]:
 
 
 def _may_use_type(node: ast.Call, code: Code) -> bool:
-    """Say whether type(x) is only compared, shown or looked up: a type that is called can make other types."""
+    """Say whether type(x) is only compared, shown or looked up: a type that is called can make other types.
+
+    What it is compared with or handed to must not be an object of this file, whose methods would get hold of it.
+    """
     parent = code.parents[node]
     match parent:
         case ast.Attribute(attr=name):
             return name in rules.READABLE_DUNDERS
-        case ast.Compare() | ast.FormattedValue() | ast.Subscript(slice=ast.Call()):
-            return getattr(parent, "value", None) is not node or isinstance(parent, ast.FormattedValue)
+        case ast.FormattedValue():
+            return True
+        case ast.Compare(left=left, comparators=others):
+            return all(one is node or _is_class(one, code) for one in (left, *others))
+        case ast.Subscript(value=table, slice=place):
+            return place is node and isinstance(code.value_of(table), ast.Dict)
         case ast.Call(func=func):
-            if func is node:
-                return code.is_self(node.args[0])
-            shown = isinstance(func, ast.Attribute) and func.attr in LOG_METHODS - code.functions
-            return shown or code.is_builtin(func, *TEXT_USES)
-    return isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mod)
+            return _may_be_handed_to(func, parent, node, code)
+        case ast.Tuple() | ast.BinOp():
+            text = code.parents[parent] if isinstance(parent, ast.Tuple) else parent
+            return isinstance(text, ast.BinOp) and isinstance(text.op, ast.Mod) and isinstance(text.left, ast.Constant)
+    return False
+
+
+def _may_be_handed_to(func: ast.expr, call: ast.Call, node: ast.Call, code: Code) -> bool:
+    if func is node:
+        return code.is_self(node.args[0])
+    if isinstance(func, ast.Attribute) and func.attr == "get":
+        return call.args[:1] == [node] and isinstance(code.value_of(func.value), ast.Dict)
+    if isinstance(func, ast.Attribute) and func.attr in LOG_METHODS:
+        logger = code.value_of(func.value)
+        made = isinstance(logger, ast.Call) and code.path_of(logger.func) == "logging.getLogger"
+        return made or code.path_of(func).startswith("logging.")
+    return code.is_builtin(func, *TEXT_USES) and not call.keywords
+
+
+def _is_class(node: ast.expr, code: Code) -> bool:
+    """Say whether an expression is a class, or a literal of several, and no object that compares in its own way."""
+    value = code.value_of(node)
+    if isinstance(value, ast.Tuple | ast.List | ast.Set):
+        return all(_is_class(one, code) for one in value.elts)
+    if isinstance(value, ast.Dict):
+        return all(key is not None and _is_class(key, code) for key in value.keys)
+    if isinstance(value, ast.Call) and code.is_builtin(value.func, "type"):
+        return True
+    named = isinstance(value, ast.Name) and code.is_builtin(value, value.id)
+    return named or bool(code.path_of(value)) or code.own_class(value) is not None or isinstance(value, ast.Constant)
 
 
 def _check_load(node: ast.Call, code: Code, _: Allowed) -> Iterator[Fault]:
@@ -83,7 +116,10 @@ def is_given_model(node: ast.Call, code: Code) -> bool:
         return False
     scope = code.find(node.args[0])
     method = code.method_of(scope)
-    if method is None or scope is None or method.name != "load" or len(method.args.args) < 2:
+    if method is None or scope is None or method.name != "load" or len(method.args.args) < 2 or method.decorator_list:
+        return False
+    owner = code.parents[method]
+    if not isinstance(owner, ast.ClassDef) or not code.is_handler(owner):
         return False
     name = node.args[0].id
     return method.args.args[1].arg == name and len(scope.names[name]) == 1
@@ -103,6 +139,12 @@ def _check_image_open(node: ast.Call, code: Code, _: Allowed) -> Iterator[Fault]
 def _check_basic_config(node: ast.Call, _: Code, __: Allowed) -> Iterator[Fault]:
     if node.args or any(keyword.arg not in ("level", "format", "datefmt") for keyword in node.keywords):
         yield fault(node, CALL, "logging.basicConfig: level, format and datefmt only; the log goes where it is sent to")
+
+
+def _check_logger(node: ast.Call, _: Code, __: Allowed) -> Iterator[Fault]:
+    for one in (*node.args, *(keyword.value for keyword in node.keywords)):
+        if isinstance(one, ast.Constant) and str(one.value).split(".")[0] in ("garrison", "ts"):
+            yield fault(node, CALL, "a logger of the server: use logging.getLogger(__name__)")
 
 
 def _check_metaclass(node: ast.Call, _: Code, __: Allowed) -> Iterator[Fault]:
@@ -134,6 +176,7 @@ PATH_CHECKS: dict[str, Check] = {
     "functools.wraps": _check_wraps,
     "PIL.Image.open": _check_image_open,
     "logging.basicConfig": _check_basic_config,
+    "logging.getLogger": _check_logger,
     "abc.ABCMeta": _check_metaclass,
 }
 
@@ -196,7 +239,9 @@ def _check_format(node: ast.Attribute, code: Code) -> Iterator[Fault]:
     """Check that a text is formatted by a literal without attributes: `"{0.__class__}".format(x)` walks through x."""
     text = code.constant_text(node.value)
     if text is None:
-        yield fault(node, DYNAMIC, f".{node.attr} of a text that is only known when it runs: use an f-string or replace")
+        yield fault(
+            node, DYNAMIC, f".{node.attr} of a text that is only known when it runs: use an f-string or replace"
+        )
     elif not _is_plain_format(text):
         yield fault(node, ATTRIBUTE, f".{node.attr} reads attributes: use an f-string")
 

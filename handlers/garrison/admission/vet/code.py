@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 MODULE, CLASS, FUNCTION, COMPREHENSION = "module", "class", "function", "comprehension"
+HANDLER_BASES = "garrison.torchserve."
 MAX_ALIASES = 10  # a = torch; b = a; c = b; ...
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -19,7 +20,7 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 class Binding:
     """One place that gives a name its meaning: an import's `path`, an assignment's `value`, or neither."""
 
-    kind: str  # import, parameter, function, class, assign, other
+    kind: str  # import, parameter, definition, assign, other
     node: ast.AST
     path: str = ""
     value: ast.expr | None = None
@@ -89,7 +90,7 @@ class Code:
         if isinstance(node, ast.Attribute):
             base = self.path_of(node.value, aliases)
             return f"{base}.{node.attr}" if base else ""
-        if isinstance(node, ast.Call) and (name := constant_attribute(node)):
+        if isinstance(node, ast.Call) and (name := constant_attribute(node)) and self.is_builtin(node.func, "getattr"):
             base = self.path_of(node.args[0], aliases)
             return f"{base}.{name}" if base else ""
         paths = {self._path_of_binding(one, aliases) for one in self.bindings(node) if not _is_none(one.value)}
@@ -103,26 +104,36 @@ class Code:
         return ""
 
     def is_builtin(self, node: ast.expr, *names: str) -> bool:
-        """Say whether an expression is one of these built-in names."""
-        return isinstance(node, ast.Name) and node.id in names and self._never_local(node)
+        """Say whether an expression is certainly one of these built-in names: nothing in the file is called so."""
+        return isinstance(node, ast.Name) and node.id in names and self.find(node) is None
 
-    def _never_local(self, node: ast.Name) -> bool:
-        scope = self.find(node)
-        return scope is None or scope.kind in (MODULE, CLASS)
+    def may_be_builtin(self, node: ast.expr, *names: str) -> bool:
+        """Say whether an expression is, or could at some moment be, one of these built-in names."""
+        return isinstance(node, ast.Name) and node.id in names and not self.is_local(node)
 
     def is_local(self, node: ast.Name) -> bool:
         """Say whether a name can only be a variable of a function: it never falls back to a built-in name."""
-        return not self._never_local(node)
+        scope = self.find(node)
+        return scope is not None and scope.kind not in (MODULE, CLASS)
+
+    def every_scope(self) -> Iterator[Scope]:
+        """Go through all scopes, each once."""
+        return iter(dict.fromkeys(self.scopes.values()))
+
+    def value_of(self, node: ast.expr) -> ast.expr:
+        """Return the one value that a name, or an attribute of one's own object, ever has; else the node itself."""
+        if isinstance(node, ast.Name):
+            found = self.bindings(node)
+            return found[0].value or node if len(found) == 1 and found[0].kind == "assign" else node
+        if isinstance(node, ast.Attribute) and self.is_self(node.value):
+            values = self.attributes.get(node.attr, [])
+            return values[0] or node if len(values) == 1 else node
+        return node
 
     def constant_text(self, node: ast.expr) -> str | None:
         """Return the text that an expression is: a literal, or a name or attribute that is bound once, to a literal."""
-        if isinstance(node, ast.Name):
-            found = self.bindings(node)
-            node = found[0].value or node if len(found) == 1 and found[0].kind == "assign" else node
-        elif isinstance(node, ast.Attribute):
-            values = self.attributes.get(node.attr, [])
-            node = values[0] if len(values) == 1 and values[0] is not None and self.is_self(node.value) else node
-        return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+        value = self.value_of(node)
+        return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 
     def method_of(self, scope: Scope | None) -> ast.FunctionDef | None:
         """Return the method that a scope is the body of, if it is one that gets its object (or class) first."""
@@ -169,6 +180,10 @@ class Code:
             elif isinstance(plain, ast.Name):
                 paths.add(plain.id)
         return paths
+
+    def is_handler(self, node: ast.ClassDef) -> bool:
+        """Say whether a class derives from SafeHandler, or from a task's handler."""
+        return any(path.startswith(HANDLER_BASES) for path in self.base_paths(node))
 
     def runs_at_import(self, node: ast.AST) -> bool:
         """Say whether a node is evaluated when the file is loaded."""
@@ -225,11 +240,8 @@ class Code:
                 for alias in node.names:
                     name, path = _imported(node, alias)
                     scope.bind(name, Binding("import", node, path))
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                self.functions.add(node.name)
-                scope.bind(node.name, Binding("function", node))
-            case ast.ClassDef():
-                scope.bind(node.name, Binding("class", node))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                self._bind_definition(node, scope)
             case ast.Name(ctx=ast.Store() | ast.Del()):
                 self._bind_name(node, scope)
             case ast.Attribute(ctx=ast.Store()):
@@ -241,7 +253,12 @@ class Code:
             case ast.Global() | ast.Nonlocal():
                 kind = "global" if isinstance(node, ast.Global) else "nonlocal"
                 scope.elsewhere.update(dict.fromkeys(node.names, kind))
-        if scope.kind == CLASS and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+
+    def _bind_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, scope: Scope) -> None:
+        scope.bind(node.name, Binding("definition", node))
+        if not isinstance(node, ast.ClassDef):
+            self.functions.add(node.name)
+        if scope.kind == CLASS:
             self.attributes.setdefault(node.name, []).append(None)
 
     def _bind_name(self, node: ast.Name, scope: Scope) -> None:
@@ -261,7 +278,7 @@ class Code:
         return parent.value if isinstance(parent, ast.AnnAssign | ast.NamedExpr) else None
 
     def _settle_globals(self) -> None:
-        for scope in dict.fromkeys(self.scopes.values()):
+        for scope in list(self.every_scope()):
             for name, kind in scope.elsewhere.items():
                 if kind == "global" and scope is not self.module:
                     for binding in scope.names.pop(name, []):

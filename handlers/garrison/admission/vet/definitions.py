@@ -24,7 +24,7 @@ def check_function(node: ast.AST, code: Code, _: Allowed) -> Iterator[Fault]:
 
 
 def _check_decorators(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, code: Code) -> Iterator[Fault]:
-    """Check that decorators at the top of the file, or in a class, are ones that are known: they run when it is loaded."""
+    """Check that decorators outside of functions are ones that are known: they run when the file is loaded."""
     if not code.runs_at_import(node):
         return
     for decorator in node.decorator_list:
@@ -49,14 +49,16 @@ def check_class(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
         yield fault(node, DEFINITION, f"the class {node.name}: such names are Python's; choose another one")
     for base in node.bases:
         if not _is_known_base(base, code, allowed):
-            yield fault(base, DEFINITION, f"derives from {ast.unparse(base)[:60]}: derive from what handlers may extend")
+            yield fault(
+                base, DEFINITION, f"derives from {ast.unparse(base)[:60]}: derive from what handlers may extend"
+            )
     for keyword in node.keywords:
         if keyword.arg not in rules.CLASS_KEYWORDS or (
             keyword.arg == "metaclass" and code.path_of(keyword.value) != "abc.ABCMeta"
         ):
             yield fault(node, DEFINITION, f"{keyword.arg or '**'}= of a class runs code when it is made: leave it out")
     paths = code.base_paths(node)
-    if any(path.startswith(rules.HANDLER_BASES) for path in paths):
+    if code.is_handler(node):
         yield from _check_sealed(node)
     if paths & rules.ENUMS:
         yield from _check_enum(node)
@@ -101,13 +103,13 @@ def check_match(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
     """Check patterns: `case C(name=x)` reads an attribute."""
     if isinstance(node, ast.MatchClass):
         for name in node.kwd_attrs:
-            if name.startswith("_"):
-                yield fault(node, ATTRIBUTE, f"a pattern reads {name}: match what has no underscore")
+            if name.startswith("_") or name in rules.GUARDED_METHODS:
+                yield fault(node, ATTRIBUTE, f"a pattern reads {name}: match plain values")
             else:
                 yield from check_named_attribute(node, node.cls, name, code, allowed)
 
 
-# --- when the file is loaded --------------------------------------------------------------------------------------------
+# --- when the file is loaded ------------------------------------------------------------------------------------------
 
 
 def check_at_import(node: ast.AST, code: Code, _: Allowed) -> Iterator[Fault]:
@@ -119,9 +121,10 @@ def check_at_import(node: ast.AST, code: Code, _: Allowed) -> Iterator[Fault]:
             yield fault(node, AT_IMPORT, f"{ast.unparse(node.func)[:60]} is called when the file is loaded: {LATER}")
         elif _hands_function_over(node, code):
             yield fault(node, AT_IMPORT, f"a function of this file runs when the file is loaded: {LATER}")
-    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.LShift) and _is_huge(node.right):
-        if code.runs_at_import(node):
-            yield fault(node, AT_IMPORT, "a number without bound is worked out when the file is loaded: write a smaller one")
+    elif isinstance(node, ast.BinOp) and _is_huge_power(node) and code.runs_at_import(node):
+        yield fault(
+            node, AT_IMPORT, "a number without bound is worked out when the file is loaded: write a smaller one"
+        )
 
 
 def _may_call_at_import(node: ast.Call, code: Code) -> bool:
@@ -130,10 +133,18 @@ def _may_call_at_import(node: ast.Call, code: Code) -> bool:
         return True
     if isinstance(func, ast.Name):
         own = code.own_class(func)
-        return _is_plain_data(own, code) if own is not None else code.find(func) is None
+        if own is not None:
+            return _is_plain_data(own, code)
+        return code.find(func) is None or (_is_own_function(func, code) and _is_assigned(node, code))
     if isinstance(func, ast.Call):  # partial(f)(x), lru_cache()(f)
         return False
     return isinstance(func, ast.Attribute) and func.attr not in code.functions
+
+
+def _is_assigned(node: ast.Call, code: Code) -> bool:
+    """Say whether a call is the whole value of a constant of the file: `TABLE = make_table()`."""
+    parent = code.parents[node]
+    return isinstance(parent, ast.Assign | ast.AnnAssign) and code.scopes[node] is code.module
 
 
 def _is_plain_data(node: ast.ClassDef, code: Code) -> bool:
@@ -155,7 +166,9 @@ def _is_own_function(node: ast.expr, code: Code) -> bool:
     return any(isinstance(one.node, FUNCTIONS) or isinstance(one.value, ast.Lambda) for one in code.bindings(node))
 
 
-def _is_huge(node: ast.expr) -> bool:
-    if isinstance(node, ast.Constant):
-        return isinstance(node.value, int | float) and node.value > rules.MAX_SHIFT
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.LShift)
+def _is_huge_power(node: ast.BinOp) -> bool:
+    if not isinstance(node.op, ast.Pow | ast.LShift):
+        return False
+    if isinstance(node.right, ast.Constant):
+        return isinstance(node.right.value, int | float) and node.right.value > rules.MAX_SHIFT
+    return isinstance(node.right, ast.BinOp) and isinstance(node.right.op, ast.Pow | ast.LShift)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from garrison.admission.vet import rules
 from garrison.admission.vet.allowed import UNKNOWN, Allowed
-from garrison.admission.vet.code import CLASS, COMPREHENSION, FUNCTION, Binding, Code, constant_attribute
+from garrison.admission.vet.code import CLASS, MODULE, Binding, Code, constant_attribute
 from garrison.admission.vet.fault import ATTRIBUTE, CALL, DEFINITION, DYNAMIC, IMPORT, Fault, fault
 
 
@@ -49,7 +49,8 @@ def _check_bound_once(node: ast.Import | ast.ImportFrom, code: Code) -> Iterator
 
 
 def _meaning(binding: Binding) -> object:
-    return binding.path if binding.kind == "import" else binding
+    module, _, name = binding.path.rpartition(".")  # Self of typing_extensions is that of typing
+    return (name if module in ("typing", "typing_extensions") else binding.path) or binding
 
 
 def _is_nothing(binding: Binding) -> bool:
@@ -66,19 +67,22 @@ def check_name(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
     """Check a name that is used or bound."""
     if not isinstance(node, ast.Name):
         return
-    if isinstance(node.ctx, ast.Store):
-        yield from _check_bound_name(node, code)
-    elif not code.is_local(node):
+    if not isinstance(node.ctx, ast.Store) and not code.is_local(node):
         yield from _check_global_name(node, code)
     yield from _check_path(node, code, allowed)
 
 
-def _check_bound_name(node: ast.Name, code: Code) -> Iterator[Fault]:
-    kind = code.scopes[node].kind
-    may_bind = rules.CLASS_VARIABLES if kind == CLASS else frozenset() if kind in (FUNCTION, COMPREHENSION) else None
-    permitted = rules.MODULE_VARIABLES if may_bind is None else may_bind
-    if is_dunder(node.id) and node.id not in permitted:
-        yield fault(node, DEFINITION, f"{node.id} is set: such names steer Python itself; choose another one")
+def check_bound_names(node: ast.AST, code: Code, _: Allowed) -> Iterator[Fault]:
+    """Check what a file calls its variables, whichever statement binds them: Python's own names steer Python."""
+    if not isinstance(node, ast.Module):
+        return
+    permitted = {CLASS: rules.CLASS_VARIABLES, MODULE: rules.MODULE_VARIABLES}
+    for scope in code.every_scope():
+        for name, bindings in scope.names.items():
+            if is_dunder(name) and name not in permitted.get(scope.kind, frozenset()):
+                yield fault(
+                    bindings[0].node, DEFINITION, f"{name} is set: such names steer Python itself; leave it out"
+                )
 
 
 def _check_global_name(node: ast.Name, code: Code) -> Iterator[Fault]:
@@ -88,6 +92,8 @@ def _check_global_name(node: ast.Name, code: Code) -> Iterator[Fault]:
     elif code.find(node) is None and name not in rules.ALLOWED_BUILTINS:
         yield fault(node, DYNAMIC, f"{name} is defined nowhere in this file")
     elif code.scopes[node].kind == CLASS and code.find(node) is code.scopes[node]:
+        if name == "load" and any(isinstance(one.node, ast.FunctionDef) for one in code.bindings(node)):
+            yield fault(node, DYNAMIC, "load gets a second name: only the pipeline calls it")
         if (outer := code.find_outside(node)) and any(one.kind == "import" for one in outer.names[name]):
             yield fault(node, DYNAMIC, f"{name} is imported and is also set in this class: use two names")
     elif name in rules.CALLED_ONLY and not _may_stand(node, code):
@@ -114,6 +120,10 @@ def _check_path(node: ast.Name | ast.Attribute, code: Code, allowed: Allowed) ->
         yield fault(node, DYNAMIC, f"the module {path} is used as a value: use its names directly")
     elif path in rules.ANNOTATION_ONLY and not code.in_annotation(node):
         yield fault(node, CALL, f"{path}: in annotations only; {rules.IMPORT_INSTEAD['pathlib']}")
+    elif path in rules.CLASS_ONLY and not _only_says_type(node, code):
+        yield fault(
+            node, CALL, f"{path} is made or handed on: name it in annotations and isinstance; make one by zeros"
+        )
     elif path in rules.GUARDED and not _is_called(node, parent) and not code.is_alias(node):
         keyword = isinstance(parent, ast.keyword) and parent.arg == "metaclass" and path == "abc.ABCMeta"
         if not keyword:
@@ -128,6 +138,27 @@ def _may_name_module(node: ast.AST, parent: ast.AST, code: Code) -> bool:
     return code.is_alias(node)
 
 
+def _only_says_type(node: ast.expr, code: Code) -> bool:
+    """Say whether a class stands in an annotation, in isinstance, in a comparison, or gives one of its names."""
+    if code.in_annotation(node):
+        return True
+    inner: ast.AST = node
+    while isinstance(parent := code.parents[inner], ast.Tuple | ast.List | ast.BinOp | ast.Subscript):
+        if isinstance(parent, ast.Subscript) and not _is_parameter(inner, parent, code):
+            return False
+        inner = parent
+    if isinstance(parent, ast.Call):
+        return parent.func is not inner and code.is_builtin(parent.func, "isinstance", "issubclass")
+    if isinstance(parent, ast.Assign):  # Array = Union[np.ndarray, torch.Tensor]
+        return isinstance(inner, ast.Subscript | ast.BinOp)
+    return isinstance(parent, ast.Attribute)
+
+
+def _is_parameter(inner: ast.AST, parent: ast.Subscript, code: Code) -> bool:
+    generic = code.path_of(parent.value).startswith(("typing.", "collections.abc."))
+    return parent.slice is inner and (generic or code.is_builtin(parent.value, "list", "dict", "tuple", "set"))
+
+
 def _is_called(node: ast.AST, parent: ast.AST) -> bool:
     return isinstance(parent, ast.Call) and parent.func is node
 
@@ -140,9 +171,7 @@ def check_attribute(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fau
     yield from _check_path(node, code, allowed)
 
 
-def check_named_attribute(
-    node: ast.AST, owner: ast.expr, name: str, code: Code, allowed: Allowed
-) -> Iterator[Fault]:
+def check_named_attribute(node: ast.AST, owner: ast.expr, name: str, code: Code, allowed: Allowed) -> Iterator[Fault]:
     """Check an attribute of an object or module, whichever way it is written."""
     path = code.path_of(owner)
     if allowed.is_module(path):
@@ -150,18 +179,28 @@ def check_named_attribute(
             yield fault(node, ATTRIBUTE, f"{path}.{name} is not on the list of what handlers may use")
     elif name.startswith("_"):
         yield from _check_private(node, owner, name, code)
-    elif name in rules.FRAME_ATTRIBUTES or name in rules.MODULE_ATTRIBUTES:
-        yield fault(node, ATTRIBUTE, f".{name} leads to frames or modules: a handler works on values only")
-    elif name in rules.FORBIDDEN_METHODS:
-        yield fault(node, CALL, f".{name}: {rules.FORBIDDEN_METHODS[name]}")
-    elif name in rules.PROGRAM_METHODS and not code.is_self(owner):
-        yield fault(node, CALL, f".{name} can write program text that is run: build the model from modules")
-    elif name == "obj" and any(isinstance(one.node, ast.ExceptHandler) for one in code.bindings(owner)):
-        yield fault(node, ATTRIBUTE, ".obj of an error: its text says enough")
+    else:
+        yield from _check_value_attribute(node, owner, name, code)
     if _is_unbound_method(node, owner, name, code):
         yield fault(node, DYNAMIC, f"the method {name} is taken from its class: call it on an object")
     if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or _sets(node):
         yield from _check_set(node, owner, name, code)
+
+
+def _check_value_attribute(node: ast.AST, owner: ast.expr, name: str, code: Code) -> Iterator[Fault]:
+    """Check an attribute of a value, whose type nobody knows yet."""
+    if name in rules.FRAME_ATTRIBUTES or name in rules.MODULE_ATTRIBUTES:
+        yield fault(node, ATTRIBUTE, f".{name} leads to frames or modules: a handler works on values only")
+    elif name in rules.FORBIDDEN_METHODS:
+        yield fault(node, CALL, f".{name}: {rules.FORBIDDEN_METHODS[name]}")
+    elif name in rules.FORBIDDEN_OF_OTHERS and not code.is_self(owner):
+        yield fault(node, CALL, f".{name}: {rules.FORBIDDEN_OF_OTHERS[name]}")
+    elif name == "obj" and (name not in code.attributes or _is_error(owner, code)):
+        yield fault(node, ATTRIBUTE, ".obj of an error: its text says enough")
+
+
+def _is_error(owner: ast.expr, code: Code) -> bool:
+    return any(isinstance(one.node, ast.ExceptHandler) for one in code.bindings(owner))
 
 
 def _sets(node: ast.AST) -> bool:
@@ -172,8 +211,8 @@ def _check_set(node: ast.AST, owner: ast.expr, name: str, code: Code) -> Iterato
     path = code.path_of(owner)
     if path and f"{path}.{name}" not in rules.SETTABLE:
         yield fault(node, DEFINITION, f"{path}.{name} is replaced for everybody: derive a class of your own")
-    elif name == "graph" and not code.is_self(owner):
-        yield fault(node, DEFINITION, ".graph of a program is replaced: build the model from modules")
+    elif name in rules.NEVER_SET and not (name == "graph" and code.is_self(owner)):
+        yield fault(node, DEFINITION, f".{name} is replaced: it is the model's own; choose another name")
 
 
 def _check_private(node: ast.AST, owner: ast.expr, name: str, code: Code) -> Iterator[Fault]:
@@ -182,6 +221,8 @@ def _check_private(node: ast.AST, owner: ast.expr, name: str, code: Code) -> Ite
             yield fault(node, ATTRIBUTE, f".{name}: such names lead into Python itself; leave it out")
     elif name in rules.NAMED_TUPLE:
         return
+    elif name in rules.FOREIGN_PRIVATE:
+        yield fault(node, ATTRIBUTE, f".{name} is a name that files and paths keep for themselves: choose another one")
     elif not (code.is_self(owner) or code.is_super(owner) or code.own_class(owner)):
         yield fault(node, ATTRIBUTE, f".{name} is private to another object: use what it offers without underscore")
     elif name not in code.attributes and name not in rules.MODULE_PRIVATE:
@@ -192,21 +233,28 @@ def _may_use_dunder(node: ast.AST, owner: ast.expr, name: str, code: Code) -> bo
     if name in rules.READABLE_DUNDERS:
         return not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) and not _sets(node)
     parent = code.parents[node]
-    if name == "__class__":
-        return isinstance(parent, ast.Attribute) and parent.attr in rules.READABLE_DUNDERS
     called = isinstance(parent, ast.Call) and parent.func is node
+    if name == "__class__":
+        named = isinstance(parent, ast.Attribute) and parent.attr in rules.READABLE_DUNDERS
+        return named or (called and code.is_self(owner))
+    if name in ("__setattr__", "__delattr__") and code.is_self(owner):
+        return called and _constant_name(parent, 0)
     if code.is_super(owner):
         return called and name in rules.METHODS
     own_first = isinstance(parent, ast.Call) and bool(parent.args) and code.is_self(parent.args[0])
     if name == "__setattr__":  # object.__setattr__(self, "name", value): how a frozen dataclass sets its own
-        return called and own_first and code.is_builtin(owner, "object") and _constant_name(parent)
+        return called and own_first and code.is_builtin(owner, "object") and _constant_name(parent, 1)
     named_class = bool(code.path_of(owner)) or code.own_class(owner) is not None or code.is_builtin(owner, "object")
     return called and own_first and named_class and name in ("__init__", "__new__")
 
 
-def _constant_name(call: ast.AST) -> bool:
-    name = call.args[1] if isinstance(call, ast.Call) and len(call.args) == 3 else None
-    return isinstance(name, ast.Constant) and isinstance(name.value, str) and not is_dunder(name.value)
+def _constant_name(call: ast.AST, place: int) -> bool:
+    name = call.args[place] if isinstance(call, ast.Call) and len(call.args) > place else None
+    return isinstance(name, ast.Constant) and isinstance(name.value, str) and _may_be_set(name.value)
+
+
+def _may_be_set(name: str) -> bool:
+    return not is_dunder(name) and name not in rules.NEVER_SET | rules.MODEL_FIELDS
 
 
 def _is_unbound_method(node: ast.AST, owner: ast.expr, name: str, code: Code) -> bool:
@@ -219,7 +267,9 @@ def _is_unbound_method(node: ast.AST, owner: ast.expr, name: str, code: Code) ->
     if not plain:
         return False
     parent = code.parents[node]
-    return not (_is_called(node, parent) and isinstance(parent, ast.Call) and parent.args and code.is_self(parent.args[0]))
+    return not (
+        _is_called(node, parent) and isinstance(parent, ast.Call) and parent.args and code.is_self(parent.args[0])
+    )
 
 
 def is_dunder(name: str) -> bool:

@@ -9,12 +9,13 @@ from garrison.admission.vet.calls import check_call, check_method
 from garrison.admission.vet.code import Code
 from garrison.admission.vet.definitions import check_at_import, check_class, check_function, check_match
 from garrison.admission.vet.fault import NOT_PYTHON, TOO_LARGE, Fault
-from garrison.admission.vet.names import check_attribute, check_import, check_name
+from garrison.admission.vet.names import check_attribute, check_bound_names, check_import, check_name
 from garrison.admission.vet.text import check_literal, check_size, check_text, check_tokens
 
 CHECKS: tuple[Callable[[ast.AST, Code, Allowed], Iterator[Fault]], ...] = (
     check_import,
     check_name,
+    check_bound_names,
     check_attribute,
     check_call,
     check_method,

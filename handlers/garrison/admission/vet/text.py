@@ -35,9 +35,11 @@ def check_text(source: bytes) -> Iterator[Fault]:
     if len(source) > MAX_BYTES:
         yield Fault(0, TOO_LARGE, f"{len(source)} of at most {MAX_BYTES} bytes: put tables into a file of the model")
         return
-    for number, line in enumerate(source.split(b"\n")[:2], 1):
-        if (found := CODING.match(line)) and found[1].lower() not in UTF8:
-            yield Fault(number, HIDDEN, f"written as {found[1].decode('ascii', 'replace')[:30]}: save the file as UTF-8")
+    for number, start in enumerate(source.split(b"\n")[:2], 1):
+        if (found := CODING.match(start)) and found[1].lower() not in UTF8:
+            yield Fault(
+                number, HIDDEN, f"written as {found[1].decode('ascii', 'replace')[:30]}: save the file as UTF-8"
+            )
     try:
         text = source.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -59,7 +61,10 @@ def _check_line(line: str, number: int) -> Iterator[Fault]:
 def _is_hidden(character: str) -> bool:
     if character == "\t" or " " <= character <= "~":
         return False
-    return unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") or character in "\u3164\uffa0\u115f\u1160"
+    return (
+        unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+        or character in "\u3164\uffa0\u115f\u1160"
+    )
 
 
 def check_tokens(text: str) -> Iterator[Fault]:
@@ -138,7 +143,9 @@ def _check_built_text(node: ast.Call, code: Code) -> Iterator[Fault]:
     """Check for text that is built of the numbers of its letters."""
     numbers: list[ast.AST] = []
     if code.is_builtin(node.func, "bytes", "bytearray") and node.args:
-        numbers = [one for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant) and isinstance(one.value, int)]
+        numbers = [
+            one for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant) and isinstance(one.value, int)
+        ]
     elif isinstance(node.func, ast.Attribute) and node.func.attr == "join":
         numbers = [one for argument in node.args if _uses_chr(argument, code) for one in ast.walk(argument)
                    if isinstance(one, ast.Constant) and isinstance(one.value, int)]  # fmt: skip
