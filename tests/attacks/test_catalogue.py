@@ -11,9 +11,12 @@ DEMANDED = [
 ]  # fmt: skip
 
 
+ON_ADMISSION = {"tampering", "hostile_archives", "hostile_handlers", "hostile_weights"}  # no requests: models
+
+
 def test_every_threat_has_a_file_and_every_file_a_threat() -> None:
-    files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")} - {"catalogue"}
-    assert {attack.threat for attack in list_attacks()} == files
+    files = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+    assert {attack.threat for attack in list_attacks()} == files - {"catalogue"} - ON_ADMISSION
 
 
 def test_nothing_that_was_promised_is_missing() -> None:

@@ -1,5 +1,6 @@
 """One stack with every kind of model, for the tests that leave it as it is, or wait until it is so again."""
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from stack.running import SAMPLE_MODELS, RunningStack, Target, pack_contract, pack_sample
+from stack.running import (
+    REPOSITORY,
+    SAMPLE_MODELS,
+    RunningStack,
+    Target,
+    let_handlers_import,
+    pack_contract,
+    pack_sample,
+)
 
 SERVED = (*SAMPLE_MODELS, "sums", "moody")
 SUMS = """\
@@ -45,26 +54,24 @@ MOODS = ("hang", "raise", "nan")
 
 
 class Rude(OutOfContract):
-    def __init__(self, **values):
+    def __init__(self, how):
         super().__init__("rude", "Not today.")
-        for name, value in values.items():
-            setattr(self, name, value)
-
-
-RUDE = {
-    "line break": dict(reason="a\\r\\nset-cookie: b"),
-    "other letters": dict(reason="no\\u00e9"),
-    "empty": dict(reason=""),
-    "long": dict(reason="a" * 100_000),
-    "not text": dict(reason={}),
-    "not JSON": dict(public_message=b"bytes"),
-    "long message": dict(public_message="a" * 100_000_000),
-    "detail": dict(detail=object()),
-    "status 200": dict(http_status=200),
-    "status 0": dict(http_status=0),
-    "status text": dict(http_status="text"),
-    "own answer": dict(public=lambda: {"secret": 1}),
-}
+        reasons = {"line break": "a\\r\\nset-cookie: b", "other letters": "no\\u00e9", "empty": "", "not text": {}}
+        statuses = {"status 200": 200, "status 0": 0, "status text": "text"}
+        if how in reasons:
+            self.reason = reasons[how]
+        if how == "long":
+            self.reason = "a" * 100_000
+        if how == "not JSON":
+            self.public_message = b"bytes"
+        if how == "long message":
+            self.public_message = "a" * 100_000_000
+        if how == "detail":
+            self.detail = object()
+        if how in statuses:
+            self.http_status = statuses[how]
+        if how == "own answer":
+            self.public = lambda: {"secret": 1}
 
 
 class Moody(SafeHandler):
@@ -76,7 +83,7 @@ class Moody(SafeHandler):
         if word == "refuse":
             raise OutOfContract(rest, "Not today.")
         if word == "rude":
-            raise Rude(**RUDE[rest])
+            raise Rude(rest)
         return np.array([word == mood for mood in MOODS], np.float32)
 
     def infer(self, batch):
@@ -110,8 +117,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     save_sums(weights)
     handler.write_text(MOODY_HANDLER)
     pack_contract(SUMS, weights, models)
-    pack_contract(MOODY, weights, models, "--handler", handler)
-    with RunningStack(models, served=SERVED) as stack:
+    config = sources / "config"
+    shutil.copytree(REPOSITORY / "config", config)
+    let_handlers_import(config / "admission.yaml", ["time"])
+    pack_contract(MOODY, weights, models, "--handler", handler, "--config", config)
+    with RunningStack(models, served=SERVED, handler_imports=["time"]) as stack:
         yield stack
 
 

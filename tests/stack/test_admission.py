@@ -58,7 +58,8 @@ def test_a_worker_does_not_start_on_a_changed_file(own_stack):
     for pid in own_stack.worker_pids():
         os.kill(pid, signal.SIGKILL)
     assert wait_for(lambda: "its bytes are not those that were admitted" in own_stack.log.read_text())
-    assert wait_for(lambda: own_stack.target.send(body=sample_digit(7)).status == 503)
+    assert wait_for(lambda: not own_stack.is_ready())
+    assert own_stack.target.send(body=sample_digit(7)).status == 504
 
 
 def test_the_server_does_not_start_on_a_changed_store(packed_digits, tmp_path):

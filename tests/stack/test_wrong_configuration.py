@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from garrison.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNDECIDED
+from garrison.admission.sign import KeySigner, sign_directory
+from garrison.errors import EXIT_CONFIG, EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED
+from garrison.gateway.certificates import ensure_certificate
 from stack.observing import find_processes
-from stack.running import RunningStack
+from stack.running import RunningStack, make_test_key
 
 ENDS_WITHIN_S = 60
+HEADINGS = {EXIT_CONFIG: "garrison: cannot go on:", EXIT_REFUSED: "garrison: refused:"}
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ def run(place: RunningStack, command: list[str]) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def assert_refused_to_start(place: RunningStack, *, problems: int = 1) -> str:
+def assert_refused_to_start(place: RunningStack, *, problems: int = 1, status: int = EXIT_CONFIG) -> str:
     """Start, expect the one message, and nothing left; return the message."""
     before = {path.name for path in place.directory.iterdir()}
     result = run(place, place.command())
-    heading, *lines = result.said.rstrip("\n").split("\n")
+    heading, *lines = [line for line in result.said.rstrip("\n").split("\n") if not line.startswith("admitted ")]
     listed = [line for line in lines if line.startswith("  - ")]
-    assert result.status == EXIT_CONFIG, result
-    assert heading == "garrison: cannot go on:"
+    assert result.status == status, result
+    assert heading == HEADINGS[status]
     assert len(listed) == problems, result.said
     assert "Traceback" not in result.said
     assert find_processes(place.directory) == []
@@ -124,32 +127,6 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
         lambda place: rewrite(place.config / "config.properties", "ipex_enable", "load_models=all\nipex_enable"),
         ["config.properties", "load_models", "take it out"],
     ),
-    "a contract with a limit of zero": (
-        lambda place: rewrite(place.models / "digits" / "contract.yaml", "max_frames: 1 ", "max_frames: 0 "),
-        ["contract.yaml", "inputs.image.max_frames", "whole number from 1"],
-    ),
-    "a contract that changed after packing": (
-        lambda place: rewrite(place.models / "digits" / "contract.yaml", "queue: 64", "queue: 65"),
-        ["model-config.yaml", "pack the model again"],
-    ),
-    "a manifest with another handler": (
-        lambda place: rewrite(
-            place.models / "digits" / "MAR-INF" / "MANIFEST.json", "garrison.torchserve.image_", "image_"
-        ),
-        ["MANIFEST.json", "garrison pack"],
-    ),
-    "weights missing": (
-        lambda place: (place.models / "digits" / "model.pt").unlink(),
-        ["model.pt", "weights are missing", "pack the model again"],
-    ),
-    "labels missing": (
-        lambda place: (place.models / "digits" / "labels.json").unlink(),
-        ["labels.json: missing"],
-    ),
-    "labels with a gap": (
-        lambda place: (place.models / "digits" / "labels.json").write_text('{"0": "zero", "2": "two"}'),
-        ["labels.json", "gaps"],
-    ),
     "no models": (
         lambda place: shutil.rmtree(place.models / "digits"),
         ["holds no packed model", "garrison pack"],
@@ -158,16 +135,15 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
         lambda place: shutil.rmtree(place.models),
         ["no such directory", "garrison pack"],
     ),
-    "an archive among the models": (
-        lambda place: (place.models / "other.mar").write_bytes(b"PK"),
-        ["other.mar", "archives are not served", "no-archive"],
-    ),
     "the same model twice": (
         lambda place: shutil.copytree(place.models / "digits", place.models / "second"),
         ["second", "digits"],
     ),
     "the TLS key readable by others": (
-        lambda place: (run(place, [*render(place)]), (place.state / "certificates" / "server.key").chmod(0o644)),
+        lambda place: (
+            ensure_certificate(place.state / "certificates"),
+            (place.state / "certificates" / "server.key").chmod(0o644),
+        ),
         ["server.key", "chmod 600"],
     ),
     "run directory is a file": (
@@ -189,16 +165,60 @@ CASES: dict[str, tuple[Spoil, list[str]]] = {
 }  # fmt: skip
 
 
-def render(place: RunningStack) -> list[str]:
-    places = ("--config", place.config, "--state", place.state, "--models", place.models)
-    return [sys.executable, "-m", "garrison.cli", "gateway", "render", *map(str, places)]
-
-
 @pytest.mark.parametrize(("spoil", "words"), CASES.values(), ids=CASES)
 def test_it_says_what_to_change_and_does_not_start(place: RunningStack, spoil: Spoil, words: list[str]) -> None:
     spoil(place)
     said = assert_refused_to_start(place)
     assert not [word for word in words if word not in said], said
+
+
+# Models whose parts do not fit together, although somebody trusted has signed them ------------------------------------
+
+SIGNED_CASES: dict[str, tuple[Spoil, list[str]]] = {
+    "a contract with a limit of zero": (
+        lambda place: rewrite(place.models / "digits" / "contract.yaml", "max_frames: 1 ", "max_frames: 0 "),
+        ["contract.yaml", "inputs.image.max_frames", "whole number from 1"],
+    ),
+    "a contract that changed after packing": (
+        lambda place: rewrite(place.models / "digits" / "contract.yaml", "queue: 64", "queue: 65"),
+        ["bad_contract", "model-config.yaml", "pack the model again"],
+    ),
+    "a manifest with another handler": (
+        lambda place: rewrite(
+            place.models / "digits" / "MAR-INF" / "MANIFEST.json", "garrison.torchserve.image_", "image_"
+        ),
+        ["MANIFEST.json", "garrison pack"],
+    ),
+    "weights missing": (
+        lambda place: (place.models / "digits" / "model.pt").unlink(),
+        ["model.pt", "weights are missing", "pack the model again"],
+    ),
+    "labels missing": (
+        lambda place: (place.models / "digits" / "labels.json").unlink(),
+        ["labels.json: missing"],
+    ),
+    "labels with a gap": (
+        lambda place: (place.models / "digits" / "labels.json").write_text('{"0": "zero", "2": "two"}'),
+        ["labels.json", "gaps"],
+    ),
+    "weights that are none": (
+        lambda place: (place.models / "digits" / "model.pt").write_bytes(b"these are no weights"),
+        ["weight_format", "model.pt"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "words"), SIGNED_CASES.values(), ids=SIGNED_CASES)
+def test_a_signature_over_a_broken_model_does_not_help(place: RunningStack, spoil: Spoil, words: list[str]) -> None:
+    spoil(place)
+    sign_directory(place.models / "digits", KeySigner(make_test_key()[0]))
+    said = assert_refused_to_start(place, status=EXIT_REFUSED)
+    assert not [word for word in words if word not in said], said
+
+
+def test_an_archive_that_is_none_among_the_models(place: RunningStack) -> None:
+    (place.models / "other.mar").write_bytes(b"PK")
+    assert "other.mar" in assert_refused_to_start(place, status=EXIT_REFUSED)
 
 
 def test_a_port_that_is_taken(place: RunningStack) -> None:
@@ -230,20 +250,9 @@ def test_a_run_directory_that_holds_something_is_left_alone(place: RunningStack)
 # What only the worker finds out ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "words"),
-    [
-        (
-            "model.pt",
-            b"these are no weights",
-            ["model digits: ", "before they are ready: ", "pack it again"],
-        ),
-        ("labels.json", b'{"0": "zero", "1": "one"}', ["model digits: ", "2 labels for 10 classes"]),
-    ],
-    ids=["weights that are none", "labels that do not fit"],
-)
-def test_a_model_that_cannot_be_loaded(place: RunningStack, file: str, content: bytes, words: list[str]) -> None:
-    (place.models / "digits" / file).write_bytes(content)
+def test_labels_that_do_not_fit_the_model(place: RunningStack) -> None:
+    (place.models / "digits" / "labels.json").write_bytes(b'{"0": "zero", "1": "one"}')
+    sign_directory(place.models / "digits", KeySigner(make_test_key()[0]))
     place.launch()
     assert place.process is not None
     status = place.process.wait(ENDS_WITHIN_S)
@@ -251,8 +260,8 @@ def test_a_model_that_cannot_be_loaded(place: RunningStack, file: str, content: 
     said = place.said()
     assert status == EXIT_CONFIG
     assert "Traceback" not in said
-    assert len(said.splitlines()) == 4, said  # starting, stopped, the heading and the one problem
-    assert not [word for word in words if word not in said], said
+    assert len(said.splitlines()) == 5, said  # admitted, starting, stopped, the heading and the one problem
+    assert "model digits: " in said and "2 labels for 10 classes" in said, said
     assert find_processes(place.directory) == []
     assert not place.run_directory.exists()
     assert list(place.scratch.iterdir()) == []
@@ -288,13 +297,12 @@ def test_keys_are_issued_only_with_a_private_signing_key(place: RunningStack) ->
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["serve"],
         ["serve", "--models", "x", "--port", "0"],
         ["serve", "--models", "x", "--port", "eighty"],
         ["nonsense"],
         [],
     ],
-    ids=["no models", "port 0", "port in words", "no such command", "nothing"],
+    ids=["port 0", "port in words", "no such command", "nothing"],
 )
 def test_wrong_use_is_2_and_shows_the_usage(place: RunningStack, arguments: list[str]) -> None:
     result = garrison(place, *arguments)

@@ -33,7 +33,8 @@ README_MOST_LINES = 100
 CONTRACT_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("contract/*.py"))
 WORKER_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("torchserve/*.py"))
 READERS = {
-    *("integer", "number", "numbers", "integers", "size", "text", "texts", "choice", "choices", "flag", "listing"),
+    *("integer", "number", "numbers", "integers", "size", "text", "texts", "choice", "choices", "date", "flag"),
+    "listing",
 }
 METRICS = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
 ERROR_CLASSES = {name: value for name, value in vars(errors).items() if isinstance(value, type)}

@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +31,7 @@ from garrison.admission.audit import AuditLog
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
 from garrison.admission.scan import scan_paths
+from garrison.admission.serving import newest_admission, open_newest
 from garrison.admission.settings import AdmissionSettings
 from garrison.admission.sign import Verified, verify_directory
 from garrison.admission.store import AdmittedModel, Store, version_order
@@ -86,7 +87,7 @@ def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: Non
         try:
             _copy(source, staged, policy)  # 1
             examined = _examine(staged, policy, tell)  # 2 to 6
-            known = _check_newer(examined, store, log)  # 7
+            known = _check_newer(examined, store, log, policy.trust)  # 7
             place = known or _publish(staged, examined, source, store, log)  # 8
         except (Refused, Undecided) as refusal:
             _set_aside(source, staged, refusal, store, log)
@@ -136,29 +137,30 @@ def _copy(source: Path, target: Path, policy: Policy) -> None:
 def _examine(staged: Path, policy: Policy, tell: Tell) -> _Examined:
     tell("signature")
     verified = verify_directory(staged, policy.trust, now=datetime.now(UTC))  # 2
-    findings = examine(staged, policy.settings, tell)  # 3, 4, 5
+    tell("rules")
+    refuse_if_found(check_directory(staged, policy.settings.limits), "The model is not admitted.")  # 3
+    findings = look_inside(staged, policy.settings, tell)  # 4, 5
     tell("contract")
     return _Examined(verified, _check_contract(staged, policy), tuple(findings))  # 6
 
 
-def examine(directory: Path, settings: AdmissionSettings, tell: Tell = lambda _: None) -> list[Finding]:
-    """Take a packed directory through the steps 3 to 5, and return the warnings; `pack` does so, too.
+def look_inside(directory: Path, settings: AdmissionSettings, tell: Tell = lambda _: None) -> list[Finding]:
+    """Take a packed directory through the steps 4 and 5, and return the warnings; `garrison pack` does so, too.
 
     Raises:
         ArtifactRefused: a step refused; the reason is its code.
     """
-    steps: tuple[tuple[str, Callable[[Path, AdmissionSettings], list[Finding]]], ...] = (
-        ("rules", lambda directory, settings: check_directory(directory, settings.limits)),
-        ("scan", lambda directory, settings: scan_paths([directory], settings.limits)),
-        ("vet", _vet),
-    )
     findings: list[Finding] = []
-    for name, step in steps:
+    for name, step in (("scan", _scan), ("vet", _vet)):
         tell(name)
         found = [replace(one, file=_relative(one.file, directory)) for one in step(directory, settings)]
         refuse_if_found(found, "The model is not admitted.")
         findings.extend(found)
     return findings
+
+
+def _scan(directory: Path, settings: AdmissionSettings) -> list[Finding]:
+    return scan_paths([directory], settings.limits)
 
 
 def _vet(directory: Path, settings: AdmissionSettings) -> list[Finding]:
@@ -177,27 +179,23 @@ def _check_contract(staged: Path, policy: Policy) -> PackedModel:
     return packed
 
 
-def _check_newer(examined: _Examined, store: Store, log: AuditLog) -> Path | None:
-    """Return the place of the very same version, if it is in the store already."""
+def _check_newer(examined: _Examined, store: Store, log: AuditLog, trust: Trust) -> Path | None:
+    """Return the place of the very same version, if it is in the store already, and whole."""
     contract, digest = examined.packed.contract, examined.verified.digest
     newest = newest_admission(contract.model, log)
     if newest is None or version_order(contract.version) > version_order(newest["version"]):
         return None
     if (contract.version, digest) == (newest["version"], newest["digest"]):
-        place = store.place(contract.model, contract.version, digest)
-        return place if place.is_dir() else None
+        try:
+            return open_newest(contract.model, store, log, trust).directory
+        except (ArtifactRefused, ConfigError):
+            return None  # gone or changed: it is published again
     raise ArtifactRefused(
         "rollback",
         "The model is not newer than what was admitted before.",
         f"{contract.model}: version {contract.version} is not newer than {newest['version']}, which was admitted before"
         "; write a higher version into the contract, pack and sign again",
     )
-
-
-def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
-    """Return the log's line about the newest version of a model that was ever admitted."""
-    lines = [event for event in log.events() if event.get("event") == "admitted" and event.get("model") == model]
-    return max(lines, key=lambda event: version_order(event["version"]), default=None)
 
 
 def _publish(staged: Path, examined: _Examined, source: Path, store: Store, log: AuditLog) -> Path:
@@ -252,7 +250,8 @@ def _may_be_model(path: Path) -> bool:
 
 def _look_at(path: Path) -> tuple[Any, ...]:
     paths = [path, *sorted(path.rglob("*"))] if path.is_dir() and not path.is_symlink() else [path]
-    return tuple((str(one), found.st_size, found.st_mtime_ns) for one in paths if (found := one.lstat()))
+    found = [(one, one.lstat()) for one in paths]
+    return tuple((str(one), status.st_size, status.st_mtime_ns) for one, status in found)
 
 
 def _version_of(name: str) -> str:

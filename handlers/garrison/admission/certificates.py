@@ -5,6 +5,7 @@ chain (upstream asks only whether the chain was good on the first day of the sig
 certificate that plays no part, and one that is meant for something else, such as a web server, is no signer's.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +15,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
+_UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm, CryptographyDeprecationWarning),
+    *(x509.InvalidVersion, x509.DuplicateExtension),
+)
 MAX_CERTIFICATES = 8
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL does not name; the dates are compared here
 
@@ -48,14 +54,27 @@ def check_chain(given: Sequence[bytes], anchors: Sequence[x509.Certificate]) -> 
     if not 1 <= len(given) <= MAX_CERTIFICATES:
         raise NotTrusted(f"it carries {len(given)} certificates; one to {MAX_CERTIFICATES} are accepted")
     try:
-        certificates = [x509.load_der_x509_certificate(one) for one in given]
-        chain = _build(certificates, anchors)
-        _check_usage(certificates[0])
-        public_key = certificates[0].public_key()
-    except (ValueError, UnsupportedAlgorithm, crypto.Error) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CryptographyDeprecationWarning)  # forms that are only tolerated still
+            return _check(given, anchors)
+    except _UNREADABLE as error:
         raise NotTrusted("a certificate cannot be read") from error
+    except crypto.Error as error:
+        raise NotTrusted("the certificates cannot be checked") from error
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return a certificate's SHA-256, as `openssl x509 -fingerprint -sha256` shows it, without colons."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def _check(given: Sequence[bytes], anchors: Sequence[x509.Certificate]) -> Chain:
+    certificates = [x509.load_der_x509_certificate(one) for one in given]
+    chain = _build(certificates, anchors)
     if not set(certificates) <= {*chain, *anchors}:
         raise NotTrusted("it carries a certificate that plays no part")
+    _check_usage(certificates[0])
+    public_key = certificates[0].public_key()
     if not isinstance(public_key, ec.EllipticCurvePublicKey):
         raise NotTrusted("the signer's key is no elliptic-curve key")
     return Chain(
@@ -65,11 +84,6 @@ def check_chain(given: Sequence[bytes], anchors: Sequence[x509.Certificate]) -> 
         min(one.not_valid_after_utc for one in chain) + timedelta(seconds=1),  # the last second is included
         frozenset(fingerprint(one) for one in chain),
     )
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """Return a certificate's SHA-256, as `openssl x509 -fingerprint -sha256` shows it, without colons."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def _build(certificates: list[x509.Certificate], anchors: Sequence[x509.Certificate]) -> list[x509.Certificate]:

@@ -6,13 +6,13 @@ was recorded. Whoever removes the newest version does not bring back the one bef
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
-from garrison.admission.admit import newest_admission
 from garrison.admission.audit import AuditLog
 from garrison.admission.sign import verify_directory
-from garrison.admission.store import AdmittedModel, Store
+from garrison.admission.store import AdmittedModel, Store, version_order
 from garrison.admission.trust import Trust
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RECORD_FILE, render_record
@@ -29,10 +29,16 @@ def open_store(store: Store, trust: Trust, wanted: Collection[str] = ()) -> tupl
     names = sorted(wanted) if wanted else store.models()
     if not names:
         raise ConfigError(f"{store.directory}: holds no admitted model; admit one with `garrison admit`")
-    return tuple(_open_newest(name, store, log, trust) for name in names)
+    return tuple(open_newest(name, store, log, trust) for name in names)
 
 
-def _open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> AdmittedModel:
+def open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> AdmittedModel:
+    """Return the newest version of a model.
+
+    Raises:
+        ConfigError: other users can write to it.
+        ArtifactRefused: it was never admitted, is gone, was changed, or is revoked.
+    """
     newest = newest_admission(name, log)
     if newest is None:
         raise ArtifactRefused(
@@ -41,17 +47,29 @@ def _open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> Admitt
     model = store.open_version(store.place(name, newest["version"], newest["digest"]))
     if hashlib.sha256(render_record(model.record)).hexdigest() != newest["record_sha256"]:
         raise _tampered(model, "its record is not the one that was written")
-    verify_unchanged(model, trust)
+    _verify_unchanged(model, trust)
     return model
 
 
-def verify_unchanged(model: AdmittedModel, trust: Trust) -> None:
-    """Verify the signature again, and that it is over the recorded files.
+def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
+    """Return the log's last line about the newest version of a model that was ever admitted."""
+    newest: Mapping[str, Any] | None = None
+    for event in log.events():
+        if event.get("event") == "admitted" and event.get("model") == model:
+            if newest is None or version_order(event["version"]) >= version_order(newest["version"]):
+                newest = event
+    return newest
 
-    Raises:
-        ArtifactRefused: it is not good any more, is revoked, or something was changed.
-    """
-    verified = verify_directory(model.directory, trust, now=_admission_time(model), beside=frozenset({RECORD_FILE}))
+
+def _verify_unchanged(model: AdmittedModel, trust: Trust) -> None:
+    """Verify the signature again, and that it is over the recorded files."""
+    try:
+        verified = verify_directory(model.directory, trust, now=_admission_time(model), beside=frozenset({RECORD_FILE}))
+    except ArtifactRefused as refusal:
+        advice = "" if refusal.reason == "revoked" else "; admit the model again"
+        raise ArtifactRefused(
+            refusal.reason, refusal.public_message, f"{model.directory}: {refusal.detail}{advice}"
+        ) from refusal
     record = model.record
     if (dict(verified.files), verified.signature_sha256) != (dict(record.files), record.signature_sha256):
         raise _tampered(model, "it is not what was signed and recorded")

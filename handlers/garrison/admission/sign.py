@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from garrison.admission.bundle import MAX_BUNDLE_BYTES, parse_bundle
+from garrison.admission.contents import list_files
 from garrison.admission.trust import DEVELOPMENT_MARK, FILE
-from garrison.admission.verify import Verified, list_files, verify_directory
+from garrison.admission.verify import Verified, verify_directory
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.files import check_private, make_private_directory, read_file, write_atomically
 from garrison.record import SIGNATURE_FILE

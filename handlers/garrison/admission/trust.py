@@ -225,13 +225,12 @@ def _read_authority(section: Settings, directory: Path) -> Authority:
         certificates = x509.load_pem_x509_certificates(pem) if pem else []
     except (ValueError, UnsupportedAlgorithm):
         section.problem("certificate_chain", "holds no certificates in PEM form")
-    return Authority(
-        tuple(certificates), section.text("subject", TEXT, "a subject such as CN=release,O=Example", default="")
-    )
+    subject = _read_optional(section, "subject", TEXT, "a subject such as CN=release,O=Example")
+    return Authority(tuple(certificates), subject)
 
 
 def _read_identity(section: Settings, directory: Path) -> Identity:
-    file = section.text("trust_config", FILE_NAME, "the name of a file beside trust.yaml", default="")
+    file = _read_optional(section, "trust_config", FILE_NAME, "the name of a file beside trust.yaml")
     if file:
         _read_file(section, "trust_config", directory / file)
     return Identity(
@@ -239,6 +238,10 @@ def _read_identity(section: Settings, directory: Path) -> Identity:
         provider=section.text("identity_provider", r"https://[\x21-\x7e]{1,500}", "the provider's https address"),
         trust_config=directory / file if file else None,
     )
+
+
+def _read_optional(section: Settings, key: str, pattern: str, meaning: str) -> str:
+    return section.text(key, pattern, meaning) if key in section else ""
 
 
 def _read_pem(section: Settings, key: str, directory: Path) -> bytes:

@@ -4,15 +4,12 @@ Everything in the directory has to be signed for by somebody who is trusted, now
 `verify_directory`. The signature's form, cryptography and list of files are checked here, more strictly than by
 model-signing, which takes older and looser forms, skips what the signer chose to leave out and knows no dates.
 
-Files are read once, in chunks, each by its own thread. What is returned is the digests of the bytes that were read;
-whoever uses a file later compares it with them (see `garrison.record`), for it may have been changed meanwhile.
+What is returned is the digests of the bytes that were read; whoever uses a file later compares it with them (see
+`garrison.record`), for it may have been changed meanwhile.
 """
 
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,24 +29,21 @@ from garrison.admission.bundle import (
     parse_statement,
 )
 from garrison.admission.certificates import NotTrusted, check_chain
+from garrison.admission.contents import Progress, hash_files, list_files, refuse_tampered, refuse_unread
 from garrison.admission.settings import MAX_BYTES
 from garrison.admission.trust import Authority, Claim, Identity, PublicKey, Trust, hash_public_key
 from garrison.archive import CONTRACT_FILE
 from garrison.contract import MODEL_NAME
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.files import read_file
-from garrison.record import SIGNATURE_FILE, RecordedFile, digest_files, hash_file
+from garrison.record import SIGNATURE_FILE, RecordedFile, digest_files
 from garrison.settings import MAX_FILE_BYTES, parse_settings
 
-MAX_FILES = 100_000
-MAX_DEPTH = 16
-THREADS = min(4, os.cpu_count() or 1)
 HASHES: Mapping[str, hashes.HashAlgorithm] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ def verify_directory(
 
     Raises:
         ArtifactRefused: a step refused; the reason is its code.
-        Undecided: Sigstore's own trust root could not be had.
+        Undecided: a file, or Sigstore's trust root, cannot be read.
     """
     raw = _read_signature(directory)  # 1 the signature, its bytes once, in the one form it has
     bundle = parse_bundle(raw)
@@ -99,7 +93,7 @@ def verify_directory(
     claim = _keep(claims, lambda claim: trust.check_model(claim, model))[0]  # 6 for this model
     found = list_files(directory, {SIGNATURE_FILE, *beside})  # 7 there is what was signed, and nothing else
     _compare_names(found, statement)
-    files = _hash_files(directory, found, max_bytes, progress)  # 8 and it has the bytes that were signed
+    files = hash_files(directory, found, max_bytes, progress)  # 8 and it has the bytes that were signed
     _compare_digests(files, statement)
     digest = digest_files(files)
     trust.check_digest(digest)  # 9 and is not revoked
@@ -140,47 +134,14 @@ def find_claims(bundle: Bundle, trust: Trust) -> list[Claim]:
     return claims
 
 
-def list_files(directory: Path, beside: Set[str]) -> dict[str, int]:
-    """Return the names and sizes of all files in a directory; of those beside, only that they may be there.
-
-    A directory without a file in it is listed too, with a / at its end: nothing can have been signed for it.
-
-    Raises:
-        ArtifactRefused: something in it is neither a plain file nor a directory, or there are too many.
-    """
-    found: dict[str, int] = {}
-    try:
-        for name, size in _walk(directory, ""):
-            found[name] = size
-            if len(found) > MAX_FILES:
-                raise ArtifactRefused("too_many_files", "The model has too many files.", f"more than {MAX_FILES}")
-    except OSError as error:
-        raise ArtifactRefused("tampered", "The model cannot be read.", f"{directory}: {error.strerror}") from error
-    return {name: size for name, size in found.items() if name not in beside}
-
-
-def _walk(directory: Path, prefix: str, depth: int = 0) -> Iterator[tuple[str, int]]:
-    empty = True
-    for entry in os.scandir(directory):
-        empty = False
-        name = prefix + entry.name
-        if entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH:
-            yield from _walk(Path(entry.path), f"{name}/", depth + 1)
-        elif entry.is_file(follow_symlinks=False):
-            yield name, entry.stat(follow_symlinks=False).st_size
-        else:
-            what = "is a link, a device, or too deep; only plain files are part of a model"
-            raise ArtifactRefused("not_a_file", "Something in the model is no plain file.", f"{name}: {what}")
-    if empty and prefix:
-        yield prefix, 0
-
-
 def _read_signature(directory: Path) -> bytes:
     path = directory / SIGNATURE_FILE
     try:
         if path.is_symlink():
             raise ArtifactRefused("not_a_file", "The signature is no plain file.", f"{path}: is a link")
         return read_file(path, MAX_BUNDLE_BYTES + 1)
+    except PermissionError as error:
+        raise refuse_unread(str(path), error) from error
     except OSError as error:
         detail = f"{path}: {error.strerror}; sign the model with `garrison sign {directory}`"
         raise ArtifactRefused("unsigned", "The model is not signed.", detail) from error
@@ -247,11 +208,11 @@ def _read_model_name(directory: Path, statement: Statement) -> str:
     try:
         data = read_file(directory / CONTRACT_FILE, MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise _tampered(CONTRACT_FILE, "is missing or cannot be read") from error
+        raise refuse_unread(CONTRACT_FILE, error) from error
     if len(data) > MAX_FILE_BYTES:
         return ""
     if hashlib.sha256(data).hexdigest() != statement.files[CONTRACT_FILE]:
-        raise _tampered(CONTRACT_FILE, "is not what was signed")
+        raise refuse_tampered(CONTRACT_FILE, "is not what was signed")
     try:
         return parse_settings(data, CONTRACT_FILE).text("model", MODEL_NAME, "a name")
     except ConfigError:
@@ -263,55 +224,12 @@ def _compare_names(found: Mapping[str, int], statement: Statement) -> None:
         detail = f"{', '.join(uncovered)[:500]}: not signed for; take it out, or sign the model again"
         raise ArtifactRefused("uncovered_file", "The signature does not cover every file.", detail)
     if missing := sorted(statement.files.keys() - found.keys()):
-        raise _tampered(", ".join(missing)[:500], "was signed for and is missing")
+        raise refuse_tampered(", ".join(missing)[:500], "was signed for and is missing")
     if unsafe := sorted(name for name in found if not name.isprintable() or "/." in f"/{name}"):
         detail = f"{', '.join(unsafe)[:500]!a}: dot files and unprintable names are never part of a model"
         raise ArtifactRefused("unsafe_name", "A file's name is not accepted.", detail)
 
 
-def _hash_files(
-    directory: Path, sizes: Mapping[str, int], max_bytes: int, progress: Progress | None
-) -> dict[str, RecordedFile]:
-    if sum(sizes.values()) > max_bytes:
-        raise ArtifactRefused("too_large", "The model is too large.", f"{sum(sizes.values())} bytes, above {max_bytes}")
-    meter = _Meter(sum(sizes.values()), progress)
-    names = sorted(sizes, key=lambda name: sizes[name], reverse=True)  # the largest first: it takes longest
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting = {name: pool.submit(hash_file, directory, name, meter.count) for name in names}
-        try:
-            return {name: waiting[name].result() for name in sorted(waiting)}
-        except OSError as error:
-            raise _tampered(error.filename or "a file", error.strerror or "cannot be read") from error
-        finally:
-            meter.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def _compare_digests(files: Mapping[str, RecordedFile], statement: Statement) -> None:
     if changed := [name for name, one in files.items() if one.sha256 != statement.files[name]]:
-        raise _tampered(", ".join(changed)[:500], "is not what was signed")
-
-
-class _Meter:
-    """Counts what all threads have read, and stops them: when it is more than there was, or when nobody waits."""
-
-    def __init__(self, expected: int, progress: Progress | None) -> None:
-        self._left = expected
-        self._progress = progress
-        self._lock = threading.Lock()
-
-    def count(self, size: int) -> None:
-        with self._lock:
-            self._left -= size
-            if self._left < 0:
-                raise _tampered("a file", "grew while it was read")
-            if self._progress is not None:
-                self._progress(size)
-
-    def stop(self) -> None:
-        with self._lock:
-            self._left = -1
-
-
-def _tampered(name: str, what: str) -> ArtifactRefused:
-    return ArtifactRefused("tampered", "The model is not the one that was signed.", f"{name}: {what}")
+        raise refuse_tampered(", ".join(changed)[:500], "is not what was signed")

@@ -46,6 +46,7 @@ class StrictZip:
     """An archive that was checked. Contents are checked when they are read: use nothing of a read that raised."""
 
     def __init__(self, file: BinaryIO, limits: Limits, max_files: int | None = None) -> None:
+        self.limits = limits
         self._file = file
         try:
             members = read_members(
@@ -62,6 +63,10 @@ class StrictZip:
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
+
+    def size(self, name: str) -> int:
+        """Return a member's size in bytes, -1 where there is none."""
+        return self._members[name].size if name in self._members else -1
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return a member's contents.

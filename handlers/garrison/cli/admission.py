@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,23 @@ def add_commands(commands: Any) -> None:
 
 
 def pack(options: argparse.Namespace) -> int:
-    """Pack a model, examine it, and sign it if a key is given."""
+    """Pack a model, or convert an archive of stock's; examine it, and sign it if a key is given."""
+    from garrison.admission.admit import look_inside
     from garrison.admission.pack import pack_model
 
-    order, changes = _make_order(options)
-    for change in changes:
-        print(escape(f"changed: {change}"), file=sys.stderr)
-    written = pack_model(order, _examiner(options), _signer(options))
-    row = {"packed": str(written), "changes": list(changes)}
-    print(json.dumps(row) if options.json else f"packed {escape(str(written), keep='')}")
+    settings = _settings(options)
+    with tempfile.TemporaryDirectory(prefix="garrison-pack-") as staging:
+        order, changes = _make_order(options, Path(staging), settings.limits)
+        for change in changes:
+            print(escape(f"changed   {change}", keep=""), file=sys.stderr)
+        with show_steps("packing") as tell:
+            signer = _signer(options)
+            written = pack_model(
+                order, lambda directory: look_inside(directory, settings, tell), signer, limits=settings.limits
+            )
+    row = {"packed": str(written), "signed": signer is not None, "changes": list(changes)}
+    words = f"packed {written}" if signer is None else f"packed and signed {written}"
+    print(json.dumps(row) if options.json else escape(words, keep=""))
     return EXIT_OK
 
 
@@ -113,10 +122,9 @@ def fetch(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     policy, store = Policy(load_trust(find_trust(options)), settings), Store(find_store(options))
+    target = options.state / "fetched"
     with show_bytes("fetching") as bar:
-        fetched = fetch_model(
-            options.url, options.state / "fetched", settings.fetch, settings.limits, progress=bar.show
-        )
+        fetched = fetch_model(options.url, target, settings.fetch, settings.limits, progress=bar.show)
     for one in fetched.objects:
         print(escape(f"fetched   {one.address} (version {one.version})"), file=sys.stderr)
     return _admit_one(fetched.path, store, policy, options)
@@ -155,11 +163,18 @@ def _admit_one(source: Path, store: Any, policy: Any, options: argparse.Namespac
     return EXIT_OK
 
 
-def _make_order(options: argparse.Namespace) -> tuple[Any, Sequence[str]]:
+def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tuple[Any, Sequence[str]]:
     """Return what to pack, and, for an archive of stock's, what had to change."""
+    from garrison.admission.convert import Given, convert_archive
     from garrison.admission.pack import PackOrder
 
     extra = tuple(Path(name) for name in options.extra_files.split(",")) if options.extra_files else ()
+    if options.source is not None:
+        given = Given(options.contract, extra, options.model_file, options.handler, options.model_name, options.version)
+        converted = convert_archive(options.source, staging, limits, given)
+        return converted.order(options.export_path, options.archive_format, force=options.force), converted.changes
+    if options.contract is None or options.serialized_file is None:
+        raise ConfigError("give --contract and --serialized-file, or --from with an archive of stock TorchServe's")
     order = PackOrder(
         contract=options.contract,
         serialized_file=options.serialized_file,
@@ -171,16 +186,11 @@ def _make_order(options: argparse.Namespace) -> tuple[Any, Sequence[str]]:
         force=options.force,
         model_file=options.model_file,
         handler=options.handler,
+        runtime=options.runtime,
+        requirements_file=options.requirements_file,
+        config_file=options.config_file,
     )
     return order, ()
-
-
-def _examiner(options: argparse.Namespace) -> Any:
-    """Return what looks at a packed directory before it gets its name: the same as admission does."""
-    from garrison.admission.admit import examine
-
-    settings = _settings(options)
-    return lambda directory: examine(directory, settings)
 
 
 def _signer(options: argparse.Namespace) -> Any:
@@ -244,7 +254,9 @@ def _add_pack(commands: Any) -> None:
     )
     parser = add_command(commands, "pack", pack, "Pack a model for serving (wraps torch-model-archiver).", example)
     parser.add_argument("--contract", type=Path, metavar="FILE", help="the model's contract.yaml")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE.mar", help="convert an archive of stock's")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE.mar", help="convert an archive of stock TorchServe's"
+    )
     weights_help = "the weights; the file's ending says their format: " + _WEIGHTS_HELP
     parser.add_argument("--serialized-file", type=Path, metavar="FILE", help=weights_help)
     model_help = "Python file with one nn.Module class, for weights that are a state dict (.pt, .pth, .safetensors)"
@@ -257,9 +269,14 @@ def _add_pack(commands: Any) -> None:
     )
     parser.add_argument("--model-name", metavar="NAME", help="must equal the contract's; may be left out")
     parser.add_argument("--version", "-v", metavar="VERSION", help="must equal the contract's; may be left out")
-    format_help = "a directory, or a .mar (default: %(default)s)"
-    parser.add_argument("--archive-format", choices=("no-archive", "default"), default="no-archive", help=format_help)
+    format_help = "no-archive for a directory, default for a .mar (default: %(default)s)"
+    parser.add_argument("--archive-format", default="no-archive", metavar="FORMAT", help=format_help)
     parser.add_argument("--force", "-f", action="store_true", help="replace what is there")
+    config_help = "stock's model-config.yaml: must say what the contract says; may be left out"
+    parser.add_argument("--config-file", "-c", type=Path, metavar="FILE", help=config_help)
+    parser.add_argument("--runtime", default="python", metavar="NAME", help="python, which is the only one")
+    refused_help = "refused: packages belong into the server's environment"
+    parser.add_argument("--requirements-file", "-r", type=Path, metavar="FILE", help=refused_help)
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument("--sign-key", type=Path, metavar="FILE", help="private key (PEM) to sign with")
     keys.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
@@ -294,8 +311,8 @@ def _add_sign(commands: Any) -> None:
     ways.add_argument("--sigstore", action="store_true", help="sign with an identity, over the internet (not run yet)")
     ways.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate of --key (PEM)")
-    password_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help=password_help)
+    word_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=word_help)
     chain_help = "further certificates up to the one that is trusted"
     parser.add_argument("--chain", type=Path, nargs="+", metavar="FILE", help=chain_help)
     add_state(parser)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,10 @@ def test_parts_that_do_not_fit_together_are_refused(packed_model, store, policy)
 
 
 def test_more_workers_than_the_operator_allows_are_refused(signed_model, store, policy):
-    assert refuse(signed_model(workers__count=17), store, policy) == "too_many_workers"
+    settings = replace(policy.settings, limits=replace(policy.settings.limits, max_workers=2))
+    admit(signed_model(workers__count=2), store, replace(policy, settings=settings))
+    source = signed_model("more", model="more", workers__count=3)
+    assert refuse(source, store, replace(policy, settings=settings)) == "too_many_workers"
 
 
 def test_what_was_refused_lies_in_quarantine_with_the_reason(packed_model, store, policy):
@@ -224,3 +228,13 @@ def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, pack
     assert next(found) == packed
     (packed / "labels.json").write_text("{}")
     assert next(found) == packed
+
+
+def test_admitting_again_mends_what_was_changed_in_the_store(signed_model, store, policy):
+    source = signed_model()
+    place = admit(source, store, policy).model.directory
+    (place / "labels.json").chmod(0o644)
+    (place / "labels.json").write_bytes(b"{}")
+    assert not admit(source, store, policy).already
+    assert served(store, policy) == {"tiny": "1"}
+    assert admit(source, store, policy).already

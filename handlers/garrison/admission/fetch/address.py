@@ -116,11 +116,12 @@ def _parse_bucket(text: str, scheme: str, settings: FetchSettings) -> Address:
 def _parse_https(text: str, settings: FetchSettings) -> Address:
     try:
         parts = urlsplit(text)
+        _ = parts.port  # which raises where there cannot be such a port
     except ValueError as error:
         raise _bad(text, "is not a URL") from error
-    host = parts.netloc.lower().removesuffix(_DEFAULT_PORT)
     if "@" in parts.netloc:
         raise _not_allowed(text, "a user or password in the address would end in logs; take it out")
+    host = parts.netloc.lower().removesuffix(_DEFAULT_PORT)
     if not re.fullmatch(HOST_NAME, host):
         raise _bad(text, "does not name a host; write https://models.example.com/digits.mar")
     if host not in {listed.removesuffix(_DEFAULT_PORT) for listed in settings.hosts}:

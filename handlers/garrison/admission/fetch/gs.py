@@ -31,6 +31,7 @@ PIECE_BYTES = 8 * 2**20
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
 _LIMITS = {"timeout": (CONNECT_S, IDLE_S), "retry": None}  # `transfer` retries, within its own time
 _RETRIED = (408, 429, 500, 502, 503, 504)
+_NO_REQUESTS_OF_ITS_OWN = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"  # for the bucket, which nobody needs
 _NO_CREDENTIALS = (
     "no usable Google credentials were found; run `gcloud auth application-default login`, set "
     "GOOGLE_APPLICATION_CREDENTIALS, or run on a machine that has a service account"
@@ -62,20 +63,23 @@ class GsSource:
 
     def describe(self, address: Address) -> Pinned:
         """Pin the generation of an object, by its metadata."""
-        blob = self._blob(address, address.version)
-        self._ask(address, not_found, lambda: blob.reload(**_LIMITS))
-        check_encoding(address, blob.content_encoding)
-        if blob.size is None or blob.generation is None:
-            raise failed(address, "the service tells neither its size nor its generation")
-        return Pinned(address, int(blob.size), str(blob.generation), str(blob.generation))
+
+        def described() -> tuple[str | None, int, int]:
+            blob = self._blob(address, address.version)
+            blob.reload(**_LIMITS)
+            return blob.content_encoding, int(blob.size), int(blob.generation)
+
+        encoding, size, generation = self._ask(address, not_found, described)
+        check_encoding(address, encoding)
+        return Pinned(address, size, str(generation), str(generation))
 
     def open(self, pinned: Pinned, offset: int) -> Body:
         """Begin to read the pinned generation at an offset; nothing is asked for yet."""
         return GsBody(self, pinned, offset)
 
-    def read_piece(self, pinned: Pinned, offset: int, most: int) -> bytes:
-        """Return up to `most` bytes of the pinned generation."""
-        wanted = min(most, PIECE_BYTES, pinned.size - offset)
+    def read_piece(self, pinned: Pinned, offset: int) -> bytes:
+        """Return the next bytes of the pinned generation, at most `PIECE_BYTES`."""
+        wanted = min(PIECE_BYTES, pinned.size - offset)
         if wanted <= 0:
             return b""
         piece = _Piece(pinned.address, wanted)
@@ -101,14 +105,14 @@ class GsSource:
             raise Interrupted("the connection to Google's sign-in failed") from error
         except self._auth_errors.GoogleAuthError as error:
             raise ConfigError(f"{address}: {_NO_CREDENTIALS}") from error
+        except (self._requests.exceptions.InvalidJSONError, ValueError, TypeError, AttributeError) as error:
+            raise failed(address, "the service's answer cannot be read") from error
         except self._requests.exceptions.SSLError as error:
             raise failed(address, "the service's certificate is not valid") from error
         except self._requests.exceptions.TooManyRedirects as error:
             raise failed(address, "the service redirects elsewhere, which is not followed") from error
         except (self._requests.exceptions.RequestException, self._urllib3.exceptions.HTTPError, OSError) as error:
             raise Interrupted(f"the connection failed ({type(error).__name__})") from error
-        except ValueError as error:  # of an answer that is not JSON
-            raise failed(address, "the service's answer cannot be read") from error
 
 
 class GsBody:
@@ -119,12 +123,15 @@ class GsBody:
         self._source = source
         self._pinned = pinned
         self._next = offset
+        self._piece = b""
 
     def read(self, most: int) -> bytes:
         """Return the next bytes."""
-        piece = self._source.read_piece(self._pinned, self._next, most)
-        self._next += len(piece)
-        return piece
+        if not self._piece:
+            self._piece = self._source.read_piece(self._pinned, self._next)
+            self._next += len(self._piece)
+        chunk, self._piece = self._piece[:most], self._piece[most:]
+        return chunk
 
     def close(self) -> None:
         """Do nothing: every piece is a request of its own."""
@@ -151,6 +158,7 @@ def _connect(requests: Any, auth_errors: Any) -> Any:
     transport = import_extra("google.auth.transport.requests")
     if emulator := os.environ.get("STORAGE_EMULATOR_HOST", ""):
         check_endpoint(emulator, "STORAGE_EMULATOR_HOST")
+    os.environ.setdefault(_NO_REQUESTS_OF_ITS_OWN, "true")
     try:
         credentials = _find_credentials(anonymous=bool(emulator))
     except (auth_errors.GoogleAuthError, OSError, ValueError) as error:

@@ -75,7 +75,7 @@ class HttpsSource:
             reply.offset = check_reply(
                 pinned, offset, tag=reply.tag, length=reply.length, content_range=reply.content_range
             )
-        except GarrisonError:
+        except (GarrisonError, Interrupted):
             reply.close()
             raise
         return reply

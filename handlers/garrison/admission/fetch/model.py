@@ -163,7 +163,8 @@ def _bring_directory(delivery: _Delivery, pinned: Sequence[Pinned], address: Add
     files: dict[str, RecordedFile] = {}
     for one in pinned:
         name = one.address.key.removeprefix(address.key)
-        make_private_directory((draft / name).parent)
+        for directory in (draft, (draft / name).parent):  # one by one: parents that are made on the way are not private
+            make_private_directory(directory)
         part, files[name] = delivery.bring(one, draft / name, before=sum(file.size for file in files.values()))
         parts.append(part)
     for part in parts:

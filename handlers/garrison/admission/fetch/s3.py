@@ -152,8 +152,12 @@ def _connect(boto3: Any, config: Any, errors: Any) -> Any:
                 response_checksum_validation="when_required",  # only whole objects have one; the signature covers more
             ),
         )
-    except (errors.BotoCoreError, ValueError) as error:
+    except errors.PartialCredentialsError as error:
+        raise ConfigError(_NO_CREDENTIALS) from error
+    except errors.BotoCoreError as error:
         raise ConfigError(f"boto3 cannot be used as the environment sets it up ({error})") from error
+    except ValueError as error:  # which would show an endpoint with what is in it
+        raise ConfigError("boto3 cannot be used as the environment sets it up; look at AWS_ENDPOINT_URL") from error
     check_endpoint(client.meta.endpoint_url, "AWS_ENDPOINT_URL")
     return client
 
@@ -163,7 +167,7 @@ def _translate(
 ) -> GarrisonError | Interrupted:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = response.get("Error", {}).get("Code", "")
-    if status in (404, 405):  # 405: that version is a deletion
+    if status in (404, 405) or (status == 400 and address.version):  # 405: a deletion; 400: never was a version
         return missing(address)
     if status in (412, 416):
         return changed(address)
@@ -172,5 +176,5 @@ def _translate(
     if status in _RETRIED:
         return Interrupted(f"the service answers {status}")
     if status in (301, 307, 400):
-        return failed(address, f"the service answers {status}; look at the version's spelling and at AWS_REGION")
+        return failed(address, f"the service answers {status}; look at AWS_REGION")
     return failed(address, f"the service answers {status} ({code if code.isalnum() else 'no known code'})")

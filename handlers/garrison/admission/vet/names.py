@@ -1,0 +1,227 @@
+"""Names: what a file imports, and which built-in names, modules and attributes it uses."""
+
+import ast
+from collections.abc import Iterator
+
+from garrison.admission.vet import rules
+from garrison.admission.vet.allowed import UNKNOWN, Allowed
+from garrison.admission.vet.code import CLASS, COMPREHENSION, FUNCTION, Binding, Code, constant_attribute
+from garrison.admission.vet.fault import ATTRIBUTE, CALL, DEFINITION, DYNAMIC, IMPORT, Fault, fault
+
+
+def check_import(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
+    """Check an import statement: the list, no stars, nothing relative, no name that means something else besides."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if not allowed.may_import(alias.name):
+                yield fault(node, IMPORT, f"imports {alias.name}: {_instead_of(alias.name)}")
+    elif isinstance(node, ast.ImportFrom):
+        yield from _check_from(node, allowed)
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from _check_bound_once(node, code)
+
+
+def _check_from(node: ast.ImportFrom, allowed: Allowed) -> Iterator[Fault]:
+    module = node.module or ""
+    if node.level:
+        yield fault(node, IMPORT, "a relative import: one file holds all of a model's own code")
+    elif not allowed.may_import(module):
+        yield fault(node, IMPORT, f"imports from {module}: {_instead_of(module)}")
+    else:
+        for alias in node.names:
+            if alias.name == "*":
+                yield fault(node, DYNAMIC, f"from {module} import *: name what you import")
+            elif allowed.judge(f"{module}.{alias.name}") == UNKNOWN:
+                told = f"{module}.{alias.name} is not on the list of what handlers may use"
+                yield fault(node, IMPORT, f"{told}: {_instead_of(alias.name)}")
+
+
+def _check_bound_once(node: ast.Import | ast.ImportFrom, code: Code) -> Iterator[Fault]:
+    scope = code.scopes[node]
+    if scope.kind == CLASS:
+        yield fault(node, IMPORT, "an import in a class: write it at the top of the file")
+        return
+    for alias in node.names:
+        name = alias.asname or (alias.name.split(".")[0] if isinstance(node, ast.Import) else alias.name)
+        holder = scope if name in scope.names else code.module
+        if len({_meaning(one) for one in holder.names.get(name, []) if not _is_nothing(one)}) > 1:
+            yield fault(node, DYNAMIC, f"{name} is imported and is also something else: use two names")
+
+
+def _meaning(binding: Binding) -> object:
+    return binding.path if binding.kind == "import" else binding
+
+
+def _is_nothing(binding: Binding) -> bool:
+    return isinstance(binding.value, ast.Constant) and binding.value.value is None
+
+
+def _instead_of(module: str) -> str:
+    first = module.split(".")[0]
+    default = "leave it out, or let the operator allow it in admission.yaml (handlers.imports)"
+    return rules.IMPORT_INSTEAD.get(first, default)
+
+
+def check_name(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
+    """Check a name that is used or bound."""
+    if not isinstance(node, ast.Name):
+        return
+    if isinstance(node.ctx, ast.Store):
+        yield from _check_bound_name(node, code)
+    elif not code.is_local(node):
+        yield from _check_global_name(node, code)
+    yield from _check_path(node, code, allowed)
+
+
+def _check_bound_name(node: ast.Name, code: Code) -> Iterator[Fault]:
+    kind = code.scopes[node].kind
+    may_bind = rules.CLASS_VARIABLES if kind == CLASS else frozenset() if kind in (FUNCTION, COMPREHENSION) else None
+    permitted = rules.MODULE_VARIABLES if may_bind is None else may_bind
+    if is_dunder(node.id) and node.id not in permitted:
+        yield fault(node, DEFINITION, f"{node.id} is set: such names steer Python itself; choose another one")
+
+
+def _check_global_name(node: ast.Name, code: Code) -> Iterator[Fault]:
+    name = node.id
+    if name in rules.REFUSED_BUILTINS:
+        yield fault(node, CALL, f"{name}: {rules.INSTEAD.get(name, 'not for handlers; leave it out')}")
+    elif code.find(node) is None and name not in rules.ALLOWED_BUILTINS:
+        yield fault(node, DYNAMIC, f"{name} is defined nowhere in this file")
+    elif code.scopes[node].kind == CLASS and code.find(node) is code.scopes[node]:
+        if (outer := code.find_outside(node)) and any(one.kind == "import" for one in outer.names[name]):
+            yield fault(node, DYNAMIC, f"{name} is imported and is also set in this class: use two names")
+    elif name in rules.CALLED_ONLY and not _may_stand(node, code):
+        yield fault(node, CALL, f"{name} is used as a value: call it, by its own name")
+
+
+def _may_stand(node: ast.Name, code: Code) -> bool:
+    parent = code.parents[node]
+    if isinstance(parent, ast.Call) and parent.func is node:
+        return True
+    if node.id != "type":
+        return False
+    asked = isinstance(parent, ast.Call) and code.is_builtin(parent.func, "isinstance", "issubclass")
+    return asked or code.in_annotation(node)
+
+
+def _check_path(node: ast.Name | ast.Attribute, code: Code, allowed: Allowed) -> Iterator[Fault]:
+    """Check how something that was imported is used: modules for their names only, some functions only by a call."""
+    path = code.path_of(node)
+    if not path or isinstance(node.ctx, ast.Store):
+        return
+    parent = code.parents[node]
+    if allowed.is_module(path) and not _may_name_module(node, parent, code):
+        yield fault(node, DYNAMIC, f"the module {path} is used as a value: use its names directly")
+    elif path in rules.ANNOTATION_ONLY and not code.in_annotation(node):
+        yield fault(node, CALL, f"{path}: in annotations only; {rules.IMPORT_INSTEAD['pathlib']}")
+    elif path in rules.GUARDED and not _is_called(node, parent) and not code.is_alias(node):
+        keyword = isinstance(parent, ast.keyword) and parent.arg == "metaclass" and path == "abc.ABCMeta"
+        if not keyword:
+            yield fault(node, CALL, f"{path} is used as a value: call it, by its own name")
+
+
+def _may_name_module(node: ast.AST, parent: ast.AST, code: Code) -> bool:
+    if isinstance(parent, ast.Attribute):
+        return True
+    if isinstance(parent, ast.Call) and constant_attribute(parent) and parent.args[0] is node:
+        return True
+    return code.is_alias(node)
+
+
+def _is_called(node: ast.AST, parent: ast.AST) -> bool:
+    return isinstance(parent, ast.Call) and parent.func is node
+
+
+def check_attribute(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
+    """Check an attribute, written with a dot."""
+    if not isinstance(node, ast.Attribute):
+        return
+    yield from check_named_attribute(node, node.value, node.attr, code, allowed)
+    yield from _check_path(node, code, allowed)
+
+
+def check_named_attribute(
+    node: ast.AST, owner: ast.expr, name: str, code: Code, allowed: Allowed
+) -> Iterator[Fault]:
+    """Check an attribute of an object or module, whichever way it is written."""
+    path = code.path_of(owner)
+    if allowed.is_module(path):
+        if allowed.judge(f"{path}.{name}") == UNKNOWN and name != "__version__":
+            yield fault(node, ATTRIBUTE, f"{path}.{name} is not on the list of what handlers may use")
+    elif name.startswith("_"):
+        yield from _check_private(node, owner, name, code)
+    elif name in rules.FRAME_ATTRIBUTES or name in rules.MODULE_ATTRIBUTES:
+        yield fault(node, ATTRIBUTE, f".{name} leads to frames or modules: a handler works on values only")
+    elif name in rules.FORBIDDEN_METHODS:
+        yield fault(node, CALL, f".{name}: {rules.FORBIDDEN_METHODS[name]}")
+    elif name in rules.PROGRAM_METHODS and not code.is_self(owner):
+        yield fault(node, CALL, f".{name} can write program text that is run: build the model from modules")
+    elif name == "obj" and any(isinstance(one.node, ast.ExceptHandler) for one in code.bindings(owner)):
+        yield fault(node, ATTRIBUTE, ".obj of an error: its text says enough")
+    if _is_unbound_method(node, owner, name, code):
+        yield fault(node, DYNAMIC, f"the method {name} is taken from its class: call it on an object")
+    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or _sets(node):
+        yield from _check_set(node, owner, name, code)
+
+
+def _sets(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("setattr", "delattr")
+
+
+def _check_set(node: ast.AST, owner: ast.expr, name: str, code: Code) -> Iterator[Fault]:
+    path = code.path_of(owner)
+    if path and f"{path}.{name}" not in rules.SETTABLE:
+        yield fault(node, DEFINITION, f"{path}.{name} is replaced for everybody: derive a class of your own")
+    elif name == "graph" and not code.is_self(owner):
+        yield fault(node, DEFINITION, ".graph of a program is replaced: build the model from modules")
+
+
+def _check_private(node: ast.AST, owner: ast.expr, name: str, code: Code) -> Iterator[Fault]:
+    if is_dunder(name):
+        if not _may_use_dunder(node, owner, name, code):
+            yield fault(node, ATTRIBUTE, f".{name}: such names lead into Python itself; leave it out")
+    elif name in rules.NAMED_TUPLE:
+        return
+    elif not (code.is_self(owner) or code.is_super(owner) or code.own_class(owner)):
+        yield fault(node, ATTRIBUTE, f".{name} is private to another object: use what it offers without underscore")
+    elif name not in code.attributes and name not in rules.MODULE_PRIVATE:
+        yield fault(node, ATTRIBUTE, f".{name} is bound nowhere in this file: use what the base class offers")
+
+
+def _may_use_dunder(node: ast.AST, owner: ast.expr, name: str, code: Code) -> bool:
+    if name in rules.READABLE_DUNDERS:
+        return not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) and not _sets(node)
+    parent = code.parents[node]
+    if name == "__class__":
+        return isinstance(parent, ast.Attribute) and parent.attr in rules.READABLE_DUNDERS
+    called = isinstance(parent, ast.Call) and parent.func is node
+    if code.is_super(owner):
+        return called and name in rules.METHODS
+    own_first = isinstance(parent, ast.Call) and bool(parent.args) and code.is_self(parent.args[0])
+    if name == "__setattr__":  # object.__setattr__(self, "name", value): how a frozen dataclass sets its own
+        return called and own_first and code.is_builtin(owner, "object") and _constant_name(parent)
+    named_class = bool(code.path_of(owner)) or code.own_class(owner) is not None or code.is_builtin(owner, "object")
+    return called and own_first and named_class and name in ("__init__", "__new__")
+
+
+def _constant_name(call: ast.AST) -> bool:
+    name = call.args[1] if isinstance(call, ast.Call) and len(call.args) == 3 else None
+    return isinstance(name, ast.Constant) and isinstance(name.value, str) and not is_dunder(name.value)
+
+
+def _is_unbound_method(node: ast.AST, owner: ast.expr, name: str, code: Code) -> bool:
+    """Say whether a method is taken from a class, so that any object could be handed to it as its own."""
+    own = code.own_class(owner)
+    if own is None:
+        return False
+    found = [one for one in own.body if isinstance(one, ast.FunctionDef) and one.name == name]
+    plain = [one for one in found if not one.decorator_list]
+    if not plain:
+        return False
+    parent = code.parents[node]
+    return not (_is_called(node, parent) and isinstance(parent, ast.Call) and parent.args and code.is_self(parent.args[0]))
+
+
+def is_dunder(name: str) -> bool:
+    """Say whether a name begins and ends with two underscores."""
+    return len(name) > 4 and name.startswith("__") and name.endswith("__")

@@ -1,0 +1,159 @@
+"""The lists that the policy goes by. What is allowed is listed where that is possible, and the rest is refused.
+
+Where it is not possible (the methods of values, whose type nobody knows before the code runs) the names are listed
+that reach files, programs, frames or modules.
+"""
+
+import builtins
+import types
+
+# --- built-in names -----------------------------------------------------------------------------------------------------
+
+CALLED_ONLY = frozenset({"getattr", "hasattr", "setattr", "delattr", "super", "type"})
+ALLOWED_BUILTINS = CALLED_ONLY | frozenset(
+    """abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float format
+    frozenset hash hex id int isinstance issubclass iter len list map max memoryview min next object oct ord pow print
+    property range repr reversed round set slice sorted staticmethod str sum tuple zip
+    False None True NotImplemented Ellipsis __debug__ __name__""".split()
+) | frozenset(
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
+)
+REFUSED_BUILTINS = frozenset(dir(builtins)) - ALLOWED_BUILTINS | {
+    *("__builtins__", "__file__", "__loader__", "__spec__", "__package__", "__path__", "__cached__", "__annotations__"),
+    *("__dict__", "__class__"),
+}
+INSTEAD = {
+    "open": "read the model's files with model.read(name)",
+    "eval": "write the expression itself, or json.loads for data",
+    "exec": "write the code itself",
+    "compile": "write the code itself",
+    "__import__": "write an import statement",
+    "input": "a worker has nobody to ask",
+    "exit": "raise an error",
+    "quit": "raise an error",
+    "SystemExit": "raise an error",
+    "breakpoint": "use logging",
+    "__file__": "read the model's files with model.read(name)",
+    "vars": "name what you need",
+    "globals": "name what you need",
+    "locals": "name what you need",
+    "dir": "name what you need",
+}
+
+# --- imports ------------------------------------------------------------------------------------------------------------
+
+IMPORT_INSTEAD = {
+    "os": "read the model's files with model.read(name); settings belong in the contract or in constants",
+    "sys": "nothing of it is needed in a handler",
+    "pathlib": "read the model's files with model.read(name)",
+    "pickle": "use JSON, safetensors, or load_weights",
+    "dill": "use JSON, safetensors, or load_weights",
+    "joblib": "use JSON, safetensors, or load_weights",
+    "subprocess": "a worker starts no programs",
+    "importlib": "write import statements",
+    "ts": "derive from garrison.torchserve.base.SafeHandler",
+    "threading": "the pipeline calls prepare from several threads already",
+    "concurrent": "the pipeline calls prepare from several threads already",
+    "multiprocessing": "set workers.count in the contract",
+    "requests": "a worker has no network; what the model needs belongs into it",
+    "urllib": "a worker has no network; what the model needs belongs into it",
+    "socket": "a worker has no network; what the model needs belongs into it",
+    "yaml": "use JSON",
+}
+ANNOTATION_ONLY = frozenset({"garrison.archive.PackedModel", "pathlib.Path", "pathlib.PurePath", "logging.Logger"})
+LOADS_MODEL = frozenset({"garrison.torchserve.weights.load_weights", "garrison.torchserve.vision.load_network"})
+GUARDED = LOADS_MODEL | {"functools.wraps", "PIL.Image.open", "logging.basicConfig", "abc.ABCMeta"}
+BUFFERS = frozenset({"io.BytesIO", "io.StringIO"})
+SETTABLE = frozenset(
+    {
+        *("torch.backends.cudnn.benchmark", "torch.backends.cudnn.deterministic", "torch.backends.cudnn.enabled"),
+        *("torch.backends.cudnn.allow_tf32", "torch.backends.cuda.matmul.allow_tf32"),
+        "torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction",
+        "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction",
+    }
+)
+
+# --- attributes ---------------------------------------------------------------------------------------------------------
+
+_INNER = (types.FrameType, types.TracebackType, types.CodeType, types.GeneratorType, types.CoroutineType)
+FRAME_ATTRIBUTES = frozenset(
+    name
+    for kind in (*_INNER, types.AsyncGeneratorType)
+    for name in dir(kind)
+    if name.startswith(("f_", "tb_", "co_", "gi_", "cr_", "ag_"))
+)
+MODULE_ATTRIBUTES = frozenset(  # of an object: what could only be a module that it leads to
+    """os sys posix posixpath ntpath genericpath pathmod subprocess builtins importlib ctypes cffi socket shutil pickle
+    marshal inspect hub multiprocessing linecache codeop runpy pkgutil sysconfig gc pty pdb asyncio threading""".split()
+)
+NAMED_TUPLE = frozenset({"_asdict", "_replace", "_make", "_fields"})
+MODULE_PRIVATE = frozenset({"_modules", "_parameters", "_buffers", "_get_name", "_init_weights", "_reset_parameters"})
+READABLE_DUNDERS = frozenset({"__name__", "__qualname__", "__version__"})
+FORBIDDEN_METHODS = {
+    **dict.fromkeys(("read_text", "read_bytes", "open"), "read the model's files with model.read(name)"),
+    **dict.fromkeys(
+        """write_text write_bytes unlink rmdir mkdir touch chmod lchmod symlink_to hardlink_to link_to rename tofile dump
+        savez savetxt memmap fromfile from_file iterdir glob rglob cwd home expanduser readlink
+        to_folder""".split(),
+        "a worker has no files of its own; return what you have from present",
+    ),
+    **dict.fromkeys(
+        """system popen Popen spawn spawnv fork execv execve execvp putenv load_library load_module exec_module show
+        add_dll_directory""".split(),
+        "a worker starts no programs",
+    ),
+    **dict.fromkeys(("load_url", "load_state_dict_from_url", "urlopen", "urlretrieve"), "a worker has no network"),
+    **dict.fromkeys(
+        "mro with_traceback addHandler removeHandler addFilter makeRecord".split(),
+        "it changes or leads to what a handler has no business with",
+    ),
+}
+PROGRAM_METHODS = frozenset(  # of a loaded program: they write source or TorchScript that is run then
+    """set_codegen recompile python_code create_node call_function call_method call_module get_attr placeholder node_copy
+    graph_copy define""".split()
+)
+GUARDED_METHODS = frozenset({"save", "load", "replace", "format", "format_map", "compile"})
+SAFE_FIELD = r"[A-Za-z0-9_]*(\[[A-Za-z0-9_ -]+\])*"  # of a text that is formatted: names, numbers, keys
+
+# --- definitions --------------------------------------------------------------------------------------------------------
+
+OPERATORS = frozenset(
+    f"__{prefix}{name}__"
+    for name in "add sub mul truediv floordiv mod divmod pow lshift rshift and xor or matmul".split()
+    for prefix in ("", "r", "i")
+)
+METHODS = OPERATORS | frozenset(
+    """__init__ __new__ __post_init__ __call__ __repr__ __str__ __format__ __len__ __length_hint__ __bool__ __contains__
+    __getitem__ __setitem__ __delitem__ __missing__ __iter__ __next__ __reversed__ __enter__ __exit__ __eq__ __ne__ __lt__
+    __le__ __gt__ __ge__ __hash__ __neg__ __pos__ __abs__ __invert__ __int__ __float__ __index__ __complex__ __round__
+    __trunc__ __floor__ __ceil__ __copy__ __deepcopy__ __array__""".split()
+)
+CLASS_VARIABLES = METHODS | {"__slots__", "__constants__", "__doc__"}
+MODULE_VARIABLES = frozenset({"__all__", "__version__", "__author__", "__doc__", "__license__", "__copyright__"})
+SEALED = frozenset({"initialize", "handle"})  # and all that begins with an underscore and the pipeline uses
+SEALED_PRIVATE = frozenset(
+    """_each _requests_at_once _admit _prepare _infer_all _explain_all _present _present_item _warm_up
+    _check_blank_answer _takes _reply""".split()
+)
+SEALED_NATIVE = frozenset({"__setattr__", "__getattribute__", "__getattr__", "__delattr__", "__new__", "__reduce_ex__"})
+HANDLER_BASES = "garrison.torchserve."
+BASES_FROM = (
+    *("torch.nn.", "torchvision.models.", "torchvision.ops.", "garrison.torchserve.", "garrison.errors."),
+    *("abc.ABC", "enum.", "typing.", "typing_extensions.", "collections.", "json.JSONEncoder", "json.JSONDecoder"),
+    *("torch.autograd.Function", "torch.autograd.function.Function", "torch.distributions.", "contextlib."),
+)
+ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
+CLASS_KEYWORDS = frozenset({"metaclass", "total", "frozen", "slots"})
+
+# --- when the file is loaded ------------------------------------------------------------------------------------------------
+
+KEEPS_FUNCTIONS = frozenset(  # take a function without calling it
+    """dataclasses.field collections.defaultdict functools.partial functools.partialmethod functools.lru_cache
+    functools.cache functools.cached_property functools.cmp_to_key functools.total_ordering contextlib.contextmanager
+    torchvision.transforms.Lambda typing.cast torch.vmap torch.func.vmap""".split()
+)
+PROPERTY_PARTS = frozenset({"setter", "getter", "deleter"})
+BUILT_BY_PARTS = frozenset({"__init__", "__new__", "__post_init__"})
+MAX_SHIFT = 1024  # 2 ** 2 ** 40 is a denial of service, not a constant

@@ -1,0 +1,1 @@
+"""Servers on loopback that models are fetched from, well-behaved and not."""
