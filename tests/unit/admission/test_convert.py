@@ -17,6 +17,8 @@ from garrison.admission.shapes import count_classes, read_shapes
 from garrison.archive import open_packed_model, parse_labels
 from garrison.contract import load_contract
 from garrison.errors import ArtifactRefused, ConfigError
+from garrison.torchserve.image_classifier import ImageClassifier
+from garrison.torchserve.served import unsafe_serve
 from packing import LIMITS, pack
 
 NAMES = "index_to_name.json"
@@ -87,6 +89,14 @@ def test_one_command_is_enough(tmp_path, convert):
     assert model.contract.task == "image-classification"
     assert (model.contract.model, model.contract.version) == ("stock", "1.0")
     assert model.labels == ("red", "green", "blue")
+
+
+def test_what_was_converted_answers(tmp_path, convert, make_context, make_image):
+    served = unsafe_serve(pack(convert(more={NAMES: LABELS}).order(tmp_path / "packed")), tmp_path / "served")
+    handler = ImageClassifier()
+    handler.initialize(make_context(served))
+    (answer,) = handler.handle([{"body": make_image(size=(300, 260), form="jpeg")}], make_context(served))
+    assert json.loads(answer).keys() == {"red", "green", "blue"}
 
 
 def test_a_directory_is_converted_as_the_archive_is(tmp_path, convert):
