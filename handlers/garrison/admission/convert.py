@@ -17,7 +17,7 @@ from garrison.admission.labels import STOCK_LABELS, convert_labels, render_label
 from garrison.admission.manifest import check_manifest, parse_manifest
 from garrison.admission.names import CODE, REQUIREMENTS
 from garrison.admission.pack import STOCK_HANDLERS, PackOrder
-from garrison.admission.server_settings import ServerSettings, read_server_settings
+from garrison.admission.server_settings import ServerSettings, check_server_settings, read_server_settings
 from garrison.admission.settings import Limits
 from garrison.admission.shapes import count_classes
 from garrison.admission.unpack import copy_model, unpack_archive
@@ -125,7 +125,7 @@ class _Converter:
             return ServerSettings()
         self._need(name, "configFile")
         config = self._read(name)
-        findings = check_manifest(self._read(MANIFEST_FILE), config)
+        findings = check_server_settings(config, name)
         refuse_if_found(findings, PUBLIC_MESSAGE)
         self._changes.extend(_leave_behind(finding) for finding in findings)
         self._changes.append(f"{name} is written anew from the contract")

@@ -134,10 +134,10 @@ def write_member(root: int, name: str, chunks: Iterable[bytes]) -> int:
 @contextmanager
 def _enter(root: int, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
     """Give the directory that a member lies in, the root or `MAR-INF`, and the last part of its name."""
-    inner, _, last = name.rpartition("/")
-    if inner not in ("", INNER_DIRECTORY) or last in ("", ".", ".."):
+    inner, slash, last = name.rpartition("/")
+    if (slash and inner != INNER_DIRECTORY) or last in ("", ".", ".."):
         raise _not_a_file(name, "not a name that a packed model can have")
-    if not inner:
+    if not slash:
         yield root, last
         return
     if make:

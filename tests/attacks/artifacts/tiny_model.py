@@ -49,7 +49,7 @@ Files = dict[str, bytes]
 
 @lru_cache
 def make_weights(kind: str = "script") -> bytes:
-    """Return TorchScript of a tiny classifier of three classes, or its state dict."""
+    """Return a tiny classifier of three classes as TorchScript or state dict; a segmenter; or what has no weights."""
     network = Network()
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -61,6 +61,8 @@ def make_weights(kind: str = "script") -> bytes:
                 torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 4, 4)), buffer)
             case "mask":
                 torch.jit.save(torch.jit.script(torch.nn.Conv2d(3, 5, 1)), buffer)
+            case "none":
+                torch.jit.save(torch.jit.script(torch.nn.ReLU()), buffer)
             case "state":
                 torch.save(network.state_dict(), buffer)
     return buffer.getvalue()
