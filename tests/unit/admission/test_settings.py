@@ -275,7 +275,9 @@ def test_texts_that_are_missing_are_the_default(default):
 
 @pytest.mark.parametrize("text", ["words: []", "words:", "words: a", "words: [a, a]", "words: [A]", "words: [1]"])
 def test_a_default_is_not_for_what_is_written_wrong(text):
-    with pytest.raises(ConfigError, match=r"file\.yaml: words: .* is not a list of different values, each a small word"):
+    with pytest.raises(
+        ConfigError, match=r"file\.yaml: words: .* is not a list of different values, each a small word"
+    ):
         texts_of(text, default=())
 
 

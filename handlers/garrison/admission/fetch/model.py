@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -183,7 +182,8 @@ def _remove_others(draft: Path, names: dict[str, RecordedFile]) -> None:
 
 
 def _replace_directory(draft: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.{secrets.token_hex(8)}.old")
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # of a run that was killed
     try:
         if path.exists():
             path.replace(old)

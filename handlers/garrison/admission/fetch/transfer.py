@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from garrison.admission.fetch.address import Address
 from garrison.admission.fetch.source import CHUNK_BYTES, Interrupted, Pinned, Source, call_within, changed, failed
 from garrison.errors import ConfigError
-from garrison.files import read_file, write_atomically
+from garrison.files import read_file
 from garrison.record import RecordedFile
 
 MAX_PIN_BYTES = 16 * 1024
@@ -177,13 +177,19 @@ class Part:
                 self.size += len(chunk)
         else:
             self.reset()
-            write_atomically(self._pin, pin, 0o600)
+            self._write_pin(pin)
 
     def _read_pin(self) -> bytes:
         try:
             return read_file(self._pin, MAX_PIN_BYTES)
         except OSError:
             return b""
+
+    def _write_pin(self, pin: bytes) -> None:
+        """Write the pin in its place: one that is cut off fits no version, and no draft of it can be left behind."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(self._pin, flags, 0o600), "wb") as file:
+            file.write(pin)
 
     def _unwritable(self, error: OSError) -> ConfigError:
         return ConfigError(f"{self._target}: cannot be written ({error.strerror}); name another directory")
