@@ -11,7 +11,8 @@ PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python' scripts/*)
 YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve bench bench-gpu test campaign-agreement campaign-fuzz campaign-soak campaign-flood lint lock clean
+.PHONY: help setup demo pack serve bench bench-gpu test lint lock clean campaign-agreement campaign-fuzz campaign-soak \
+        campaign-flood campaign-interrupted campaign-races campaign-tampering campaign-verification
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -53,6 +54,22 @@ campaign-soak: ## Ask the whole stack 100,000 times, compare every answer, watch
 campaign-flood: ## Flood Garrison and stock TorchServe with bombs, side by side; wants a quiet machine.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.flood $(CAMPAIGN)
+
+campaign-interrupted: ## Kill 200 admissions at random moments; the store is always old or new.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.interrupted $(CAMPAIGN)
+
+campaign-races: ## Change models a thousand times while they are admitted and loaded.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.races $(CAMPAIGN)
+
+campaign-tampering: ## Flip a thousand single bits of a signed and of an admitted model.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.tampering $(CAMPAIGN)
+
+campaign-verification: ## Measure how fast a signed model of 1 GB is verified, and in how much memory.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.verification $(CAMPAIGN)
 
 campaign-agreement: ## Compare predictions with those after stock's preprocessing; writes bench/agreement.json.
 	@scripts/setup --bench

@@ -64,7 +64,7 @@ class Workshop:
         return {name: hashlib.sha256(files.read(name)).hexdigest() for name in files.names()}
 
     def _pack(self, number: str) -> Path:
-        changes = {'version: "3"': f'version: "{number}"'}
+        changes = {'version: "1"': f'version: "{number}"'}
         return pack_digits(self.directory / f"packed-{number}", changes) / MODEL
 
 
