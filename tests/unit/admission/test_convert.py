@@ -244,9 +244,10 @@ def test_a_custom_handler_may_be_replaced_by_a_safe_one(tmp_path, convert_made, 
     assert "my_handler.py" not in model.files.names()
 
 
-def test_code_beside_the_handler_is_refused(convert_made):
+@pytest.mark.parametrize("name", ["helper.py", "handler.py", "model.py", "native.so"])
+def test_code_that_nothing_names_is_refused(convert_made, name):
     with pytest.raises(ArtifactRefused) as caught:
-        convert_made(files={"helper.py": b"x = 1"})
+        convert_made(files={name: b"x = 1"})
     assert caught.value.reason == "unexpected_code"
 
 
