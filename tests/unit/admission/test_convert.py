@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attacks.artifacts.ordinary_archives import stock_case
 from attacks.artifacts.tiny_model import LABELS, NETWORK_CODE, make_files, make_weights, write_model
@@ -408,3 +410,8 @@ def test_any_other_pickle_has_no_shapes_and_does_nothing(data):
 def test_what_is_no_archive_has_no_classes(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"\x80\x02}q\x00.")
     assert count_classes(tmp_path / "model.pt", LIMITS) is None
+
+
+@given(st.binary(max_size=100))
+def test_no_pickle_surprises_the_reader_of_shapes(data):
+    read_shapes(b"\x80\x02" + data + b".")
