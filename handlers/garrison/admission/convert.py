@@ -259,7 +259,8 @@ class _Converter:
         drafted = self._staging / STOCK_LABELS
         chosen = {path.name: path for path in (*self._given.extra_files, *([drafted] if drafted.is_file() else []))}
         used = {self._model.get(key) for key in ("serializedFile", "modelFile", "configFile")}
-        used |= {CONTRACT_FILE, MODEL_CONFIG_FILE, SIGNATURE_FILE, RECORD_FILE, MODEL_FILE, HANDLER_FILE}
+        used |= {CONTRACT_FILE, MODEL_CONFIG_FILE, SIGNATURE_FILE, RECORD_FILE}
+        used |= {HANDLER_FILE} if self._model["handler"] == HANDLERS["custom"] else set()
         if SIGNATURE_FILE in self._files:
             self._changes.append(f"{SIGNATURE_FILE} was left behind: sign again, with --sign-key")
         for name in sorted(self._files - used - chosen.keys()):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from garrison.admission.findings import Finding
-from garrison.admission.manifest import check_manifest, find_config_file
+from garrison.admission.manifest import check_manifest, find_config_file, parse_manifest
 from garrison.admission.members import (
     HARD_LINK_ADVICE,
     INNER_DIRECTORY,
@@ -24,7 +24,7 @@ from garrison.admission.members import (
 )
 from garrison.admission.names import MAX_FINDINGS, check_names, show_name
 from garrison.admission.settings import Limits
-from garrison.archive import MANIFEST_FILE
+from garrison.archive import HANDLER_FILE, HANDLERS, MANIFEST_FILE, MODEL_FILE
 from garrison.contract import Contract
 from garrison.errors import ArtifactRefused
 from garrison.settings import MAX_FILE_BYTES
@@ -109,4 +109,14 @@ def _check_manifest(root: int, entries: list[Entry]) -> list[Finding]:
     manifest = read_member(root, MANIFEST_FILE, MAX_FILE_BYTES + 1)
     config_file = find_config_file(manifest)
     config = read_member(root, config_file, MAX_FILE_BYTES + 1) if config_file in names else b""
-    return check_manifest(manifest, config)
+    return check_manifest(manifest, config) or list(_check_code_is_used(names, manifest))
+
+
+def _check_code_is_used(names: set[str], manifest: bytes) -> Iterator[Finding]:
+    """Refuse a handler or a network that this model does not have: nobody would look for it there."""
+    model = parse_manifest(manifest)["model"]
+    for name, used in ((HANDLER_FILE, model["handler"] == HANDLERS["custom"]), (MODEL_FILE, "modelFile" in model)):
+        if name in names and not used:
+            yield Finding(
+                name, "unexpected_code", "the manifest does not name it; leave it out, or pack the model again"
+            )

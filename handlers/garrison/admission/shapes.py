@@ -15,7 +15,7 @@ from garrison.admission.zips import open_zip
 from garrison.archive import MAX_LABELS
 from garrison.errors import ArtifactRefused
 
-MAX_PICKLE_BYTES = 8 * 2**20  # a thousand layers take about a megabyte
+MAX_PICKLE_BYTES = 4 * 2**20  # a thousand layers take about a megabyte; a hostile one of this size costs five seconds
 MAX_RECORDS = 100_000
 REBUILD_TENSOR = "torch._utils _rebuild_tensor_v2"
 _MARK = object()

@@ -16,7 +16,7 @@ def list_names() -> list[HostileCase]:
         ],
         "unexpected_code": [
             *("helper.py", "handler.pyc", "HANDLER.PY.py", "lib.so", "run.sh", "native.dll", "Evil.class", "evil.jar"),
-            *("notebook.ipynb", "evil.whl"),
+            *("notebook.ipynb", "evil.whl", "handler.py", "model.py"),
         ],
         "nested_directory": [
             *("data/labels.json", "MAR-INF/more/x.json", "MAR-INF/second.json", "mar-inf/second.json"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attacks.artifacts.ordinary_archives import stock_case
 from attacks.artifacts.tiny_model import LABELS, NETWORK_CODE, make_files, make_weights, write_model
@@ -244,9 +246,10 @@ def test_a_custom_handler_may_be_replaced_by_a_safe_one(tmp_path, convert_made, 
     assert "my_handler.py" not in model.files.names()
 
 
-def test_code_beside_the_handler_is_refused(convert_made):
+@pytest.mark.parametrize("name", ["helper.py", "handler.py", "model.py", "native.so"])
+def test_code_that_nothing_names_is_refused(convert_made, name):
     with pytest.raises(ArtifactRefused) as caught:
-        convert_made(files={"helper.py": b"x = 1"})
+        convert_made(files={name: b"x = 1"})
     assert caught.value.reason == "unexpected_code"
 
 
@@ -407,3 +410,8 @@ def test_any_other_pickle_has_no_shapes_and_does_nothing(data):
 def test_what_is_no_archive_has_no_classes(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"\x80\x02}q\x00.")
     assert count_classes(tmp_path / "model.pt", LIMITS) is None
+
+
+@given(st.binary(max_size=100))
+def test_no_pickle_surprises_the_reader_of_shapes(data):
+    read_shapes(b"\x80\x02" + data + b".")

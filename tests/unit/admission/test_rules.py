@@ -142,6 +142,12 @@ def test_weights_may_end_in_pth(make_model, data):
     assert check_directory(make_model(more__pth=data), LIMITS) == []
 
 
+@pytest.mark.parametrize("name", ["handler.py", "model.py"])
+def test_code_that_the_model_does_not_have_is_refused(make_model, name):
+    (finding,) = check_directory(make_model(**{name.replace(".", "__"): b"x = 1"}), LIMITS)
+    assert (finding.file, finding.rule) == (name, "unexpected_code")
+
+
 def test_a_link_to_a_model_is_refused(tmp_path, make_model):
     (tmp_path / "link").symlink_to(make_model())
     assert [one.rule for one in check_directory(tmp_path / "link", LIMITS)] == ["not_a_file"]
