@@ -26,7 +26,7 @@ MOST_MEMORY_MB = 200
 CHUNK_BYTES = 2**20
 SHAPES = {"one file": 1, "four files": 4}  # how many files the model's weights are in
 MEASURE = """
-import json, resource, sys, time
+import json, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from garrison.admission.sign import verify_directory
@@ -36,7 +36,8 @@ told = []
 began = time.monotonic()
 verify_directory(directory, load_trust(trust), now=datetime.now(UTC), progress=told.append)
 seconds = time.monotonic() - began
-memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+memory_mb = int(peak.split()[1]) / 1024
 print(json.dumps({"seconds": seconds, "memory_mb": memory_mb, "progress": len(told)}))
 """
 

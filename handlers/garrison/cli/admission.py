@@ -170,6 +170,7 @@ def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tupl
 
     extra = tuple(Path(name) for name in options.extra_files.split(",")) if options.extra_files else ()
     if options.source is not None:
+        _refuse_beside_archive(options)
         given = Given(options.contract, extra, options.model_file, options.handler, options.model_name, options.version)
         converted = convert_archive(options.source, staging, limits, given)
         return converted.order(options.export_path, options.archive_format, force=options.force), converted.changes
@@ -191,6 +192,14 @@ def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tupl
         config_file=options.config_file,
     )
     return order, ()
+
+
+def _refuse_beside_archive(options: argparse.Namespace) -> None:
+    """Refuse what an archive brings itself."""
+    given = (options.serialized_file, options.config_file, options.requirements_file)
+    if any(given) or options.runtime != "python":
+        names = "--serialized-file, --config-file, --requirements-file and --runtime"
+        raise ConfigError(f"--from takes {names} from the archive; leave them out")
 
 
 def _signer(options: argparse.Namespace) -> Any:
