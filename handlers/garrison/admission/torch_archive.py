@@ -6,7 +6,7 @@ which of them it takes a file for; so do we, and then every record has to be one
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -33,12 +33,15 @@ LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _COMMON = r"version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data\.pkl|data/[0-9]{1,9}"
 _STATE_RECORDS = re.compile(_COMMON)
 _CODE = r"code/[A-Za-z0-9_./]{1,500}\.py(\.debug_pkl)?"
-_SCRIPT_RECORDS = re.compile(rf"{_COMMON}|constants\.pkl|(constants|traced_inputs)/[0-9]{{1,9}}|traced_inputs\.pkl|{_CODE}|extra/.{{1,500}}")
+_SCRIPT_RECORDS = re.compile(
+    rf"{_COMMON}|constants\.pkl|(constants|traced_inputs)/[0-9]{{1,9}}|traced_inputs\.pkl|{_CODE}|extra/.{{1,500}}"
+)
 _ITEM_BYTES = {
     "ComplexDouble": 16, "Double": 8, "Long": 8, "ComplexFloat": 8, "Float": 4, "Int": 4, "QInt32": 4, "Half": 2,
     "BFloat16": 2, "Short": 2, "Byte": 1, "Char": 1, "Bool": 1, "QInt8": 1, "QUInt8": 1, "QUInt4x2": 1, "QUInt2x4": 1,
     "storage.Untyped": 1,
 }  # fmt: skip
+Collect = Callable[[str, bytes], None]  # is given a pickle's place and bytes, for another scanner to look at
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Records:
     folder: str
     names: tuple[str, ...]
     file: str
+    collect: Collect
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return a record's contents."""
@@ -63,7 +67,7 @@ class Records:
         return f"{self.file} > {name}"
 
 
-def find_records(archive: StrictZip, file: str) -> Records | None:
+def find_records(archive: StrictZip, file: str, collect: Collect) -> Records | None:
     """Return the records of an archive that torch would take for its own, or nothing."""
     names = [member.name for member in archive.members() if not member.is_directory]
     folders = {name.partition("/")[0] for name in names}
@@ -72,7 +76,7 @@ def find_records(archive: StrictZip, file: str) -> Records | None:
     folder = folders.pop()
     records = tuple(name.removeprefix(f"{folder}/") for name in names)
     known = {"data.pkl", "constants.pkl", MODEL_RECORD, "archive_format", "archive_version"}
-    return Records(archive, folder, records, file) if known & set(records) else None
+    return Records(archive, folder, records, file, collect) if known & set(records) else None
 
 
 def kind_of(records: Records) -> str:
@@ -91,7 +95,7 @@ def check_records(records: Records) -> list[Finding]:
         return [Finding(records.file, "weight_format", f"a record is not as torch writes it ({error})")]
 
 
-def check_legacy(file: BinaryIO, size: int, name: str) -> list[Finding]:
+def check_legacy(file: BinaryIO, size: int, name: str, collect: Collect) -> list[Finding]:
     """Return what speaks against a file of torch.save before 1.6: five pickles, then each storage's size and values."""
     file.seek(0)
     data = file.read(MAX_PICKLE_BYTES)
@@ -105,6 +109,7 @@ def check_legacy(file: BinaryIO, size: int, name: str) -> list[Finding]:
             return [_fault(name, f"pickle {number + 1} is not as torch.save writes it")]
         objects = stream if number == 3 else objects
         position = stream.end
+    collect(name, data[:position])
     wanted = {pid[2]: 8 + _storage_bytes(pid) for pid in objects.storages if len(pid) > 4}
     if position + sum(wanted.values()) != size:
         return [_fault(name, f"{size - position} bytes of values where its tensors need {sum(wanted.values())}")]
@@ -115,6 +120,7 @@ def _check_state(records: Records) -> Iterator[Finding]:
     yield from _check_names(records, _STATE_RECORDS, "data.pkl")
     if "data.pkl" in records.names:
         data = records.read("data.pkl", MAX_PICKLE_BYTES)
+        records.collect(records.place("data.pkl"), data)
         yield from check_pickle(data, records.place("data.pkl"), STATE_GLOBALS, STATE_OPCODES)
         yield from _check_storages(records, walk_pickle(data), "data")
     yield from _check_values(records)
@@ -125,6 +131,7 @@ def _check_script(records: Records) -> Iterator[Finding]:
     for name in records.names:
         if name.endswith((".pkl", ".debug_pkl")) and not name.startswith("extra/"):
             data = records.read(name, MAX_PICKLE_BYTES)
+            records.collect(records.place(name), data)
             yield from check_pickle(data, records.place(name), SCRIPT_GLOBALS)
             if name != "traced_inputs.pkl":  # torch writes their shapes, and leaves their records empty
                 yield from _check_storages(records, walk_pickle(data), name.partition(".")[0])
@@ -150,7 +157,7 @@ def _check_exported(records: Records) -> Iterator[Finding]:
 def _check_inner(records: Records, name: str, place: str) -> Iterator[Finding]:
     """Check a state dict inside an archive, as torch.export.save puts the sample inputs there."""
     with records.archive.open(f"{records.folder}/{name}") as file:
-        inner = find_records(StrictZip(file, records.archive.limits, MAX_RECORDS), place)
+        inner = find_records(StrictZip(file, records.archive.limits, MAX_RECORDS), place, records.collect)
         if inner is None or kind_of(inner) != "state":
             yield _fault(place, "it is not what torch.save writes")
         else:
