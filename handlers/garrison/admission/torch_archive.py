@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from garrison.admission.findings import Finding
-from garrison.admission.hidden import find_pickle, find_pickle_at_start
+from garrison.admission.hidden import START_BYTES, find_pickle, find_pickle_at_start, name_archive, name_program
 from garrison.admission.pickles import (
     MAX_PICKLE_BYTES,
     SCRIPT_GLOBALS,
@@ -28,7 +28,8 @@ from garrison.admission.zips import StrictZip
 from garrison.exported_rules import MODEL_RECORD, SAMPLE_INPUTS_RECORD, find_faults
 
 MAX_RECORDS = 100_000
-MAX_JSON_BYTES = 128 * 2**20
+MAX_JSON_BYTES = 64 * 2**20
+MAX_PROGRAM_BYTES = 256 * 2**20  # of all code and pickles of one archive
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _COMMON = r"version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data\.pkl|data/[0-9]{1,9}"
 _STATE_RECORDS = re.compile(_COMMON)
@@ -128,6 +129,10 @@ def _check_state(records: Records) -> Iterator[Finding]:
 
 def _check_script(records: Records) -> Iterator[Finding]:
     yield from _check_names(records, _SCRIPT_RECORDS, "data.pkl")
+    programs = [name for name in records.names if name.endswith((".pkl", ".debug_pkl", ".py"))]
+    if sum(records.size(name) for name in programs) > MAX_PROGRAM_BYTES:
+        yield Finding(records.file, "not_scannable", f"more than {MAX_PROGRAM_BYTES} bytes of code and pickles")
+        return
     for name in records.names:
         if name.endswith((".pkl", ".debug_pkl")) and not name.startswith("extra/"):
             data = records.read(name, MAX_PICKLE_BYTES)
@@ -201,10 +206,21 @@ def _check_values(records: Records) -> Iterator[Finding]:
             records.read(name, MAX_JSON_BYTES)
             continue
         with records.archive.open(f"{records.folder}/{name}") as file:
+            if name.startswith("extra/"):
+                yield from _check_extra(file.read(START_BYTES), records.place(name))
+                file.seek(0)
             stream = find_pickle_at_start(file.read(MAX_PICKLE_BYTES)) if not name.endswith("model.pt") else None
             hidden = "it is a pickle" if stream is not None else find_pickle(file)
         if hidden:
             yield Finding(records.place(name), "hidden_pickle", f"{hidden}; only tensors' values belong there")
+
+
+def _check_extra(start: bytes, place: str) -> Iterator[Finding]:
+    """Refuse a program or an archive that was saved along with `_extra_files`."""
+    if what := name_program(start):
+        yield Finding(place, "unexpected_code", f"it is {what}; models are data and Python source")
+    elif what := name_archive(start) or ("zip" if start.startswith(b"PK") else ""):
+        yield _fault(place, f"it is {what}, which is not looked into here")
 
 
 def _fault(file: str, what: str) -> Finding:

@@ -288,6 +288,18 @@ def _torchscript() -> list[HostileCase]:
             lambda: changed(scripted(), **{"extra/labels": PAYLOAD}),
         ),
         case(
+            "TorchScript: extra file is a program",
+            "unexpected_code",
+            "model.pt",
+            lambda: changed(scripted(), **{"extra/run": b"\x7fELF" + bytes(100)}),
+        ),
+        case(
+            "TorchScript: object of a foreign class",
+            "forbidden_global",
+            "model.pt",
+            lambda: changed(scripted(), data__pkl=whole(b"c__torch__.torch.classes.evil\nRunner\n)\x81}b")),
+        ),
+        case(
             "TorchScript: pickle as a constant tensor",
             ("hidden_pickle", "weight_format"),
             "model.pt",
@@ -605,6 +617,7 @@ def _hidden() -> list[HostileCase]:
             lambda: save_safetensors({"w": _hiding_tensor()}),
         ),
         case("pickle in an array's values", "hidden_pickle", "mean.npy", lambda: _npy(_hiding_tensor().numpy())),
+        case("ten thousand beginnings of pickles", "not_scannable", "model.npy", lambda: _npy(_beginnings())),
         case("Linux program", "unexpected_code", "model.pt", lambda: b"\x7fELF\2\1\1" + bytes(200)),
         case("Windows program called .json", "unexpected_code", "labels.json", lambda: b"MZ\x90\0\3" + bytes(200)),
         case(
@@ -616,6 +629,11 @@ def _hidden() -> list[HostileCase]:
         case("Python byte code", "unexpected_code", "handler.pyc", lambda: b"\xa7\x0d\x0d\x0a" + bytes(200)),
         case("shell script", "unexpected_code", "readme.txt", lambda: b"#!/bin/sh\ntouch canary\n"),
     ]
+
+
+def _beginnings() -> Any:
+    """Return an array that would keep a search for pickles busy for days."""
+    return np.frombuffer(b"\x80\x02(" * 100_000, np.uint8)
 
 
 def _npy(array: Any, *, pickled: bool = False) -> bytes:
