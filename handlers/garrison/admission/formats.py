@@ -31,6 +31,7 @@ from garrison.admission.tensors import check_npy, check_safetensors, looks_like_
 from garrison.admission.torch_archive import (
     LEGACY_MAGIC,
     MAX_RECORDS,
+    Collect,
     check_legacy,
     check_records,
     find_records,
@@ -66,10 +67,14 @@ Progress = Callable[[str, int], None]
 
 
 class Examiner:
-    """Examine one file and all that is in it; `progress` is told each file's name and size before it is read."""
+    """Examine one file and all that is in it.
 
-    def __init__(self, limits: Limits, progress: Progress | None = None) -> None:
+    `progress` is told each file's name and size before it is read; `collect` is given the pickles of torch's files.
+    """
+
+    def __init__(self, limits: Limits, collect: Collect, progress: Progress | None = None) -> None:
         self._limits = limits
+        self._collect = collect
         self._progress = progress
 
     def examine(self, file: BinaryIO, name: str, depth: int = 0) -> list[Finding]:
@@ -98,11 +103,11 @@ class Examiner:
             return "text", list(_check_text(file, size, start, name))
         if what := name_archive(start):
             return what, [_not_accepted(name, f"it is {what}")]
-        kind, findings = _identify_weights(file, size, start, name)
+        kind, findings = self._identify_weights(file, size, start, name)
         return kind, findings or list(_check_whole(file, size, name))
 
     def _examine_zip(self, archive: StrictZip, name: str, depth: int) -> tuple[str, list[Finding]]:
-        records = find_records(archive, name)
+        records = find_records(archive, name, self._collect)
         if records is not None:
             return kind_of(records), check_records(records)
         findings: list[Finding] = []
@@ -115,18 +120,17 @@ class Examiner:
         arrays = bool(members) and all(member.name.endswith(".npy") for member in members)
         return "npz" if arrays else "container", findings
 
-
-def _identify_weights(file: BinaryIO, size: int, start: bytes, name: str) -> tuple[str, list[Finding]]:
-    if looks_like_safetensors(start, size):
-        return "safetensors", check_safetensors(file, size, name)
-    if looks_like_npy(start):
-        return "npy", check_npy(file, size, name)
-    if start.startswith(LEGACY_MAGIC):
-        return "legacy state", check_legacy(file, size, name)
-    pickled = list(_check_pickled(file, name))
-    if not pickled and (looks_like_onnx(start) or PurePosixPath(name).suffix.lower() == ".onnx"):
-        return "onnx", check_onnx(file, size, name)
-    return "unknown", pickled or [_not_accepted(name, "it is of no format that is known")]
+    def _identify_weights(self, file: BinaryIO, size: int, start: bytes, name: str) -> tuple[str, list[Finding]]:
+        if looks_like_safetensors(start, size):
+            return "safetensors", check_safetensors(file, size, name)
+        if looks_like_npy(start):
+            return "npy", check_npy(file, size, name)
+        if start.startswith(LEGACY_MAGIC):
+            return "legacy state", check_legacy(file, size, name, self._collect)
+        pickled = list(_check_pickled(file, name))
+        if not pickled and (looks_like_onnx(start) or PurePosixPath(name).suffix.lower() == ".onnx"):
+            return "onnx", check_onnx(file, size, name)
+        return "unknown", pickled or [_not_accepted(name, "it is of no format that is known")]
 
 
 def _check_pickled(file: BinaryIO, name: str) -> Iterator[Finding]:

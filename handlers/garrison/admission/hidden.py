@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from garrison.admission.pickles import SCRIPT_GLOBALS, Stream, walk_pickle
+from garrison.errors import ArtifactRefused
 
 CHUNK_BYTES = 4 * 2**20
 OVERLAP_BYTES = 64 * 2**10  # of one chunk and the next: a pickle's import and call are closer than that
@@ -65,6 +66,7 @@ _ARCHIVES = {
 _TAR_AT = 257
 START_BYTES = 512
 MAX_MARKS = 4
+MAX_STEPS = 5_000_000  # of all tries in one file: about ten seconds; a gigabyte of random values needs 10,000
 MANY_OPCODES, FEW_OPCODES, FEW_BYTES = 5000, 100, 4096
 
 
@@ -90,12 +92,20 @@ def name_archive(start: bytes) -> str:
 
 
 def find_pickle(file: BinaryIO) -> str:
-    """Search a whole file for a pickle that would call something; return what and where, or nothing."""
-    offset = 0
+    """Search a whole file for a pickle that would call something; return what and where, or nothing.
+
+    Raises:
+        ArtifactRefused: the file is made so that the search would take very long.
+    """
+    offset = steps = 0
     file.seek(0)
     window = file.read(CHUNK_BYTES)
     while window:
         for place, stream in _find_in(window):
+            steps += stream.steps + 10
+            if steps > MAX_STEPS:
+                detail = "too many places look like the beginning of a pickle"
+                raise ArtifactRefused("not_scannable", "The file cannot be examined.", detail)
             calls = sorted(name for name in stream.calls if SCRIPT_GLOBALS.fullmatch(name) is None)
             if calls:
                 return f"a pickle at byte {offset + place} calls {', '.join(calls[:5])}"

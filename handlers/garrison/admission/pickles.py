@@ -41,7 +41,8 @@ STATE_GLOBALS = re.compile(
     rf"|torch\.(cuda\.)?sparse\.({_KINDS})Tensor"
 )
 SCRIPT_GLOBALS = re.compile(
-    rf"{STATE_GLOBALS.pattern}|__torch__(\.[A-Za-z0-9_]+)+"
+    rf"{STATE_GLOBALS.pattern}|__torch__(?!\.torch\.classes\.)(\.[A-Za-z0-9_]+)+"
+    r"|__torch__\.torch\.classes\.(quantized|rnn|sparse|mkldnn|xnnpack)\.[A-Za-z0-9_]+"
     r"|torch\.jit\._pickle\.(build_(intlist|tensorlist|doublelist|boollist|tensor_from_id)|restore_type_tag)"
 )
 # What torch's weights_only reader knows; it stops at any other.
@@ -83,7 +84,7 @@ class Stream:
     problems: list[tuple[str, str]] = field(default_factory=list)
     complete: bool = False
     end: int = 0
-    value: Any = None
+    steps: int = 0
 
 
 class _StopError(Exception):
@@ -166,6 +167,7 @@ class _Machine:
 
     def _step(self) -> None:
         self.found.end = self.position
+        self.found.steps += 1
         code = self._take(1).decode("latin-1")
         opcode = _OPCODES.get(code)
         if opcode is None:
@@ -466,7 +468,7 @@ def _nothing(machine: _Machine, _: bytes) -> None:
 
 
 def _stop(machine: _Machine, _: bytes) -> None:
-    machine.found.value = machine.pop()
+    machine.pop()
     machine.found.complete = True
     machine.found.end = machine.position
 

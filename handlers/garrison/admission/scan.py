@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 from garrison.admission.findings import Finding
 from garrison.admission.formats import Examiner, Progress
 from garrison.admission.settings import Limits
+from garrison.admission.tripwire import Tripwire, make_directory
 
 DEFAULT_LIMITS = Limits(
     max_files=1000, max_bytes=100 * 2**30, max_ratio=200, max_workers=256, max_queue=100_000, max_timeout_s=3600
@@ -26,13 +27,15 @@ MAX_PATHS = 100_000
 MAX_DEPTH = 32
 
 
-def scan_paths(paths: Sequence[Path], limits: Limits | None = None, progress: Progress | None = None) -> list[Finding]:
+def scan_paths(
+    paths: Sequence[Path], limits: Limits | None = None, progress: Progress | None = None, *, tripwire: bool = True
+) -> list[Finding]:
     """Return what speaks against files and directories; `progress` is told every file's name and size in bytes."""
-    examiner = Examiner(limits or DEFAULT_LIMITS, progress)
-    findings: list[Finding] = []
-    for path in paths:
-        findings.extend(_scan_path(path, path.name or str(path), examiner))
-    return findings
+    with make_directory() as scratch:
+        other = Tripwire(Path(scratch))
+        examiner = Examiner(limits or DEFAULT_LIMITS, other.add, progress)
+        findings = [finding for path in paths for finding in _scan_path(path, path.name or str(path), examiner)]
+        return [*findings, *other.run()] if tripwire else findings
 
 
 def _scan_path(path: Path, name: str, examiner: Examiner) -> Iterator[Finding]:

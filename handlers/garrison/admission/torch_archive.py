@@ -6,12 +6,12 @@ which of them it takes a file for; so do we, and then every record has to be one
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from garrison.admission.findings import Finding
-from garrison.admission.hidden import find_pickle, find_pickle_at_start
+from garrison.admission.hidden import START_BYTES, find_pickle, find_pickle_at_start, name_archive, name_program
 from garrison.admission.pickles import (
     MAX_PICKLE_BYTES,
     SCRIPT_GLOBALS,
@@ -28,17 +28,21 @@ from garrison.admission.zips import StrictZip
 from garrison.exported_rules import MODEL_RECORD, SAMPLE_INPUTS_RECORD, find_faults
 
 MAX_RECORDS = 100_000
-MAX_JSON_BYTES = 128 * 2**20
+MAX_JSON_BYTES = 64 * 2**20
+MAX_PROGRAM_BYTES = 256 * 2**20  # of all code and pickles of one archive
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _COMMON = r"version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data\.pkl|data/[0-9]{1,9}"
 _STATE_RECORDS = re.compile(_COMMON)
 _CODE = r"code/[A-Za-z0-9_./]{1,500}\.py(\.debug_pkl)?"
-_SCRIPT_RECORDS = re.compile(rf"{_COMMON}|constants\.pkl|(constants|traced_inputs)/[0-9]{{1,9}}|traced_inputs\.pkl|{_CODE}|extra/.{{1,500}}")
+_SCRIPT_RECORDS = re.compile(
+    rf"{_COMMON}|constants\.pkl|(constants|traced_inputs)/[0-9]{{1,9}}|traced_inputs\.pkl|{_CODE}|extra/.{{1,500}}"
+)
 _ITEM_BYTES = {
     "ComplexDouble": 16, "Double": 8, "Long": 8, "ComplexFloat": 8, "Float": 4, "Int": 4, "QInt32": 4, "Half": 2,
     "BFloat16": 2, "Short": 2, "Byte": 1, "Char": 1, "Bool": 1, "QInt8": 1, "QUInt8": 1, "QUInt4x2": 1, "QUInt2x4": 1,
     "storage.Untyped": 1,
 }  # fmt: skip
+Collect = Callable[[str, bytes], None]  # is given a pickle's place and bytes, for another scanner to look at
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Records:
     folder: str
     names: tuple[str, ...]
     file: str
+    collect: Collect
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return a record's contents."""
@@ -63,7 +68,7 @@ class Records:
         return f"{self.file} > {name}"
 
 
-def find_records(archive: StrictZip, file: str) -> Records | None:
+def find_records(archive: StrictZip, file: str, collect: Collect) -> Records | None:
     """Return the records of an archive that torch would take for its own, or nothing."""
     names = [member.name for member in archive.members() if not member.is_directory]
     folders = {name.partition("/")[0] for name in names}
@@ -72,7 +77,7 @@ def find_records(archive: StrictZip, file: str) -> Records | None:
     folder = folders.pop()
     records = tuple(name.removeprefix(f"{folder}/") for name in names)
     known = {"data.pkl", "constants.pkl", MODEL_RECORD, "archive_format", "archive_version"}
-    return Records(archive, folder, records, file) if known & set(records) else None
+    return Records(archive, folder, records, file, collect) if known & set(records) else None
 
 
 def kind_of(records: Records) -> str:
@@ -91,7 +96,7 @@ def check_records(records: Records) -> list[Finding]:
         return [Finding(records.file, "weight_format", f"a record is not as torch writes it ({error})")]
 
 
-def check_legacy(file: BinaryIO, size: int, name: str) -> list[Finding]:
+def check_legacy(file: BinaryIO, size: int, name: str, collect: Collect) -> list[Finding]:
     """Return what speaks against a file of torch.save before 1.6: five pickles, then each storage's size and values."""
     file.seek(0)
     data = file.read(MAX_PICKLE_BYTES)
@@ -105,6 +110,7 @@ def check_legacy(file: BinaryIO, size: int, name: str) -> list[Finding]:
             return [_fault(name, f"pickle {number + 1} is not as torch.save writes it")]
         objects = stream if number == 3 else objects
         position = stream.end
+    collect(name, data[:position])
     wanted = {pid[2]: 8 + _storage_bytes(pid) for pid in objects.storages if len(pid) > 4}
     if position + sum(wanted.values()) != size:
         return [_fault(name, f"{size - position} bytes of values where its tensors need {sum(wanted.values())}")]
@@ -115,6 +121,7 @@ def _check_state(records: Records) -> Iterator[Finding]:
     yield from _check_names(records, _STATE_RECORDS, "data.pkl")
     if "data.pkl" in records.names:
         data = records.read("data.pkl", MAX_PICKLE_BYTES)
+        records.collect(records.place("data.pkl"), data)
         yield from check_pickle(data, records.place("data.pkl"), STATE_GLOBALS, STATE_OPCODES)
         yield from _check_storages(records, walk_pickle(data), "data")
     yield from _check_values(records)
@@ -122,9 +129,14 @@ def _check_state(records: Records) -> Iterator[Finding]:
 
 def _check_script(records: Records) -> Iterator[Finding]:
     yield from _check_names(records, _SCRIPT_RECORDS, "data.pkl")
+    programs = [name for name in records.names if name.endswith((".pkl", ".debug_pkl", ".py"))]
+    if sum(records.size(name) for name in programs) > MAX_PROGRAM_BYTES:
+        yield Finding(records.file, "not_scannable", f"more than {MAX_PROGRAM_BYTES} bytes of code and pickles")
+        return
     for name in records.names:
         if name.endswith((".pkl", ".debug_pkl")) and not name.startswith("extra/"):
             data = records.read(name, MAX_PICKLE_BYTES)
+            records.collect(records.place(name), data)
             yield from check_pickle(data, records.place(name), SCRIPT_GLOBALS)
             if name != "traced_inputs.pkl":  # torch writes their shapes, and leaves their records empty
                 yield from _check_storages(records, walk_pickle(data), name.partition(".")[0])
@@ -150,7 +162,7 @@ def _check_exported(records: Records) -> Iterator[Finding]:
 def _check_inner(records: Records, name: str, place: str) -> Iterator[Finding]:
     """Check a state dict inside an archive, as torch.export.save puts the sample inputs there."""
     with records.archive.open(f"{records.folder}/{name}") as file:
-        inner = find_records(StrictZip(file, records.archive.limits, MAX_RECORDS), place)
+        inner = find_records(StrictZip(file, records.archive.limits, MAX_RECORDS), place, records.collect)
         if inner is None or kind_of(inner) != "state":
             yield _fault(place, "it is not what torch.save writes")
         else:
@@ -194,10 +206,21 @@ def _check_values(records: Records) -> Iterator[Finding]:
             records.read(name, MAX_JSON_BYTES)
             continue
         with records.archive.open(f"{records.folder}/{name}") as file:
+            if name.startswith("extra/"):
+                yield from _check_extra(file.read(START_BYTES), records.place(name))
+                file.seek(0)
             stream = find_pickle_at_start(file.read(MAX_PICKLE_BYTES)) if not name.endswith("model.pt") else None
             hidden = "it is a pickle" if stream is not None else find_pickle(file)
         if hidden:
             yield Finding(records.place(name), "hidden_pickle", f"{hidden}; only tensors' values belong there")
+
+
+def _check_extra(start: bytes, place: str) -> Iterator[Finding]:
+    """Refuse a program or an archive that was saved along with `_extra_files`."""
+    if what := name_program(start):
+        yield Finding(place, "unexpected_code", f"it is {what}; models are data and Python source")
+    elif what := name_archive(start) or ("zip" if start.startswith(b"PK") else ""):
+        yield _fault(place, f"it is {what}, which is not looked into here")
 
 
 def _fault(file: str, what: str) -> Finding:

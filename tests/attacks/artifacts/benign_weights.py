@@ -74,7 +74,7 @@ class Branching(nn.Module):
         count = limit if limit is not None else 3
         for step in self.steps:
             for index in range(count):
-                if bool(x.sum() > 0):
+                if bool(x.sum() > 0):  # noqa: SIM108 - a branch is what is scripted
                     x = step(x) * self.scale
                 else:
                     x = torch.relu(x) + float(index)
@@ -310,11 +310,17 @@ def list_benign() -> list[BenignCase]:
         case("empty state dict", "model.pt", state({})),
         case("checkpoint with an optimiser", "checkpoint.pt", state(checkpoint())),
         case("one large tensor", "model.pt", state({"w": torch.rand(512, 1024)})),
-        case("state dict in the old format", "model.pt",
-             state(Residual().state_dict(), _use_new_zipfile_serialization=False)),
+        case(
+            "state dict in the old format",
+            "model.pt",
+            state(Residual().state_dict(), _use_new_zipfile_serialization=False),
+        ),
         case("dtypes in the old format", "model.pth", state(dtypes(), _use_new_zipfile_serialization=False)),
-        case("shared storage in the old format", "model.pt",
-             state(shared_storage(), _use_new_zipfile_serialization=False)),
+        case(
+            "shared storage in the old format",
+            "model.pt",
+            state(shared_storage(), _use_new_zipfile_serialization=False),
+        ),
         case("scripted convolutional network", "model.pt", script(Residual())),
         case("scripted LSTM", "model.pt", script(Reader())),
         case("scripted transformer", "model.pt", script(transformer())),
@@ -331,10 +337,16 @@ def list_benign() -> list[BenignCase]:
         case("exported transformer", "model.pt2", export(transformer(), SEQUENCE)),
         case("exported embedding", "model.pt2", export(Tied(), TOKENS)),
         case("safetensors of a network", "model.safetensors", safe(Residual().state_dict())),
-        case("safetensors of all dtypes", "model.safetensors",
-             safe({name: one for name, one in dtypes().items() if "complex128" not in name})),
-        case("safetensors with metadata", "model.safetensors",
-             safe({"a": torch.ones(2)}, metadata={"format": "pt", "author": "Ü"})),
+        case(
+            "safetensors of all dtypes",
+            "model.safetensors",
+            safe({name: one for name, one in dtypes().items() if "complex128" not in name}),
+        ),
+        case(
+            "safetensors with metadata",
+            "model.safetensors",
+            safe({"a": torch.ones(2)}, metadata={"format": "pt", "author": "Ü"}),
+        ),
         case("safetensors of empty tensors", "model.safetensors", safe({"a": torch.ones(0, 3), "b": torch.ones(())})),
         case("ONNX linear model", "model.onnx", onnx_linear),
         case("ONNX with branches", "model.onnx", onnx_with_branches),
@@ -342,7 +354,9 @@ def list_benign() -> list[BenignCase]:
         case("ONNX with its own function", "model.onnx", onnx_with_function),
         case("ONNX with a sparse tensor", "model.onnx", onnx_sparse),
         case("array of floats", "mean.npy", lambda path: np.save(path, np.random.default_rng(0).random((3, 4)))),
-        case("array in Fortran order", "mean.npy", lambda path: np.save(path, np.asfortranarray(np.ones((3, 4), "f4")))),
+        case(
+            "array in Fortran order", "mean.npy", lambda path: np.save(path, np.asfortranarray(np.ones((3, 4), "f4")))
+        ),
         case("array of texts", "names.npy", lambda path: np.save(path, np.array(["cat", "dog"]))),
         case("several arrays", "arrays.npz", lambda path: np.savez(path, a=np.arange(5), b=np.ones((2, 2)))),
         case("compressed arrays", "arrays.npz", lambda path: np.savez_compressed(path, a=np.arange(500))),
@@ -350,4 +364,4 @@ def list_benign() -> list[BenignCase]:
         case("labels", "index_to_name.json", labels),
         case("stock archive", "model.mar", stock_archive),
         BenignCase("packed directory", packed_directory),
-    ]  # fmt: skip
+    ]

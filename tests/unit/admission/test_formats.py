@@ -56,23 +56,38 @@ def test_a_tar_without_a_mark_is_known_by_its_checksum():
 @pytest.mark.parametrize(
     "source",
     [
-        "torch.save(x, 'a')", "ops.aten.save(x, 'a')", "x.save('a')", "torch.from_file('a')", "print(x)", "import os",
-        "ops.evil.run(x)", "ops.prim.rpc_async(x)", "ops.profiler._record_function_enter('a')", "ops.inductor.run(x)",
-        "__torch__.torch.classes.profiler._RecordFunction()", "torch . save(x, 'a')", "torch.\\\nsave(x, 'a')",
+        "torch.save(x, 'a')",
+        "ops.aten.save(x, 'a')",
+        "x.save('a')",
+        "torch.from_file('a')",
+        "print(x)",
+        "import os",
+        "ops.evil.run(x)",
+        "ops.prim.rpc_async(x)",
+        "ops.profiler._record_function_enter('a')",
+        "ops.inductor.run(x)",
+        "__torch__.torch.classes.profiler._RecordFunction()",
+        "torch . save(x, 'a')",
+        "torch.\\\nsave(x, 'a')",
     ],
-)  # fmt: skip
+)
 def test_operators_that_reach_beyond_tensors_are_refused(source):
-    assert [finding.rule for finding in check_script(source.encode(), "a.py")][0] == "forbidden_operator"
+    assert "forbidden_operator" in {finding.rule for finding in check_script(source.encode(), "a.py")}
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "torch.conv2d(x, w)", "ops.prim.NumToTensor(x)", "ops.quantized.linear(x, 1., 0)", "ops.torchvision.nms(x, y, 1.)",
-        "(self).load(x)", "__torch__.net.save_features(x)", "__torch__.torch.classes.quantized.LinearPackedParamsBase",
+        "torch.conv2d(x, w)",
+        "ops.prim.NumToTensor(x)",
+        "ops.quantized.linear(x, 1., 0)",
+        "ops.torchvision.nms(x, y, 1.)",
+        "(self).load(x)",
+        "__torch__.net.save_features(x)",
+        "__torch__.torch.classes.quantized.LinearPackedParamsBase",
         "class A(Module):\n  weight : Tensor\n  def forward(self: __torch__.A, x: Tensor) -> Tensor:\n    return x",
     ],
-)  # fmt: skip
+)
 def test_ordinary_operators_pass(source):
     assert check_script(source.encode(), "a.py") == []
 
@@ -102,9 +117,18 @@ def test_every_operator_of_torch_that_names_a_file_is_forbidden():
         (b"\x3a\x08\x2a\x06\x70\x80\x80\x80\x80\x10", False),
         (b"\x3a\x04\x2a\x02\x6a\x00", False),
     ],
-    ids=["empty graph", "no graph", "cut", "endless number", "group", "empty tensor", "external", "external, as 2 to the 32nd",
-         "external data without a location"],
-)  # fmt: skip
+    ids=[
+        "empty graph",
+        "no graph",
+        "cut",
+        "endless number",
+        "group",
+        "empty tensor",
+        "external",
+        "external, as 2 to the 32nd",
+        "external data without a location",
+    ],
+)
 def test_onnx_is_read_on_the_wire(wire, accepted):
     assert (check_onnx(io.BytesIO(wire), len(wire), "a.onnx") == []) == accepted
 
@@ -136,9 +160,16 @@ def test_npy_of_anything_but_plain_values_is_refused(descr):
 
 @pytest.mark.parametrize(
     "header",
-    [b"[]", b"{}x", b'{"a": 1}', b'{"__metadata__": {"a": 1}}', b'{"a": {"dtype": "U8", "shape": [NaN], "data_offsets": [0, 1]}}',
-     b'{"a": {"dtype": "U8", "shape": [true], "data_offsets": [0, 1]}}', b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1], "x": 1}}'],
-)  # fmt: skip
+    [
+        b"[]",
+        b"{}x",
+        b'{"a": 1}',
+        b'{"__metadata__": {"a": 1}}',
+        b'{"a": {"dtype": "U8", "shape": [NaN], "data_offsets": [0, 1]}}',
+        b'{"a": {"dtype": "U8", "shape": [true], "data_offsets": [0, 1]}}',
+        b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1], "x": 1}}',
+    ],
+)
 def test_safetensors_with_another_header_are_refused(header):
     data = struct.pack("<Q", len(header)) + header + b"\0"
     assert [one.rule for one in check_safetensors(io.BytesIO(data), len(data), "a")] == ["weight_format"]

@@ -165,7 +165,7 @@ def test_what_torch_saves_is_read(kind, tmp_path):
         (pack(("a", b"0" * 2**22), method=zipfile.ZIP_DEFLATED), "compression_bomb"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_what_readers_could_see_differently_is_refused(data, reason):
     assert refusal_of(data) == reason
 
