@@ -445,7 +445,7 @@ SOURCES: dict[str, tuple[set[str], str]] = {
     ),
     "call-at-import": ({AT_IMPORT}, above("def run():\n    return torch.zeros(3)\n\n\nrun()\n")),
     "comprehension-at-import": ({AT_IMPORT, CALL}, above("X = [open(CANARY, 'w') for _ in range(1)]\n")),
-    "lambda-at-import": ({AT_IMPORT}, above("X = sorted([2, 1], key=lambda x: -x)\nY = (lambda: 1)()\n")),
+    "lambda-at-import": ({AT_IMPORT}, above("sorted([2, 1], key=lambda x: -x)\nY = (lambda: 1)()\n")),
     "model-at-import": (
         {AT_IMPORT},
         above("class Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n\n\nNET = Net()\n"),
@@ -588,6 +588,10 @@ SOURCES: dict[str, tuple[set[str], str]] = {
     ),
     "log-silenced": ({CALL}, inside("import logging\nlogging.getLogger('garrison.contract').setLevel(100)")),
     "log-handlers": ({CALL}, inside("import logging\nlogging.getLogger().handlers[0].stream")),
+    "array-interface-by-namespace": (
+        {DYNAMIC},
+        inside("from types import SimpleNamespace\nSimpleNamespace(**{'__array' + '_interface__': {}})"),
+    ),
     "storage-freed": ({CALL}, inside("x = torch.zeros(9)\nx.untyped_storage().resize_(0)")),
     # --- hidden ------------------------------------------------------------------------------------------------------------------
     "base64": (
@@ -642,7 +646,7 @@ _NO_CANARY = """runpy tempfile relative-import torchserve-base-handler load-libr
     loop-at-import power-at-import main-renamed sealed-handle sealed-on-class sealed-by-mixin monkey-patch-class
     weaken-pillow weaken-garrison weights-of-a-made-up-model weights-of-a-replaced-model weights-of-a-rebound-model
     packed-model-made program-written base64-long hex-long bytes-long huge-int bytes-of-numbers escaped-letters homoglyph
-    load-under-a-second-name load-by-pattern load-in-another-class load-under-a-decorator model-reads-otherwise model-changed-as-self numpy-forged-object numpy-forged-object-by-loop array-interface-by-copy array-interface-by-pattern array-interface-by-parameters builtins-by-import type-by-comparison type-by-own-isinstance super-redefined log-silenced log-handlers storage-freed
+    load-under-a-second-name load-by-pattern load-in-another-class load-under-a-decorator model-reads-otherwise model-changed-as-self numpy-forged-object numpy-forged-object-by-loop array-interface-by-copy array-interface-by-pattern array-interface-by-parameters builtins-by-import type-by-comparison type-by-own-isinstance super-redefined array-interface-by-namespace log-silenced log-handlers storage-freed
     torch-jit-annotation bidi zero-width nul form-feed deep deep-chain large many-parts not-python latin-1 utf-16 not-utf-8"""
 NO_CANARY = frozenset(
     _NO_CANARY.split()

@@ -73,6 +73,14 @@ ALLOWED = {
     "comprehension-variable": "X = [a for a in range(3) if (b := a)]",
     "fastest-kernels": "import torch\ntorch.backends.cudnn.benchmark = True",
     "enum": "from enum import Enum\nclass E(Enum):\n    A = 1\nE('A')",
+    "array-by-another-name": "import numpy as np\nArray = np.ndarray\ndef f(x: Array):\n    return isinstance(x, Array)",
+    "arrays-in-types": "import numpy as np\nfrom typing import Dict, Union\nA = Union[np.ndarray, int]\ndef f(x: Dict[str, np.ndarray]):\n    return isinstance(x, (np.ndarray, type(None)))",
+    "labels-of-fasttext": "def f(x):\n    return x.replace('__label__', '')",
+    "initial-by-class-name": "def f(m):\n    return m.__class__.__name__.find('Conv')",
+    "sorted-labels": "LABELS = sorted({'b': 1}, key=lambda x: x)",
+    "tables-by-function": "def make(n):\n    return n\nTABLE = {i: make(i) for i in range(3)}",
+    "namespace": "from types import SimpleNamespace\nCONFIG = SimpleNamespace(a=1)",
+    "dataclass-with-checks": "from dataclasses import dataclass\n@dataclass\nclass C:\n    x: int = 1\n    def __post_init__(self): ...\nCONFIG = C()",
     "version": "import torch\ntorch.__version__.split('.')",
 }  # fmt: skip
 
@@ -113,6 +121,12 @@ REFUSED = {
     "getattr-starred": ("def f(x):\n    return getattr(*x)", "dynamic_name"),
     "getattr-of-format": ("getattr('{}', 'format')", "forbidden_call"),
     "format-computed": ("def f(x):\n    return x.format(1)", "dynamic_name"),
+    "format-of-a-changed-attribute": (
+        "class A:\n    T = 'a'\n    def f(self, x):\n        setattr(self, 'T', x)\n        self.T.format(self)",
+        "dynamic_name",
+    ),
+    "format-of-a-field": ("class A:\n    T: str = 'a'\n    def f(self):\n        self.T.format(self)", "dynamic_name"),
+    "far-to-the-right": ("X = 1;" + " " * 100 + "Y = 2", "hidden_code"),
     "format-reads-attributes": ("'{0.real}'.format(1)", "forbidden_attribute"),
     "format-nested": ("'{0:{1.real}}'.format(1, 2)", "forbidden_attribute"),
     "format-of-type": ("str.format('{0.real}', 1)", "dynamic_name"),

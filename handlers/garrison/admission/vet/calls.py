@@ -61,6 +61,8 @@ def _may_use_type(node: ast.Call, code: Code) -> bool:
     What it is compared with or handed to must not be an object of this file, whose methods would get hold of it.
     """
     parent = code.parents[node]
+    if isinstance(node.args[0], ast.Constant):  # type(None)
+        return True
     match parent:
         case ast.Attribute(attr=name):
             return name in rules.READABLE_DUNDERS
@@ -130,6 +132,11 @@ def _check_wraps(node: ast.Call, _: Code, __: Allowed) -> Iterator[Fault]:
         yield fault(node, DYNAMIC, "functools.wraps with chosen attributes: give it the function only")
 
 
+def _check_namespace(node: ast.Call, _: Code, __: Allowed) -> Iterator[Fault]:
+    if node.args or any(keyword.arg is None for keyword in node.keywords):
+        yield fault(node, DYNAMIC, "types.SimpleNamespace with names that are only known when it runs: use a dict")
+
+
 def _check_image_open(node: ast.Call, code: Code, _: Allowed) -> Iterator[Fault]:
     if not (node.args and is_buffer(node.args[0], code)):
         instead = "a picture in the contract comes decoded in item.value; other bytes through io.BytesIO(...)"
@@ -174,6 +181,7 @@ BUILTIN_CHECKS: dict[str, Check] = {
 PATH_CHECKS: dict[str, Check] = {
     **dict.fromkeys(rules.LOADS_MODEL, _check_load),
     "functools.wraps": _check_wraps,
+    "types.SimpleNamespace": _check_namespace,
     "PIL.Image.open": _check_image_open,
     "logging.basicConfig": _check_basic_config,
     "logging.getLogger": _check_logger,

@@ -246,6 +246,8 @@ class Code:
                 self._bind_name(node, scope)
             case ast.Attribute(ctx=ast.Store()):
                 self.attributes.setdefault(node.attr, []).append(self._assigned(node))
+            case ast.Call() if name := _set_by_call(node):
+                self.attributes.setdefault(name, []).append(None)
             case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
                 scope.bind(name, Binding("other", node))
             case ast.MatchMapping(rest=str(name)):
@@ -267,8 +269,9 @@ class Code:
                 scope = scope.parent
         value = self._assigned(node)
         scope.bind(node.id, Binding("assign" if value is not None else "other", node, value=value))
-        if scope.kind == CLASS:
-            self.attributes.setdefault(node.id, []).append(value)
+        if scope.kind == CLASS:  # with an annotation it may be a dataclass's field, which every object has its own of
+            field = isinstance(self.parents.get(node), ast.AnnAssign)
+            self.attributes.setdefault(node.id, []).append(None if field else value)
 
     def _assigned(self, node: ast.AST) -> ast.expr | None:
         """Return the value that a target gets as a whole."""
@@ -337,6 +340,14 @@ def _is_none(value: ast.expr | None) -> bool:
 
 def _asks_for_main(test: ast.expr) -> bool:
     return ast.dump(test) == ast.dump(ast.parse("__name__ == '__main__'", mode="eval").body)
+
+
+def _set_by_call(node: ast.Call) -> str:
+    """Return the name in setattr(x, "name", value) and self.__setattr__("name", value), or nothing."""
+    if isinstance(node.func, ast.Attribute) and node.func.attr == "__setattr__":
+        texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        return texts[0] if texts else ""
+    return constant_attribute(node) if isinstance(node.func, ast.Name) and node.func.id == "setattr" else ""
 
 
 def constant_attribute(node: ast.Call) -> str:

@@ -134,29 +134,36 @@ def _may_call_at_import(node: ast.Call, code: Code) -> bool:
     if isinstance(func, ast.Name):
         own = code.own_class(func)
         if own is not None:
-            return _is_plain_data(own, code)
-        return code.find(func) is None or (_is_own_function(func, code) and _is_assigned(node, code))
+            return _is_plain_data(own, code, made_by_parts=_is_constant(node, code))
+        return code.find(func) is None or (_is_own_function(func, code) and _is_constant(node, code))
     if isinstance(func, ast.Call):  # partial(f)(x), lru_cache()(f)
         return False
     return isinstance(func, ast.Attribute) and func.attr not in code.functions
 
 
-def _is_assigned(node: ast.Call, code: Code) -> bool:
-    """Say whether a call is the whole value of a constant of the file: `TABLE = make_table()`."""
-    parent = code.parents[node]
-    return isinstance(parent, ast.Assign | ast.AnnAssign) and code.scopes[node] is code.module
+def _is_constant(node: ast.Call, code: Code) -> bool:
+    """Say whether a call is part of the value of a constant of the file: `TABLE = make_table()`."""
+    statement: ast.AST = node
+    while not isinstance(statement, ast.stmt):
+        statement = code.parents[statement]
+    assigned = isinstance(statement, ast.Assign | ast.AnnAssign) and not code.in_annotation(node)
+    return assigned and code.scopes[statement] is code.module
 
 
-def _is_plain_data(node: ast.ClassDef, code: Code) -> bool:
-    """Say whether making an object of a class runs none of its author's code."""
+def _is_plain_data(node: ast.ClassDef, code: Code, *, made_by_parts: bool) -> bool:
+    """Say whether a class is data, and making an object of it runs none of its author's code unless that is allowed."""
     own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
-    simple = all(path.startswith(("typing.", "enum.")) for path in code.base_paths(node))
-    return simple and not own & rules.BUILT_BY_PARTS
+    simple = all(path.startswith(("typing.", "enum.", "abc.")) for path in code.base_paths(node))
+    return simple and (made_by_parts or not own & rules.BUILT_BY_PARTS)
 
 
 def _hands_function_over(node: ast.Call, code: Code) -> bool:
     path = code.path_of(node.func)
-    if path in rules.KEEPS_FUNCTIONS or code.is_builtin(node.func, "property", "staticmethod", "classmethod"):
+    if (
+        path in rules.KEEPS_FUNCTIONS
+        or _is_constant(node, code)
+        or code.is_builtin(node.func, "property", "staticmethod", "classmethod")
+    ):
         return False
     given = [*node.args, *(keyword.value for keyword in node.keywords)]
     return any(isinstance(one, ast.Lambda) or _is_own_function(one, code) for one in given)

@@ -148,9 +148,10 @@ def _only_says_type(node: ast.expr, code: Code) -> bool:
             return False
         inner = parent
     if isinstance(parent, ast.Call):
-        return parent.func is not inner and code.is_builtin(parent.func, "isinstance", "issubclass")
+        asks = code.is_builtin(parent.func, "isinstance", "issubclass") or code.path_of(parent.func) == "typing.cast"
+        return parent.func is not inner and asks
     if isinstance(parent, ast.Assign):  # Array = Union[np.ndarray, torch.Tensor]
-        return isinstance(inner, ast.Subscript | ast.BinOp)
+        return isinstance(inner, ast.Subscript | ast.BinOp) or code.is_alias(inner)
     return isinstance(parent, ast.Attribute)
 
 

@@ -5,6 +5,7 @@ that reach files, programs, frames or modules.
 """
 
 import builtins
+import collections
 import types
 
 
@@ -74,6 +75,7 @@ IMPORT_INSTEAD = {
 ANNOTATION_ONLY = frozenset({"garrison.archive.PackedModel", "pathlib.Path", "pathlib.PurePath", "logging.Logger"})
 LOADS_MODEL = frozenset({"garrison.torchserve.weights.load_weights", "garrison.torchserve.vision.load_network"})
 GUARDED = LOADS_MODEL | {
+    "types.SimpleNamespace",
     *("functools.wraps", "PIL.Image.open", "logging.basicConfig", "logging.getLogger", "abc.ABCMeta"),
 }
 CLASS_ONLY = frozenset({"numpy.ndarray"})  # numpy.ndarray(1, object, buffer) takes any number for an object's address
@@ -100,6 +102,24 @@ MODULE_ATTRIBUTES = _words(  # of an object: what could only be a module that it
     """os sys posix posixpath ntpath genericpath pathmod subprocess builtins importlib ctypes cffi socket shutil pickle
     marshal inspect hub multiprocessing linecache codeop runpy pkgutil sysconfig gc pty pdb asyncio threading"""
 )
+_KINDS = (
+    object,
+    type,
+    types.FunctionType,
+    types.MethodType,
+    types.ModuleType,
+    *_INNER,
+    dict,
+    int,
+    property,
+    collections.UserDict,
+)
+HIDDEN_NAMES = frozenset(name for kind in _KINDS for name in dir(kind)) | _words(  # as text: they lead into Python
+    """__builtins__ __import__ __build_class__ __loader__ __spec__ __file__ __globals__ __subclasses__ __mro__ __base__
+    __bases__ __wrapped__ __traceback__ __cause__ __context__ __del__ __getattr__ __set_name__ __class_getitem__
+    __array_interface__ __array_struct__ __cuda_array_interface__ __dlpack__ __match_args__ __prepare__ __slots__"""
+)
+HARMLESS_NAMES = _words("__main__ __init__ __name__ __call__ __len__ __getitem__ __version__ __str__ __doc__")
 NAMED_TUPLE = frozenset({"_asdict", "_replace", "_make", "_fields"})
 MODULE_PRIVATE = frozenset({"_modules", "_parameters", "_buffers", "_get_name", "_init_weights", "_reset_parameters"})
 READABLE_DUNDERS = frozenset({"__name__", "__qualname__", "__module__", "__version__"})

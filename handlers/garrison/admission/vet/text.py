@@ -11,11 +11,13 @@ import tokenize
 import unicodedata
 from collections.abc import Iterator
 
+from garrison.admission.vet import rules
 from garrison.admission.vet.code import Code
 from garrison.admission.vet.fault import DYNAMIC, HIDDEN, NOT_PYTHON, TOO_LARGE, Fault, fault
 
 MAX_BYTES = 256 * 2**10  # the longest single-file networks have a tenth of it
-MAX_LINE = 1000
+MAX_LINE = 4000  # a list of labels may be one line
+MAX_GAP = 100  # blanks before code push it out of sight
 MAX_NODES = 100_000
 MAX_DEPTH = 200
 CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
@@ -27,7 +29,6 @@ MAX_BYTES_LITERAL = 256
 MAX_INT_BITS = 128
 MAX_CHARACTER_NUMBERS = 8
 DUNDER = re.compile(r"__[a-z]\w*__")
-HARMLESS_DUNDERS = {"__main__", "__init__", "__name__", "__call__", "__len__", "__getitem__", "__version__", "__str__"}
 
 
 def check_text(source: bytes) -> Iterator[Fault]:
@@ -52,6 +53,8 @@ def check_text(source: bytes) -> Iterator[Fault]:
 def _check_line(line: str, number: int) -> Iterator[Fault]:
     if len(line) > MAX_LINE:
         yield Fault(number, HIDDEN, f"a line of {len(line)} of at most {MAX_LINE} characters: break it")
+    if " " * MAX_GAP in line.strip():
+        yield Fault(number, HIDDEN, f"{MAX_GAP} blanks inside a line: what follows is out of sight; leave them out")
     hidden = sorted({f"U+{ord(one):04X}" for one in line if _is_hidden(one)})
     if hidden:
         told = "that a reader does not see, or that change the order of what he sees"
@@ -134,7 +137,7 @@ def _check_string(node: ast.Constant, value: str) -> Iterator[Fault]:
     if ENCODED.fullmatch(value) and len(set(value)) > 8 and len(value.split()) * 20 < len(value):
         yield fault(node, HIDDEN, f"{len(value)} characters that look encoded: put data into a file of the model")
     for name in DUNDER.findall(value):
-        if name not in HARMLESS_DUNDERS:
+        if name in rules.HIDDEN_NAMES - rules.HARMLESS_NAMES:
             yield fault(node, DYNAMIC, f"the text {name}: such names lead into Python itself; leave it out")
             return
 
@@ -151,7 +154,7 @@ def _check_built_text(node: ast.Call, code: Code) -> Iterator[Fault]:
                    if isinstance(one, ast.Constant) and isinstance(one.value, int)]  # fmt: skip
     elif code.is_builtin(node.func, "chr") and node.args and isinstance(node.args[0], ast.Constant):
         parent = code.parents[node]
-        if isinstance(parent, ast.BinOp) and 0x20 <= _number(node.args[0]) <= 0x7E:
+        if isinstance(parent, ast.BinOp) and chr(_number(node.args[0]) % 0x80).isalnum():
             yield fault(node, HIDDEN, "text is put together from numbers of letters: write it as it is")
     if len(numbers) >= MAX_CHARACTER_NUMBERS:
         yield fault(node, HIDDEN, "text is put together from numbers of letters: write it as it is")
