@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -465,6 +466,17 @@ def test_more_than_the_disk_has_is_refused_before_a_byte_is_downloaded(server, f
     server.faults = [reply_with(206, b"x", Content_Range=f"bytes 0-0/{10**17}", Content_Length="1", ETag='"one"')]
     with pytest.raises(ConfigError, match="are free"):
         fetch(url, limits=limits_of(2**60))
+
+
+def test_what_is_there_already_needs_no_room(server, fetch, monkeypatch):
+    url = server.put(PATH, DATA)
+    server.faults = [None, cut_after(MIB), *[cut_after(0)] * 9]
+    with pytest.raises(Undecided):
+        fetch(url)
+    server.faults = []
+    room = shutil.disk_usage("/")._replace(free=len(DATA) - MIB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    assert fetch(url).size == len(DATA)
 
 
 # Not allowed ----------------------------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def _translate(
     if status in (412, 416):
         return changed(address)
     if status in (401, 403):
-        return access_denied(address, "the credentials lack storage.objects.get (list for a directory), or it is not there")
+        return access_denied(address, "the credentials lack storage.objects.get (or .list), or it is not there")
     if status in _RETRIED:
         return Interrupted(f"the service answers {status}")
     return failed(address, f"the service answers {status}")

@@ -127,7 +127,8 @@ def _check_size(address: Address, pinned: Sequence[Pinned], limits: Limits, dire
             "The model is too large.",
             f"{address}: {size} bytes; at most {limits.max_bytes} are admitted (limits.max_bytes of admission.yaml)",
         )
-    free = shutil.disk_usage(directory).free
+    kept = sum(part.stat().st_size for part in directory.rglob(".*.part"))  # of an interrupted run
+    free = shutil.disk_usage(directory).free + kept
     if size > free:
         raise ConfigError(f"{directory}: {free} bytes are free, {size} are needed; name a directory with more room")
     return size

@@ -172,7 +172,7 @@ def _translate(
     if status in (412, 416):
         return changed(address)
     if status in (401, 403):
-        return access_denied(address, "the credentials lack s3:GetObject (s3:ListBucket for a directory), or it is not there")
+        return access_denied(address, "the credentials lack s3:GetObject (or s3:ListBucket), or it is not there")
     if status in _RETRIED:
         return Interrupted(f"the service answers {status}")
     if status in (301, 307, 400):
