@@ -55,9 +55,9 @@ def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
     """Return the log's last line about the newest version of a model that was ever admitted."""
     newest: Mapping[str, Any] | None = None
     for event in log.events():
-        if event.get("event") == "admitted" and event.get("model") == model:
-            if newest is None or version_order(event["version"]) >= version_order(newest["version"]):
-                newest = event
+        about = event.get("event") == "admitted" and event.get("model") == model
+        if about and (newest is None or version_order(event["version"]) >= version_order(newest["version"])):
+            newest = event
     return newest
 
 
