@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from garrison.archive import find_packed_models
+from garrison.archive import open_packed_model
 from garrison.gateway.certificates import ensure_certificate
 from garrison.gateway.envoy import GatewaySockets, envoy_command, find_envoy
 from garrison.process import Child
@@ -53,10 +53,12 @@ def gateway_without(
 
 def render(stack: RunningStack, port: int, admin: Path, inference: Path) -> dict[str, Any]:
     """Return the configuration that `garrison serve` would write for this stack on another port."""
-    settings = StackSettings(stack.models, stack.config, stack.state, port)
+    assert stack.models is not None
+    models = tuple(open_packed_model(path) for path in sorted(stack.models.iterdir()))
+    settings = StackSettings(None, stack.state / "store", stack.config / "trust", stack.config, stack.state, port)
     certificate = ensure_certificate(stack.state / "certificates")
     sockets = GatewaySockets(inference, stack.run_directory / "ready.sock", admin)
-    return render_gateway(settings, find_packed_models(stack.models), certificate, sockets)
+    return render_gateway(settings, models, certificate, sockets)
 
 
 def remove_filter(config: dict[str, Any], name: str) -> None:
