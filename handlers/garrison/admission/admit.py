@@ -118,7 +118,9 @@ def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
     while True:
         for path in find_sources(place) if place.is_dir() and any(place.iterdir()) else []:
             state = _look_at(path)
-            if state == seen.get(path) and state != done.get(path):  # the same twice: nobody is writing it any more
+            if (
+                state and state == seen.get(path) and state != done.get(path)
+            ):  # the same twice: nobody is writing it any more
                 done[path] = state
                 yield path
             seen[path] = state
@@ -249,6 +251,14 @@ def _may_be_model(path: Path) -> bool:
 
 
 def _look_at(path: Path) -> tuple[Any, ...]:
+    """Return what changes when something in a model changes; nothing if it is just being taken away."""
+    try:
+        return _list_states(path)
+    except OSError:
+        return ()
+
+
+def _list_states(path: Path) -> tuple[Any, ...]:
     paths = [path, *sorted(path.rglob("*"))] if path.is_dir() and not path.is_symlink() else [path]
     found = [(one, one.lstat()) for one in paths]
     return tuple((str(one), status.st_size, status.st_mtime_ns) for one, status in found)

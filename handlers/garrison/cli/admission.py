@@ -147,7 +147,9 @@ def _admit_one(source: Path, store: Any, policy: Any, options: argparse.Namespac
     try:
         with show_steps(source.name) as tell:
             admission = admit_model(source, store, policy, tell)
-    except (Refused, Undecided) as refusal:
+    except (Refused, Undecided, ConfigError) as refusal:
+        if isinstance(refusal, ConfigError) and not getattr(options, "watch", False):
+            raise  # one who watches goes on with the next model
         reason = refusal.reason if isinstance(refusal, Refused) else "undecided"
         detail = refusal.detail if isinstance(refusal, Refused) else str(refusal)
         row = {"source": str(source), "admitted": False, "reason": reason, "detail": detail}
