@@ -59,7 +59,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="how long each measurement takes (default: 10)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of every tuned system")
     parser.add_argument("--batch", type=int, default=8, help="batch size of every tuned system")
-    parser.add_argument("--delay-ms", type=int, default=5, help="how long every tuned system waits for a full batch")
+    parser.add_argument("--delay-ms", type=int, default=1, help="how long every tuned system waits for a full batch")
+    parser.add_argument("--long-delay-ms", type=int, default=5, help="what tuned stock and LitServe are also given")
     parser.add_argument("--output", type=Path, help="write there (default: the repository; with --quick: build/bench)")
     options = parser.parse_args()
     options.output = options.output or (REPOSITORY / "build" / "bench" if options.quick else REPOSITORY)
@@ -76,6 +77,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         workers=options.workers,
         batch=options.batch,
         delay_ms=options.delay_ms,
+        long_delay_ms=options.long_delay_ms,
         systems=tuple(options.system),
     )
 

@@ -21,10 +21,8 @@ APP = Path(__file__).resolve().parent / "litserve_app.py"
 class LitServe:
     """LitServe, one worker per core, batches as Garrison's."""
 
-    name = "litserve"
-    title = "LitServe"
-
-    def __init__(self, workers: int, batch: int, delay_ms: int) -> None:
+    def __init__(self, name: str, title: str, workers: int, batch: int, delay_ms: int) -> None:
+        self.name, self.title = name, title
         self.workers, self.batch, self.delay_ms = workers, batch, delay_ms
 
     def supports(self, prepared: Prepared) -> bool:

@@ -36,16 +36,18 @@ class Plan:
     workers: int
     batch: int
     delay_ms: int
+    long_delay_ms: int
     systems: tuple[str, ...] = ()
 
     def make_systems(self) -> list[System]:
-        """Return the systems with a server."""
+        """Return the systems with a server; those next to Garrison with either delay, as one may suit them better."""
+        delays = (("", self.delay_ms), ("-long", self.long_delay_ms))
         systems: list[System] = [
             Garrison(),
             Stock("stock", "stock TorchServe, defaults", 0, 0),
-            Stock("stock-tuned", "stock TorchServe, tuned, batches", self.batch, self.delay_ms),
+            *(Stock(f"stock-tuned{end}", f"stock TorchServe, tuned, {ms} ms", self.batch, ms) for end, ms in delays),
             Stock("stock-tuned-1", "stock TorchServe, tuned, no batches", 1, self.delay_ms),
-            LitServe(self.workers, self.batch, self.delay_ms),
+            *(LitServe(f"litserve{end}", f"LitServe, {ms} ms", self.workers, self.batch, ms) for end, ms in delays),
         ]
         return [system for system in systems if not self.systems or system.name in self.systems]
 

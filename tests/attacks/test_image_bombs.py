@@ -60,7 +60,7 @@ def test_a_bomb_costs_no_memory_and_next_to_no_time(running: RunningStack) -> No
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """A stack that waits five seconds for a batch to fill: eight answers in less time were one batch."""
     models = tmp_path_factory.mktemp("patient")
-    with RunningStack(pack_digits(models, {"max_delay_ms: 5 ": f"max_delay_ms: {BATCH_DELAY_S * 1000} "})) as stack:
+    with RunningStack(pack_digits(models, {"max_delay_ms: 1 ": f"max_delay_ms: {BATCH_DELAY_S * 1000} "})) as stack:
         yield stack
 
 

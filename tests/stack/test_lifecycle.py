@@ -30,7 +30,7 @@ GONE_WITHIN_S = 10
 def packed_patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits with a batch that waits three seconds for more: a request on its own is in flight that long."""
     models = tmp_path_factory.mktemp("patient")
-    return pack_digits(models, {"max_delay_ms: 5 ": f"max_delay_ms: {BATCH_DELAY_S * 1000} "})
+    return pack_digits(models, {"max_delay_ms: 1 ": f"max_delay_ms: {BATCH_DELAY_S * 1000} "})
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The pipeline: bounded batches, a verdict per request, an output policy, and nothing that a subclass can leave out."""
 
+import gc
 import json
 import logging
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from garrison.contract import load_contract
-from garrison.errors import ConfigError
+from garrison.errors import ConfigError, Refused
 from garrison.torchserve import base, batching, device
 from garrison.torchserve.base import SafeHandler
 from garrison.torchserve.image_classifier import ImageClassifier
@@ -394,6 +395,30 @@ def test_a_refusal_of_prepare_is_told(serve_own, make_image):
     raising = "if item.value.max(): raise OutOfContract('too_red', 'The picture is too red.')"
     served = serve_own("from garrison.errors import OutOfContract\n", prepare=raising)
     assert served.ask(make_image(RED)) == [(422, {"reason": "too_red", "message": "The picture is too red."})]
+
+
+@pytest.mark.parametrize(
+    ("parts", "body"),
+    [
+        pytest.param({}, b"no picture", id="checks"),
+        pytest.param({"prepare": "if item.value.max(): raise TooRed"}, None, id="prepare"),
+        pytest.param({"infer": "if batch.max(): raise TooRed"}, None, id="infer"),
+        pytest.param({"present": "if item.value.max(): raise TooRed"}, None, id="present"),
+    ],
+)
+def test_a_refusal_keeps_nothing_of_its_input(serve_own, make_image, parts, body):
+    """A traceback holds frames and they the bytes, in a cycle: a flood of bombs grew a worker by 40 MB."""
+    served = serve_own(
+        "from garrison.errors import TooLarge\nTooRed = TooLarge('too_red', 'It is too red.')\n", **parts
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        assert [status // 100 for status, _ in served.ask(*[body or make_image(RED)] * 2)] == [4, 4]
+        refusals = [one for one in gc.get_objects() if issubclass(type(one), Refused)]
+    finally:
+        gc.enable()
+    assert [one for one in refusals if one.__traceback__ is not None] == []
 
 
 def test_several_inputs_are_prepared_by_name(serve, make_image):

@@ -172,7 +172,7 @@ def _read_contract(settings: Settings) -> Contract:
         version=settings.text("version", r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}", 'a version such as "3" or "1.2", in quotes'),
         task=task,
         inputs=(inputs := _read_inputs(settings.section("inputs", "a mapping of input names"), task)),
-        batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 5, max_bytes: 256MiB}")),
+        batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 1, max_bytes: 256MiB}")),
         workers=_read_workers(settings.section("workers", "{count: 2, queue: 64, timeout_s: 10}")),
         outputs=_read_outputs(settings.section("outputs", "{labels: labels.json, top_k: 5, decimals: 3}"), task),
         explanations=read_explanations(settings, task, inputs),

@@ -46,7 +46,15 @@ from garrison.torchserve.batching import (
 from garrison.torchserve.blank import make_blank_item
 from garrison.torchserve.device import bound_gpu_memory, choose_device
 from garrison.torchserve.explanations import Allowance, Explanation, allow_time, no_explanations, start_explainer
-from garrison.torchserve.policy import Wording, apply_policy, check_finite, encode_answer, model_failed, word_refusal
+from garrison.torchserve.policy import (
+    Wording,
+    apply_policy,
+    check_finite,
+    drop_frames,
+    encode_answer,
+    model_failed,
+    word_refusal,
+)
 from garrison.torchserve.probes import Probe
 from garrison.torchserve.served import open_served
 from garrison.watch.metrics import ContractMetrics
@@ -211,7 +219,7 @@ class SafeHandler(metaclass=_Sealed):
                     self._metrics.count_picture(*item.source_size)
             return _Admitted(request, tuple(self._prepare(item) for item in request.items), wish == "explain")
         except Refused as refusal:
-            return refusal
+            return drop_frames(refusal)
         except Exception as error:  # undecided, or a fault of our own: it costs this request and no other
             if is_out_of_memory(error):
                 return out_of_memory(repr(error)[:200])
@@ -355,7 +363,7 @@ def _read_wish(context: Any, index: int) -> str:
 
 def _say_why(error: Exception) -> Refused:
     if isinstance(error, Refused):
-        return error
+        return drop_frames(error)
     if is_out_of_memory(error):
         return out_of_memory(repr(error)[:200])
     log.error("the handler raised %s", type(error).__name__, exc_info=error)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from garrison.contract import Contract
 from garrison.errors import Overloaded, Refused
-from garrison.torchserve.policy import model_failed
+from garrison.torchserve.policy import drop_frames, model_failed
 
 log = logging.getLogger("garrison.contract")
 
@@ -119,7 +119,7 @@ def say_why(error: Exception, count: int) -> Refused:
         log.critical("the device failed: %s", error)
         raise SystemExit(1) from error
     if isinstance(error, Refused):
-        return error
+        return drop_frames(error)
     if count == 1:
         log.error("the model raised %s", type(error).__name__, exc_info=error)
     return model_failed(repr(error))
