@@ -25,6 +25,7 @@ from typing import Any
 GUIDED_PACKAGES = ["garrison", "PIL"]
 LAST_BYTES = 2**20
 LENGTH_BYTES = 8
+NEVER_S = 10**6  # `campaigns.fuzz` looks for hangs; atheris would take a pause for one, and 0 for no time at all
 MAX_KEPT = 20
 WRITE_EVERY = 500
 TREES = 0.5  # share of the guided inputs with JSON in them whose values are changed, instead of their bytes
@@ -173,8 +174,8 @@ def run_guided(options: argparse.Namespace) -> None:
         return bytes(atheris.Mutate(data, most)) if changed is None else changed[:most]
 
     longest = max(map(len, seeds))
-    own = [f"-seed={options.seed}", f"-max_len={2 * longest}", "-rss_limit_mb=4096", "-timeout=0", "-verbosity=0"]
-    own += [f"-dict={words}", f"-artifact_prefix={options.directory}/", str(corpus)]
+    own = [f"-seed={options.seed}", f"-max_len={2 * longest}", "-rss_limit_mb=4096", "-verbosity=0"]
+    own += [f"-timeout={NEVER_S}", f"-dict={words}", f"-artifact_prefix={options.directory}/", str(corpus)]
     atheris.Setup([sys.argv[0], *own], execute, custom_mutator=mutate)
     atheris.Fuzz()
 
