@@ -43,7 +43,7 @@ test: ## Run all tests.
 	@$(BIN)/pytest
 
 # Each writes campaigns/results/<name>.json. CAMPAIGN="--seconds 600 --seed 2", for example; --help tells the rest.
-campaign-fuzz: ## Fuzz every check, a million times each; for hours. Uses atheris where it is installed.
+campaign-fuzz: ## Fuzz every check, a million times each; for about an hour. Uses atheris where it is installed.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.fuzz $(CAMPAIGN)
 

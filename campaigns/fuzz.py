@@ -2,7 +2,8 @@
 
 Half of a check's executions are guided by coverage where atheris is installed (`pip install atheris`), the rest are
 mutations of real inputs. Each check runs in a process of its own; one that dies or hangs is a finding like any other.
-Findings are kept below `--findings`; each becomes a named test in `tests/unit/checks`.
+Findings are kept below `--findings`; each becomes a named test in `tests/unit/checks`. The result file is renewed
+after every check, so a campaign may be cut short: each check says of which commit its figures are.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.machine import find_commit
 from campaigns.fuzzing import read_last
 from campaigns.result import REPOSITORY, RESULTS, Campaign, make_parser, start
 from campaigns.targets import TARGETS
@@ -26,7 +27,7 @@ EXECUTIONS = 1_000_000
 WAYS = ("guided", "mutated")
 MOST_CPU_MS = 1_000
 MOST_GROWTH_MB = 128
-GRACE_S = 150  # imports, and what a stuck execution may take before the process gives itself up
+STUCK_S = 300  # without a sign of life; imports take seconds and executions milliseconds, but the machine may be busy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     campaign = start("fuzz", options)
     ways = WAYS if importlib.util.find_spec("atheris") else WAYS[1:]
     checks = options.check or list(TARGETS)
-    figures: dict[str, Any] = {"ways": list(ways), "checks": read_others(options)}
-    misses: list[str] = []
+    figures: dict[str, Any] = {"ways": list(ways), "checks": read_earlier(options.output)}
     left = len(checks) * len(ways)
     for check in checks:
         parts: dict[str, dict[str, Any]] = {}
@@ -44,22 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for way in ways:
             parts[way] = run_part(campaign, check, way, options, max(1.0, (options.seconds - campaign.seconds) / left))
             left -= 1
-        run = {"commit": find_commit(REPOSITORY), "seed": options.seed, "duration_s": round(campaign.seconds - began)}
+        run = {"commit": campaign.commit, "seed": options.seed, "duration_s": round(campaign.seconds - began)}
         figures["checks"][check] = summarise(parts) | run
-        misses += judge(check, figures["checks"][check])
-        if figures["checks"][check]["executions"] < options.executions:
-            campaign.tell(f"{check}: the time was over before there were as many executions as asked for")
-    figures["executions"] = sum(one["executions"] for one in figures["checks"].values())
-    return campaign.finish(figures, misses)
+        figures["executions"] = sum(one["executions"] for one in figures["checks"].values())
+        campaign.write(figures, judge_all(figures, options.executions))
+    return campaign.finish(figures, judge_all(figures, options.executions))
 
 
-def read_others(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what an earlier run found of the checks that are not run now; each says of which commit it is."""
-    if not options.check or not options.output.exists():
+def read_earlier(output: Path) -> dict[str, Any]:
+    """Return what earlier runs found, until this one has run the check as well."""
+    if not output.exists():
         return {}
-    earlier: dict[str, Any] = json.loads(options.output.read_text())
-    others = {name: one for name, one in earlier["figures"]["checks"].items() if name not in options.check}
-    return {name: {"commit": earlier["commit"], **one} for name, one in others.items() if name in TARGETS}
+    checks: dict[str, Any] = json.loads(output.read_text())["figures"]["checks"]
+    return {name: one for name, one in checks.items() if name in TARGETS}
 
 
 def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
@@ -72,26 +69,32 @@ def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespa
             *("--seed", str(options.seed), "--executions", str(-(-options.executions // ways))),
             *("--seconds", str(seconds)),
         ]
-        try:
-            ended = subprocess.run(  # noqa: S603 - our own command
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=seconds + GRACE_S,
-                check=False,
-                cwd=REPOSITORY,
-            )
-            status, said = ended.returncode, ended.stderr[-2000:]
-        except subprocess.TimeoutExpired:
-            status, said = -1, "it did not end in time"
+        options_of_output: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=REPOSITORY, errors="replace", **options_of_output) as process:  # noqa: S603
+            said = watch(process, directory / "figures.json")
         figures = read_figures(directory)
-        if status != 0:
-            note_death(directory, figures, status, said)
+        if process.returncode != 0:
+            note_death(directory, figures, process.returncode, said[-2000:])
         keep_findings(directory, options.findings / f"{check}-{way}", figures)
     findings = sum(figures["findings"].values())
     campaign.tell(f"{check:9} {way:8} {figures['executions']:8} executions, {findings} findings")
     return figures
+
+
+def watch(process: subprocess.Popen[str], figures: Path) -> str:
+    """Return what a process said; end it once it has not written its figures for `STUCK_S`.
+
+    The seconds are counted here, not read off a clock: a campaign that is stopped and continued has found nothing.
+    """
+    written, idle = 0.0, 0
+    while True:
+        try:
+            return process.communicate(timeout=1)[1]
+        except subprocess.TimeoutExpired:
+            now = figures.stat().st_mtime if figures.exists() else 0.0
+            written, idle = now, (idle + 1 if now == written else 0)
+            if idle >= STUCK_S:  # the first signal makes it say where it is
+                process.send_signal(signal.SIGPROF if idle == STUCK_S else signal.SIGKILL)
 
 
 def read_figures(directory: Path) -> dict[str, Any]:
@@ -132,9 +135,16 @@ def summarise(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**total, "findings": findings, "by_way": {way: part["executions"] for way, part in parts.items()}}
 
 
-def judge(check: str, figures: dict[str, Any]) -> list[str]:
-    """Return what should not have been."""
+def judge_all(figures: dict[str, Any], wanted: int) -> list[str]:
+    """Return what should not have been of every check in the file, whichever run it is from."""
+    return [miss for check, one in figures["checks"].items() for miss in judge(check, one, wanted)]
+
+
+def judge(check: str, figures: dict[str, Any], wanted: int) -> list[str]:
+    """Return what should not have been of one check."""
     misses = [f"{check}: {what} ({count} times)" for what, count in figures["findings"].items()]
+    if figures["executions"] < wanted:
+        misses.append(f"{check}: {figures['executions']} executions instead of {wanted}")
     if figures["slowest_cpu_ms"] > MOST_CPU_MS:
         misses.append(f"{check}: one execution took {figures['slowest_cpu_ms']} ms of processor time")
     if figures["largest_growth_of_one_mb"] > MOST_GROWTH_MB:
@@ -147,7 +157,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("fuzz", __doc__)
     parser.add_argument("--executions", type=int, default=EXECUTIONS, help="of each check")
     parser.add_argument("--seconds", type=float, default=4 * 3600, help="for all checks together")
-    parser.add_argument("--check", action="append", choices=list(TARGETS), help="only this one; the others stay")
+    parser.add_argument("--check", action="append", choices=list(TARGETS), help="only this one, or these in this order")
     parser.add_argument("--findings", type=Path, default=RESULTS.parent / "findings")
     return parser.parse_args(arguments)
 

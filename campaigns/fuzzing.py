@@ -1,7 +1,8 @@
 """Execute one check many times, in a process of its own; started by `campaigns.fuzz`.
 
-Counters leave as JSON in `<directory>/figures.json`. The input that is being executed lies in `<directory>/last`, so
-that whatever ends the process can be told from outside. With `--way guided` libFuzzer (atheris) chooses the inputs by
+Counters leave as JSON in `<directory>/figures.json`, often enough to be a sign of life. The input that is being
+executed lies in `<directory>/last`, so that whatever ends the process can be told from outside; SIGPROF ends it with a
+word of where it is. With `--way guided` libFuzzer (atheris) chooses the inputs by
 the coverage of Garrison's and Pillow's Python code; with `--way mutated` our own mutator does.
 """
 
@@ -13,6 +14,7 @@ import json
 import mmap
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -23,10 +25,10 @@ from typing import Any
 GUIDED_PACKAGES = ["garrison", "PIL"]
 LAST_BYTES = 2**20
 LENGTH_BYTES = 8
+NEVER_S = 10**6  # `campaigns.fuzz` looks for hangs; atheris would take a pause for one, and 0 for no time at all
 MAX_KEPT = 20
-STUCK_S = 60
-WRITE_EVERY = 2_000
-EXIT_STUCK = 1  # faulthandler's
+WRITE_EVERY = 500
+TREES = 0.5  # share of the guided inputs with JSON in them whose values are changed, instead of their bytes
 
 
 class Executions:
@@ -64,7 +66,6 @@ class Executions:
             self.high_kb = peak
             self.largest_kb = max(self.largest_kb, peak - before_kb)
         if self.count % WRITE_EVERY == 0:
-            faulthandler.dump_traceback_later(STUCK_S, exit=True)
             self.write()
 
     @property
@@ -89,7 +90,6 @@ class Executions:
 
     def close(self) -> None:
         """Let go of the files."""
-        faulthandler.cancel_dump_traceback_later()
         self._last.close()
         os.close(self._status)
 
@@ -125,7 +125,7 @@ def main() -> None:
     """Execute one check until there were enough executions or the time is over."""
     options = parse_arguments()
     faulthandler.enable()
-    faulthandler.dump_traceback_later(STUCK_S * 2, exit=True)
+    faulthandler.register(signal.SIGPROF, chain=True)
     (run_guided if options.way == "guided" else run_mutated)(options)
 
 
@@ -149,16 +149,19 @@ def run_guided(options: argparse.Namespace) -> None:
     """Let libFuzzer choose the inputs; it never returns, so the process ends from within."""
     import atheris
 
+    from campaigns.mutation import Mutator
+
     with atheris.instrument_imports(include=GUIDED_PACKAGES):
-        targets = importlib.import_module("campaigns.targets")
-    target = targets.TARGETS[options.check]
+        target = importlib.import_module("campaigns.targets").TARGETS[options.check]
+        check = target.make_execute()
     seeds = target.make_seeds()
     corpus, words = options.directory / "corpus", options.directory / "words"
     corpus.mkdir()
     for number, seed in enumerate(seeds):
         (corpus / f"{number:04}").write_bytes(seed)
     words.write_text("".join(f'"{_escape(token)}"\n' for token in target.tokens))
-    executions = Executions(target.make_execute(), options.executions, options.seconds, options.directory)
+    executions = Executions(check, options.executions, options.seconds, options.directory)
+    mutator = Mutator(seeds, target.tokens, options.seed)
 
     def execute(data: bytes) -> None:
         executions.run(data)
@@ -166,9 +169,14 @@ def run_guided(options: argparse.Namespace) -> None:
             executions.write()
             os._exit(0)
 
+    def mutate(data: bytes, most: int, _: int) -> bytes:
+        changed = mutator.change_json(data) if mutator.random.random() < TREES else None
+        return bytes(atheris.Mutate(data, most)) if changed is None else changed[:most]
+
     longest = max(map(len, seeds))
-    own = [f"-seed={options.seed}", f"-max_len={2 * longest}", "-rss_limit_mb=4096", "-timeout=60", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *own, f"-dict={words}", f"-artifact_prefix={options.directory}/", str(corpus)], execute)
+    own = [f"-seed={options.seed}", f"-max_len={2 * longest}", "-rss_limit_mb=4096", "-verbosity=0"]
+    own += [f"-timeout={NEVER_S}", f"-dict={words}", f"-artifact_prefix={options.directory}/", str(corpus)]
+    atheris.Setup([sys.argv[0], *own], execute, custom_mutator=mutate)
     atheris.Fuzz()
 
 

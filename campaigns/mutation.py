@@ -48,7 +48,7 @@ class Mutator:
     def __init__(self, seeds: Sequence[bytes], tokens: Sequence[bytes], seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self.seeds, self.tokens = list(seeds), list(tokens) or [b"\0"]
-        self.trees = [tree for tree in map(_parse, seeds) if isinstance(tree, dict | list)]
+        self.trees = [json.dumps(tree) for tree in map(_parse, seeds) if isinstance(tree, dict | list)]
         self.steps: tuple[Callable[[bytearray], None], ...] = (
             *(self._flip, self._overwrite, self._insert, self._delete, self._repeat, self._place_number),
             *(self._place_token, self._splice, self._replace_digits, self._cut),
@@ -57,7 +57,7 @@ class Mutator:
     def make(self) -> bytes:
         """Return the next input."""
         if self.trees and self.random.random() < 0.5:
-            data = bytearray(self._mutate_tree())
+            data = bytearray(self._change_tree(json.loads(self.random.choice(self.trees))))
             if self.random.random() < 0.7:
                 return bytes(data)
         else:
@@ -67,6 +67,11 @@ class Mutator:
         if data[:8] == _PNG and self.random.random() < 0.7:
             _mend_checksums(data)
         return bytes(data[:MAX_BYTES])
+
+    def change_json(self, data: bytes) -> bytes | None:
+        """Return JSON with one or more of its values changed, or None if it is no JSON object or list."""
+        tree = _parse(data) if data[:1] in (b"{", b"[") else None
+        return self._change_tree(tree) if isinstance(tree, dict | list) else None
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
@@ -116,9 +121,8 @@ class Mutator:
         data[start:] = other[min(start, self.random.randint(0, len(other))) :]
 
     def _replace_digits(self, data: bytearray) -> None:
-        found = list(_DIGITS.finditer(bytes(data[:4096])))
-        if found:
-            match = self.random.choice(found)
+        match = _DIGITS.search(data, self._place(data)) or _DIGITS.search(data)
+        if match:
             data[match.start() : match.end()] = self.random.choice(NUMBERS)
 
     def _cut(self, data: bytearray) -> None:
@@ -126,8 +130,7 @@ class Mutator:
 
     # --- JSON -------------------------------------------------------------------------------------------------------
 
-    def _mutate_tree(self) -> bytes:
-        tree = json.loads(json.dumps(self.random.choice(self.trees)))
+    def _change_tree(self, tree: Any) -> bytes:
         for _ in range(self.random.randint(1, 3)):
             tree = self._change(tree)
         return json.dumps(tree, ensure_ascii=self.random.random() < 0.5).encode("utf-8", "surrogatepass")

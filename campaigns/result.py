@@ -21,6 +21,7 @@ class Campaign:
     name: str
     options: dict[str, Any]
     output: Path
+    commit: str = field(default_factory=lambda: find_commit(REPOSITORY))
     machine: dict[str, Any] = field(default_factory=describe_machine)
     began: float = field(default_factory=time.monotonic)
 
@@ -36,9 +37,17 @@ class Campaign:
 
     def finish(self, figures: dict[str, Any], misses: list[str]) -> int:
         """Write the result file; return the exit status: 1 if an aim was missed."""
+        self.write(figures, misses)
+        for miss in misses:
+            self.tell(f"MISSED: {miss}")
+        self.tell(f"written to {self.output}")
+        return 1 if misses else 0
+
+    def write(self, figures: dict[str, Any], misses: list[str]) -> None:
+        """Write the result file, with what is known so far."""
         result = {
             "campaign": self.name,
-            "commit": find_commit(REPOSITORY),
+            "commit": self.commit,
             "options": self.options,
             "duration_s": round(self.seconds, 1),
             "machine": self.machine,
@@ -47,10 +56,6 @@ class Campaign:
         }
         self.output.parent.mkdir(parents=True, exist_ok=True)
         self.output.write_text(json.dumps(result, indent=2) + "\n")
-        for miss in misses:
-            self.tell(f"MISSED: {miss}")
-        self.tell(f"written to {self.output}")
-        return 1 if misses else 0
 
 
 def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:

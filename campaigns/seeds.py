@@ -3,16 +3,19 @@
 import base64
 import io
 import json
+import re
 import struct
 from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from campaigns.result import REPOSITORY
 from garrison.contract.image import IMAGE_FORMATS
 
 MODELS = REPOSITORY / "models"
+CONTRACTS = REPOSITORY / "campaigns" / "contracts"
 ROW = {"size": 1.5, "age": 30, "colour": "red", "weight": None, "data": "1"}
 LIST_ROW = [1.5, 30, "grün", 1.25, "0"]
 TEXTS = [
@@ -24,6 +27,12 @@ TEXTS = [
     "a\u0300\u0301\u0302",
 ]
 EXIF_ORIENTATIONS = (1, 6, 3)
+MAX_CONTRACT_CHARACTERS = 1_000
+EXPLANATIONS = {  # contract: the section that its file does without
+    "pictures": "explanations: {method: feature-ablation, max_evaluations: 64, grid: 4}\n",
+    "table": "explanations: {method: integrated-gradients, max_evaluations: 32}\n",
+}
+_COMMENT = re.compile(r"^ *#.*\n| +#.*", re.MULTILINE)
 
 
 def make_pictures() -> list[bytes]:
@@ -126,9 +135,17 @@ def make_json() -> list[bytes]:
 
 
 def make_contracts() -> list[bytes]:
-    """Return the contracts of the campaigns and of the sample models."""
-    paths = [*sorted((REPOSITORY / "campaigns" / "contracts").glob("*.yaml")), *sorted(MODELS.glob("*/contract.yaml"))]
-    return [path.read_bytes() for path in paths]
+    """Return small contracts of the campaigns and the sample models, nearly all without comments, and as JSON too.
+
+    What YAML's parser takes grows with a contract, and is nearly all that an execution takes.
+    """
+    own = {path.stem: path.read_text() for path in sorted(CONTRACTS.glob("*.yaml"))}
+    samples = [path.read_text() for path in sorted(MODELS.glob("*/contract.yaml"))]
+    explained = [own[name] + section for name, section in EXPLANATIONS.items()]
+    contracts = [_COMMENT.sub("", text) for text in (*own.values(), *samples, *explained)]
+    contracts = [text for text in contracts if len(text) <= MAX_CONTRACT_CHARACTERS]
+    written = [json.dumps(yaml.safe_load(contract)) for contract in contracts]
+    return [text.encode() for text in (own["tensor"], *contracts, *written)]
 
 
 def make_answers() -> list[bytes]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from campaigns import seeds
-from campaigns.result import REPOSITORY
+from campaigns.seeds import CONTRACTS
 from garrison.checks import Item, Request, read_request
 from garrison.checks.json_text import read_json
 from garrison.checks.reasons import MAX_DETAIL_CHARACTERS, REASONS
@@ -19,7 +19,6 @@ from garrison.contract import Contract, ImageInput, Input, TableInput, TensorInp
 from garrison.contract import parse_contract as parse
 from garrison.errors import ConfigError, Failed, Refused
 
-CONTRACTS = REPOSITORY / "campaigns" / "contracts"
 LABELS = ("red", "green", "blue")
 JSON_DEPTH, JSON_VALUES = 10, 200
 REQUEST_TOKENS = (b'"data"', b'"body"', b'"instances"', b'"inputs"', b'"b64"', b'"shape"', b'"datatype"', b'"BYTES"')
@@ -151,7 +150,8 @@ def _make_answering() -> Callable[[bytes], bool]:
         request = _make_request(case, len(answers))
         try:
             plain = [apply_policy(one, contract, LABELS) for one in answers]
-            encoded = encode_answer(present_answers(request, plain, contract), contract)
+            presented = present_answers(request, plain, contract, explained=bool(case // 24 & 1))
+            encoded = encode_answer(presented, contract)
         except Failed as failed:
             expect(failed.reason in ("model_failed", "answer_too_large"), "the reason")
             return False

@@ -1,6 +1,9 @@
 """A sample of the fuzz campaign: every check, some hundred inputs from a seed; and that a finding would be found."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,29 @@ def test_a_finding_is_kept_with_its_input(tmp_path: Path) -> None:
     assert finding.startswith("KeyError at test_fuzz.py")
     (kept,) = [path for path in tmp_path.glob("finding-*") if not path.suffix]
     assert kept.read_bytes() == read_last(tmp_path) == b"odd"
+
+
+@pytest.mark.parametrize("hang", ["time.sleep(60)", "while True: pass"], ids=["asleep", "busy"])
+def test_a_process_that_hangs_is_ended_and_says_where(
+    hang: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "STUCK_S", 3)
+    code = f"import faulthandler, signal, time\nfaulthandler.register(signal.SIGPROF, chain=True)\n{hang}"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        said = fuzz.watch(process, tmp_path / "figures.json")
+    assert process.returncode == -signal.SIGPROF
+    assert 'File "<string>", line 3' in said
+
+
+def test_figures_of_an_earlier_run_stay_until_a_check_runs_again(tmp_path: Path) -> None:
+    output = tmp_path / "fuzz.json"
+    options = ["--seconds", "60", "--output", str(output), "--findings", str(tmp_path / "findings")]
+    assert fuzz.main([*options, "--check", "json", "--executions", "300"]) == 0
+    assert fuzz.main([*options, "--check", "whole", "--executions", "600"]) == 1
+    result = json.loads(output.read_text())
+    assert result["misses"] == [f"json: {result['figures']['checks']['json']['executions']} executions instead of 600"]
+    assert list(result["figures"]["checks"]) == ["json", "whole"]
 
 
 def test_the_command_writes_its_result(tmp_path: Path) -> None:

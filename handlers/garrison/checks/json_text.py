@@ -22,6 +22,8 @@ from garrison.errors import RequestRefused
 _NO_MARKS = bytes(set(range(256)) - set(b'"{}[],'))
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _STEPS = bytes(1 if mark in b"{[" else 255 for mark in range(256))  # as int8: one level down, one level up
+_FIRST_HALVES = np.isin(np.arange(256), np.frombuffer(b"89ab", dtype=np.uint8))
+_SECOND_HALVES = np.isin(np.arange(256), np.frombuffer(b"cdef", dtype=np.uint8))
 
 
 def read_json(payload: bytes, max_depth: int, max_values: int) -> Any:
@@ -61,8 +63,7 @@ def _check_surrogates(codes: NDArray[np.uint8]) -> None:
     lower = codes | 0x20
     starts = np.flatnonzero((codes[:-3] == ord("\\")) & (codes[1:-2] == ord("u")) & (lower[2:-1] == ord("d")))
     digits = lower[starts + 3]
-    firsts = starts[np.isin(digits, np.frombuffer(b"89ab", dtype=np.uint8))]
-    seconds = starts[np.isin(digits, np.frombuffer(b"cdef", dtype=np.uint8))]
+    firsts, seconds = starts[_FIRST_HALVES[digits]], starts[_SECOND_HALVES[digits]]
     if not np.array_equal(firsts + 6, seconds):
         raise bad_json("half of a surrogate pair")
 

@@ -201,10 +201,17 @@ def _plain_array(array: "np.ndarray[Any, Any]", outputs: Outputs) -> Any:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise model_failed("NaN or infinity")
-        return np.round(array.astype(np.float64), outputs.decimals).tolist()
+        return _round(array.astype(np.float64), outputs.decimals).tolist()
     if array.dtype.kind not in "biu":
         raise model_failed(f"an array of {array.dtype}")
     return array.tolist()
+
+
+def _round(values: "np.ndarray[Any, Any]", decimals: int) -> "np.ndarray[Any, Any]":
+    """Round as `round` does; numpy multiplies first, which makes infinity of a number near the end of the range."""
+    with np.errstate(over="ignore"):
+        rounded = np.round(values, decimals)
+    return np.where(np.isfinite(rounded), rounded, values)
 
 
 def _too_large(what: str, outputs: Outputs) -> Failed:
