@@ -146,7 +146,8 @@ def export(model: nn.Module, *inputs: torch.Tensor, **options: Any) -> Callable[
 
 
 def state(values: Any, **options: Any) -> Callable[[Path], None]:
-    return lambda path: torch.save(values, path, **options)
+    """Save values, or what a function returns."""
+    return lambda path: torch.save(values() if callable(values) else values, path, **options)
 
 
 def checkpoint() -> dict[str, Any]:
@@ -301,25 +302,25 @@ def list_benign() -> list[BenignCase]:
         case("state dict of an LSTM", "model.pth", state(Reader().state_dict())),
         case("state dict of a transformer", "pytorch_model.bin", state(transformer().state_dict())),
         case("state dict with tied weights", "model.pt", state(Tied().state_dict())),
-        case("state dict of all dtypes", "model.pt", state(dtypes())),
-        case("state dict of float8 and uint16", "model.pt", state(new_dtypes())),
-        case("state dict of quantised tensors", "model.pt", state(quantised())),
-        case("state dict of sparse tensors", "model.pt", state(sparse())),
-        case("state dict of shared storage", "model.pt", state(shared_storage())),
+        case("state dict of all dtypes", "model.pt", state(dtypes)),
+        case("state dict of float8 and uint16", "model.pt", state(new_dtypes)),
+        case("state dict of quantised tensors", "model.pt", state(quantised)),
+        case("state dict of sparse tensors", "model.pt", state(sparse)),
+        case("state dict of shared storage", "model.pt", state(shared_storage)),
         case("state dict of parameters", "model.pt", state(dict(Residual().named_parameters()))),
         case("empty state dict", "model.pt", state({})),
-        case("checkpoint with an optimiser", "checkpoint.pt", state(checkpoint())),
+        case("checkpoint with an optimiser", "checkpoint.pt", state(checkpoint)),
         case("one large tensor", "model.pt", state({"w": torch.rand(512, 1024)})),
         case(
             "state dict in the old format",
             "model.pt",
             state(Residual().state_dict(), _use_new_zipfile_serialization=False),
         ),
-        case("dtypes in the old format", "model.pth", state(dtypes(), _use_new_zipfile_serialization=False)),
+        case("dtypes in the old format", "model.pth", state(dtypes, _use_new_zipfile_serialization=False)),
         case(
             "shared storage in the old format",
             "model.pt",
-            state(shared_storage(), _use_new_zipfile_serialization=False),
+            state(shared_storage, _use_new_zipfile_serialization=False),
         ),
         case("scripted convolutional network", "model.pt", script(Residual())),
         case("scripted LSTM", "model.pt", script(Reader())),
