@@ -11,7 +11,7 @@ DEMANDED = [
 ]  # fmt: skip
 
 
-ON_ADMISSION = {"tampering", "hostile_archives", "hostile_handlers", "hostile_weights"}  # no requests: models
+ON_ADMISSION = {"tampering", "hostile_archives", "hostile_handlers", "hostile_models", "hostile_weights"}  # no requests: models
 
 
 def test_every_threat_has_a_file_and_every_file_a_threat() -> None:
