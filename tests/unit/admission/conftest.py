@@ -9,8 +9,8 @@ import pytest
 from garrison.admission.admit import Policy
 from garrison.admission.settings import load_admission
 from garrison.admission.sign import KeySigner, sign_directory
+from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import Store
-from garrison.admission.trust import load_trust
 from garrison.installation import find_installed
 from stack.running import make_test_key, trust_test_key
 

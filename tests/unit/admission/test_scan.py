@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from garrison.admission import formats, scan
-from garrison.admission.scan import DEFAULT_LIMITS, scan_paths
+from garrison.admission import scan
+from garrison.admission.scan import DEFAULT_LIMITS, formats, scan_paths
 
 
 def rules_of(*paths, **options) -> list[str]:

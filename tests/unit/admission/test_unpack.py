@@ -12,8 +12,8 @@ import pytest
 
 from attacks.artifacts.tiny_model import make_files, write_model
 from garrison.admission import unpack
-from garrison.admission.members import open_directory, open_member, read_member, write_member
 from garrison.admission.pack import write_archive
+from garrison.admission.rules.members import open_directory, open_member, read_member, write_member
 from garrison.admission.unpack import copy_model, unpack_archive
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Undecided
 from packing import LIMITS
