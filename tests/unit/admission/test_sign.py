@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 
 from attacks.signed_models import FILES, NOW, Authority, Signed, make_signed, upstream, write_model, write_trust
 from garrison.admission.sign import (
-    PASSWORD_VARIABLE,
     CertificateSigner,
     KeySigner,
     ensure_development_key,
@@ -37,6 +36,7 @@ from garrison.admission.sign import (
 )
 from garrison.admission.sign.bundle import Bundle, _write_bundle, encode_signed, parse_bundle, parse_statement
 from garrison.admission.sign.contents import list_files
+from garrison.admission.sign.signing import PASSWORD_VARIABLE
 from garrison.admission.sign.trust import Trust, load_trust
 from garrison.admission.sign.verify import Verified
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
