@@ -112,9 +112,7 @@ def test_a_linked_archive_is_refused(tmp_path, archive):
     assert caught.value.reason in ("not_a_file", "bad_zip")
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path, model):
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
+def test_a_file_that_may_not_be_read_is_named(tmp_path, unprivileged, model):
     (model / "model.pt").chmod(0)
     with pytest.raises(ConfigError, match=r"model\.pt: cannot be copied \(Permission denied\)"):
         copy_model(model, tmp_path / "copy", LIMITS)
