@@ -125,7 +125,11 @@ HIDDEN_NAMES = frozenset(
 )
 HARMLESS_NAMES = _words("__main__ __init__ __name__ __call__ __len__ __getitem__ __version__ __str__ __doc__")
 NAMED_TUPLE = frozenset({"_asdict", "_replace", "_make", "_fields"})
-MODULE_PRIVATE = frozenset({"_modules", "_parameters", "_buffers", "_get_name", "_init_weights", "_reset_parameters"})
+MODULE_PRIVATE = frozenset(
+    {"_modules", "_parameters", "_buffers", "_get_name", "_init_weights", "_reset_parameters"}
+) | {
+    *("_forward_impl", "_make_layer"),  # of torchvision's networks, for those that derive from them
+}
 READABLE_DUNDERS = frozenset({"__name__", "__qualname__", "__module__", "__version__"})
 NO_FILES = "a worker has no files of its own; return what you have from present"
 FORBIDDEN_METHODS = {  # of any value
