@@ -8,8 +8,8 @@ from pathlib import Path
 from garrison.admission.admit import Admission, Policy, admit
 from garrison.admission.serving import open_store
 from garrison.admission.settings import load_admission
+from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import Store
-from garrison.admission.trust import load_trust
 from garrison.installation import find_installed
 from garrison.torchserve.served import open_served, write_served
 from stack.running import pack_digits, trust_test_key

@@ -30,7 +30,7 @@ import json, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from garrison.admission.sign import verify_directory
-from garrison.admission.trust import load_trust
+from garrison.admission.sign.trust import load_trust
 directory, trust = map(Path, sys.argv[1:])
 told = []
 began = time.monotonic()

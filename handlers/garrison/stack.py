@@ -21,8 +21,8 @@ from garrison.admission.admit import Policy, admit, find_sources
 from garrison.admission.serving import open_store
 from garrison.admission.settings import FILE as ADMISSION_FILE
 from garrison.admission.settings import load_admission
+from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import AdmittedModel, Store
-from garrison.admission.trust import load_trust
 from garrison.archive import PackedModel
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from garrison.admission.sign import CertificateSigner, KeySigner, generate_key, sign_directory
-from garrison.admission.trust import Trust, load_trust
+from garrison.admission.sign.trust import Trust, load_trust
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MODEL = "digits"

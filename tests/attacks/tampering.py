@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attacks.signed_models import NOW, Signed
-from garrison.admission.verify import verify_directory
+from garrison.admission.sign.verify import verify_directory
 from garrison.errors import ArtifactRefused
 
 # What a changed file, or a changed signature, may be refused for: which bit it is decides.

@@ -11,7 +11,8 @@ DEMANDED = [
 ]  # fmt: skip
 
 
-ON_ADMISSION = {"tampering", "hostile_archives", "hostile_handlers", "hostile_weights"}  # no requests: models
+# Models, not requests: these are attacks on admission.
+ON_ADMISSION = {"tampering", "hostile_archives", "hostile_handlers", "hostile_models", "hostile_weights"}
 
 
 def test_every_threat_has_a_file_and_every_file_a_threat() -> None:

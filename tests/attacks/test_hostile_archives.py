@@ -13,8 +13,8 @@ import pytest
 
 from attacks.artifacts import BenignCase, HostileCase
 from attacks.artifacts.archives import list_benign, list_hostile, list_stock
-from garrison.admission.convert import convert_archive
 from garrison.admission.findings import refuse_if_found
+from garrison.admission.pack.convert import convert_archive
 from garrison.admission.rules import check_bounds, check_directory
 from garrison.admission.settings import load_admission
 from garrison.admission.unpack import copy_model, unpack_archive

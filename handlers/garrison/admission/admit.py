@@ -34,8 +34,8 @@ from garrison.admission.scan import scan_paths
 from garrison.admission.serving import newest_admission, open_newest
 from garrison.admission.settings import AdmissionSettings
 from garrison.admission.sign import Verified, verify_directory
+from garrison.admission.sign.trust import Trust
 from garrison.admission.store import AdmittedModel, Store, version_order
-from garrison.admission.trust import Trust
 from garrison.admission.unpack import copy_model, unpack_archive
 from garrison.admission.vet import vet_files
 from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model

@@ -12,8 +12,8 @@ from typing import Any
 
 from garrison.admission.audit import AuditLog
 from garrison.admission.sign import verify_directory
+from garrison.admission.sign.trust import Trust
 from garrison.admission.store import AdmittedModel, Store, version_order
-from garrison.admission.trust import Trust
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RECORD_FILE, render_record
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from garrison.admission.findings import refuse_if_found
-from garrison.admission.members import CHUNK_BYTES, list_entries, open_directory, open_member, write_member
-from garrison.admission.names import check_names, check_structure
 from garrison.admission.rules import check_entries
+from garrison.admission.rules.members import CHUNK_BYTES, list_entries, open_directory, open_member, write_member
+from garrison.admission.rules.names import check_names, check_structure
 from garrison.admission.settings import Limits
 from garrison.admission.zips import StrictZip, open_zip
 from garrison.errors import ArtifactRefused, ConfigError, Undecided

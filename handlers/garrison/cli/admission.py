@@ -90,7 +90,7 @@ def verify(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from garrison.admission.sign import verify_directory
-    from garrison.admission.trust import load_trust
+    from garrison.admission.sign.trust import load_trust
 
     trust = load_trust(find_trust(options))
     with show_bytes("verifying") as bar:
@@ -104,8 +104,8 @@ def verify(options: argparse.Namespace) -> int:
 def admit(options: argparse.Namespace) -> int:
     """Admit packed models to the store."""
     from garrison.admission.admit import Policy, find_sources, watch
+    from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
-    from garrison.admission.trust import load_trust
 
     policy, store = Policy(load_trust(find_trust(options)), _settings(options)), Store(find_store(options))
     sources = watch(options.source) if options.watch else find_sources(options.source)
@@ -117,8 +117,8 @@ def fetch(options: argparse.Namespace) -> int:
     """Fetch a model from a bucket or a host, and admit it."""
     from garrison.admission.admit import Policy
     from garrison.admission.fetch import fetch_model
+    from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
-    from garrison.admission.trust import load_trust
 
     settings = _settings(options)
     policy, store = Policy(load_trust(find_trust(options)), settings), Store(find_store(options))
@@ -167,8 +167,8 @@ def _admit_one(source: Path, store: Any, policy: Any, options: argparse.Namespac
 
 def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tuple[Any, Sequence[str]]:
     """Return what to pack, and, for an archive of stock's, what had to change."""
-    from garrison.admission.convert import Given, convert_archive
     from garrison.admission.pack import PackOrder
+    from garrison.admission.pack.convert import Given, convert_archive
 
     extra = tuple(Path(name) for name in options.extra_files.split(",")) if options.extra_files else ()
     if options.source is not None:

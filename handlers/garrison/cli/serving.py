@@ -91,8 +91,8 @@ def keys_issue(options: argparse.Namespace) -> int:
 def gateway_render(options: argparse.Namespace) -> int:
     """Print the Envoy configuration that `serve` would use."""
     from garrison.admission.serving import open_store
+    from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
-    from garrison.admission.trust import load_trust
     from garrison.gateway.certificates import ensure_certificate
     from garrison.stack import StackSettings, gateway_sockets, render_gateway
 

@@ -588,6 +588,14 @@ SOURCES: dict[str, tuple[set[str], str]] = {
     ),
     "log-silenced": ({CALL}, inside("import logging\nlogging.getLogger('garrison.contract').setLevel(100)")),
     "log-handlers": ({CALL}, inside("import logging\nlogging.getLogger().handlers[0].stream")),
+    "array-interface-by-enum-call": (
+        {CALL},
+        inside("from enum import Enum\nEnum('W', {'__array' + '_interface__': 1})"),
+    ),
+    "array-interface-by-enum-of-functions": (
+        {DEFINITION},
+        inside("W('W', {'__array' + '_interface__': 1})", "from enum import Enum\n\n\nclass W(Enum):\n    x = staticmethod(len)\n"),
+    ),
     "array-interface-by-namespace": (
         {DYNAMIC},
         inside("from types import SimpleNamespace\nSimpleNamespace(**{'__array' + '_interface__': {}})"),
@@ -646,7 +654,7 @@ _NO_CANARY = """runpy tempfile relative-import torchserve-base-handler load-libr
     loop-at-import power-at-import main-renamed sealed-handle sealed-on-class sealed-by-mixin monkey-patch-class
     weaken-pillow weaken-garrison weights-of-a-made-up-model weights-of-a-replaced-model weights-of-a-rebound-model
     packed-model-made program-written base64-long hex-long bytes-long huge-int bytes-of-numbers escaped-letters homoglyph
-    load-under-a-second-name load-by-pattern load-in-another-class load-under-a-decorator model-reads-otherwise model-changed-as-self numpy-forged-object numpy-forged-object-by-loop array-interface-by-copy array-interface-by-pattern array-interface-by-parameters builtins-by-import type-by-comparison type-by-own-isinstance super-redefined array-interface-by-namespace log-silenced log-handlers storage-freed
+    load-under-a-second-name load-by-pattern load-in-another-class load-under-a-decorator model-reads-otherwise model-changed-as-self numpy-forged-object numpy-forged-object-by-loop array-interface-by-copy array-interface-by-pattern array-interface-by-parameters builtins-by-import type-by-comparison type-by-own-isinstance super-redefined array-interface-by-enum-call array-interface-by-enum-of-functions array-interface-by-namespace log-silenced log-handlers storage-freed
     torch-jit-annotation bidi zero-width nul form-feed deep deep-chain large many-parts not-python latin-1 utf-16 not-utf-8"""
 NO_CANARY = frozenset(
     _NO_CANARY.split()

@@ -1,7 +1,9 @@
 """Signed models, a store and a policy to admit them by."""
 
 import json
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ import pytest
 from garrison.admission.admit import Policy
 from garrison.admission.settings import load_admission
 from garrison.admission.sign import KeySigner, sign_directory
+from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import Store
-from garrison.admission.trust import load_trust
 from garrison.installation import find_installed
 from stack.running import make_test_key, trust_test_key
+
+NOBODY = 65_534
 
 
 @pytest.fixture
@@ -34,6 +38,23 @@ def policy(tmp_path: Path) -> Policy:
     trust.mkdir()
     trust_test_key(trust)
     return Policy(load_trust(trust), load_admission(find_installed("config/admission.yaml")))
+
+
+@pytest.fixture
+def unprivileged(tmp_path: Path) -> Iterator[None]:
+    """Take away root's right to read everything, where the tests run as root; `tmp_path` can be used all the same."""
+    if os.geteuid() != 0:
+        yield
+        return
+    above = [path for path in (tmp_path, *tmp_path.parents) if path.is_relative_to(tempfile.gettempdir())][:-1]
+    modes = {path: path.stat().st_mode for path in above}
+    for path in above:
+        path.chmod(0o777 if path == tmp_path else 0o711)
+    os.seteuid(NOBODY)
+    yield
+    os.seteuid(0)
+    for path, mode in modes.items():
+        path.chmod(mode)
 
 
 @pytest.fixture

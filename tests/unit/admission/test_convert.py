@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from attacks.artifacts.ordinary_archives import stock_case
 from attacks.artifacts.tiny_model import LABELS, NETWORK_CODE, make_files, make_weights, write_model
-from garrison.admission.convert import Conversion, Given, convert_archive
-from garrison.admission.labels import convert_labels, render_labels
 from garrison.admission.pack import write_archive
-from garrison.admission.shapes import count_classes, read_shapes
+from garrison.admission.pack.convert import Conversion, Given, convert_archive
+from garrison.admission.pack.labels import convert_labels, render_labels
+from garrison.admission.pack.shapes import count_classes, read_shapes
 from garrison.archive import open_packed_model, parse_labels
 from garrison.contract import load_contract
 from garrison.errors import ArtifactRefused, ConfigError

@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from garrison.admission.hidden import find_pickle, find_zip_end, name_archive, name_program
-from garrison.admission.onnx_file import check_onnx
-from garrison.admission.tensors import check_npy, check_safetensors
-from garrison.admission.torchscript import FORBIDDEN_OPERATORS, OPERATOR_SPACES, check_script
+from garrison.admission.scan.hidden import find_pickle, find_zip_end, name_archive, name_program
+from garrison.admission.scan.onnx_file import check_onnx
+from garrison.admission.scan.tensors import check_npy, check_safetensors
+from garrison.admission.scan.torchscript import FORBIDDEN_OPERATORS, OPERATOR_SPACES, check_script
 
 PAYLOAD = b"cposix\nsystem\n(S'ls'\ntR."
 

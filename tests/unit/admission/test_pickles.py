@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from garrison.admission.pickles import (
+from garrison.admission.scan.pickles import (
     MAX_OPCODES,
     STATE_GLOBALS,
     STATE_OPCODES,
@@ -148,7 +148,7 @@ def test_the_list_is_the_one_of_torch():
 def test_every_opcode_has_an_action():
     import pickletools
 
-    from garrison.admission.pickles import _ACTIONS
+    from garrison.admission.scan.pickles import _ACTIONS
 
     assert set(_ACTIONS) == {opcode.name for opcode in pickletools.opcodes}
 

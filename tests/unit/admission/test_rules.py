@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from attacks.artifacts.tiny_model import MANIFEST, change_manifest, make_files, write_model
 from garrison.admission.findings import WARNING
-from garrison.admission.manifest import check_manifest
-from garrison.admission.names import MAX_FINDINGS, check_names, check_structure, show_name
 from garrison.admission.rules import check_bounds, check_directory
-from garrison.admission.server_settings import check_server_settings
+from garrison.admission.rules.manifest import check_manifest
+from garrison.admission.rules.names import MAX_FINDINGS, check_names, check_structure, show_name
+from garrison.admission.rules.server_settings import check_server_settings
 from garrison.contract import parse_contract
 from packing import LIMITS
 

@@ -6,7 +6,7 @@ import pytest
 
 from garrison.admission.admit import Policy, admit
 from garrison.admission.serving import open_store
-from garrison.admission.trust import load_trust
+from garrison.admission.sign.trust import load_trust
 from garrison.errors import ArtifactRefused, ConfigError
 
 

@@ -25,10 +25,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from attacks.signed_models import FILES, NOW, Authority, Signed, make_signed, upstream, write_model, write_trust
-from garrison.admission.bundle import Bundle, _write_bundle, encode_signed, parse_bundle, parse_statement
-from garrison.admission.contents import list_files
 from garrison.admission.sign import (
-    PASSWORD_VARIABLE,
     CertificateSigner,
     KeySigner,
     ensure_development_key,
@@ -37,8 +34,11 @@ from garrison.admission.sign import (
     sign_directory,
     verify_directory,
 )
-from garrison.admission.trust import Trust, load_trust
-from garrison.admission.verify import Verified
+from garrison.admission.sign.bundle import Bundle, _write_bundle, encode_signed, parse_bundle, parse_statement
+from garrison.admission.sign.contents import list_files
+from garrison.admission.sign.signing import PASSWORD_VARIABLE
+from garrison.admission.sign.trust import Trust, load_trust
+from garrison.admission.sign.verify import Verified
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.record import digest_files
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from garrison.admission import tripwire
-from garrison.admission.tripwire import Tripwire, judge
+from garrison.admission.scan import tripwire
+from garrison.admission.scan.tripwire import Tripwire, judge
 
 EVIL = b"cposix\nsystem\n(S'ls'\ntR."
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attacks.signed_models import Authority
 from garrison.admission.sign import generate_key
-from garrison.admission.trust import Authority as TrustedAuthority
-from garrison.admission.trust import Identity, PublicKey, Trust, load_trust
+from garrison.admission.sign.trust import Authority as TrustedAuthority
+from garrison.admission.sign.trust import Identity, PublicKey, Trust, load_trust
 from garrison.errors import ConfigError
 
 DAYS = {"valid_from": "2026-01-01", "valid_until": "2027-01-01"}

@@ -9,6 +9,7 @@ from garrison.admission.vet.code import CLASS, FUNCTIONS, Code
 from garrison.admission.vet.fault import AT_IMPORT, ATTRIBUTE, DEFINITION, Fault, fault
 from garrison.admission.vet.names import check_named_attribute, is_dunder
 
+MEMBERS = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.BinOp, ast.UnaryOp, ast.JoinedStr)
 LATER = "do it in `load` or `__init__`"
 
 
@@ -61,7 +62,7 @@ def check_class(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
     if code.is_handler(node):
         yield from _check_sealed(node)
     if paths & rules.ENUMS:
-        yield from _check_enum(node)
+        yield from _check_enum(node, code)
     yield from _check_decorators(node, code)
 
 
@@ -89,14 +90,18 @@ def _check_sealed(node: ast.ClassDef) -> Iterator[Fault]:
             yield fault(inner, DEFINITION, f"{node.name} must not replace {inner.attr}: {hooks}")
 
 
-def _check_enum(node: ast.ClassDef) -> Iterator[Fault]:
+def _check_enum(node: ast.ClassDef, code: Code) -> Iterator[Fault]:
     """Check that an enum has members: one without makes classes with any attributes when it is called."""
-    named = [target.id for one in node.body if isinstance(one, ast.Assign) for target in one.targets
-             if isinstance(target, ast.Name) and not isinstance(one.value, ast.Lambda)]  # fmt: skip
-    odd = [name for name in named if name.startswith("_")]
-    removed = any(isinstance(one, ast.Delete) for one in ast.walk(node))
-    if odd or removed or not named:
+    assigned = [one for one in node.body if isinstance(one, ast.Assign)]
+    names = [target.id for one in assigned for target in one.targets if isinstance(target, ast.Name)]
+    members = [one for one in assigned if isinstance(one.value, MEMBERS) or _is_auto(one.value, code)]
+    odd = any(name.startswith("_") for name in names) or any(isinstance(one, ast.Delete) for one in ast.walk(node))
+    if odd or not members:
         yield fault(node, DEFINITION, f"the enum {node.name}: give it plain members, and nothing that steers enums")
+
+
+def _is_auto(node: ast.expr, code: Code) -> bool:
+    return isinstance(node, ast.Call) and code.path_of(node.func) == "enum.auto"
 
 
 def check_match(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:

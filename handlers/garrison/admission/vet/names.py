@@ -121,9 +121,7 @@ def _check_path(node: ast.Name | ast.Attribute, code: Code, allowed: Allowed) ->
     elif path in rules.ANNOTATION_ONLY and not code.in_annotation(node):
         yield fault(node, CALL, f"{path}: in annotations only; {rules.IMPORT_INSTEAD['pathlib']}")
     elif path in rules.CLASS_ONLY and not _only_says_type(node, code):
-        yield fault(
-            node, CALL, f"{path} is made or handed on: name it in annotations and isinstance; make one by zeros"
-        )
+        yield fault(node, CALL, f"{path} is made or handed on: name it in annotations, isinstance and as a base class")
     elif path in rules.GUARDED and not _is_called(node, parent) and not code.is_alias(node):
         keyword = isinstance(parent, ast.keyword) and parent.arg == "metaclass" and path == "abc.ABCMeta"
         if not keyword:
@@ -150,6 +148,8 @@ def _only_says_type(node: ast.expr, code: Code) -> bool:
     if isinstance(parent, ast.Call):
         asks = code.is_builtin(parent.func, "isinstance", "issubclass") or code.path_of(parent.func) == "typing.cast"
         return parent.func is not inner and asks
+    if isinstance(parent, ast.ClassDef):
+        return inner in parent.bases
     if isinstance(parent, ast.Assign):  # Array = Union[np.ndarray, torch.Tensor]
         return isinstance(inner, ast.Subscript | ast.BinOp) or code.is_alias(inner)
     return isinstance(parent, ast.Attribute)

@@ -78,7 +78,9 @@ GUARDED = LOADS_MODEL | {
     "types.SimpleNamespace",
     *("functools.wraps", "PIL.Image.open", "logging.basicConfig", "logging.getLogger", "abc.ABCMeta"),
 }
-CLASS_ONLY = frozenset({"numpy.ndarray"})  # numpy.ndarray(1, object, buffer) takes any number for an object's address
+ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
+# numpy.ndarray(1, object, buffer) takes any number for an object's address; Enum("X", names) sets any attributes.
+CLASS_ONLY = ENUMS | {"numpy.ndarray"}
 BUFFERS = frozenset({"io.BytesIO", "io.StringIO"})
 SETTABLE = frozenset(
     {
@@ -114,14 +116,20 @@ _KINDS = (
     property,
     collections.UserDict,
 )
-HIDDEN_NAMES = frozenset(name for kind in _KINDS for name in dir(kind)) | _words(  # as text: they lead into Python
+HIDDEN_NAMES = frozenset(
+    name for kind in _KINDS for name in dir(kind) if name.startswith("__")
+) | _words(  # as text: they lead into Python
     """__builtins__ __import__ __build_class__ __loader__ __spec__ __file__ __globals__ __subclasses__ __mro__ __base__
     __bases__ __wrapped__ __traceback__ __cause__ __context__ __del__ __getattr__ __set_name__ __class_getitem__
     __array_interface__ __array_struct__ __cuda_array_interface__ __dlpack__ __match_args__ __prepare__ __slots__"""
 )
 HARMLESS_NAMES = _words("__main__ __init__ __name__ __call__ __len__ __getitem__ __version__ __str__ __doc__")
 NAMED_TUPLE = frozenset({"_asdict", "_replace", "_make", "_fields"})
-MODULE_PRIVATE = frozenset({"_modules", "_parameters", "_buffers", "_get_name", "_init_weights", "_reset_parameters"})
+MODULE_PRIVATE = frozenset(
+    {"_modules", "_parameters", "_buffers", "_get_name", "_init_weights", "_reset_parameters"}
+) | {
+    *("_forward_impl", "_make_layer"),  # of torchvision's networks, for those that derive from them
+}
 READABLE_DUNDERS = frozenset({"__name__", "__qualname__", "__module__", "__version__"})
 NO_FILES = "a worker has no files of its own; return what you have from present"
 FORBIDDEN_METHODS = {  # of any value
@@ -142,7 +150,7 @@ FORBIDDEN_METHODS = {  # of any value
     ),
     **dict.fromkeys(("load_url", "load_state_dict_from_url", "urlopen", "urlretrieve"), "a worker has no network"),
     **dict.fromkeys(
-        _words("mro with_traceback addHandler removeHandler addFilter makeRecord"),
+        _words("mro save_ppm getim with_traceback addHandler removeHandler addFilter makeRecord"),
         "it changes or leads to what a handler has no business with",
     ),
 }
@@ -194,7 +202,6 @@ BASES_FROM = (
     *("abc.ABC", "enum.", "typing.", "typing_extensions.", "collections.", "json.JSONEncoder", "json.JSONDecoder"),
     *("torch.autograd.Function", "torch.autograd.function.Function", "torch.distributions.", "contextlib."),
 )
-ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
 CLASS_KEYWORDS = frozenset({"metaclass", "total", "frozen", "slots"})
 
 # --- when the file is loaded ------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ ENCODED = re.compile(r"[A-Za-z0-9+/=_\-\s\\x]{200,}")
 MAX_BYTES_LITERAL = 256
 MAX_INT_BITS = 128
 MAX_CHARACTER_NUMBERS = 8
-DUNDER = re.compile(r"__[a-z]\w*__")
+HIDDEN_NAMES = rules.HIDDEN_NAMES - rules.HARMLESS_NAMES
 
 
 def check_text(source: bytes) -> Iterator[Fault]:
@@ -136,10 +136,8 @@ def check_literal(node: ast.AST, code: Code) -> Iterator[Fault]:
 def _check_string(node: ast.Constant, value: str) -> Iterator[Fault]:
     if ENCODED.fullmatch(value) and len(set(value)) > 8 and len(value.split()) * 20 < len(value):
         yield fault(node, HIDDEN, f"{len(value)} characters that look encoded: put data into a file of the model")
-    for name in DUNDER.findall(value):
-        if name in rules.HIDDEN_NAMES - rules.HARMLESS_NAMES:
-            yield fault(node, DYNAMIC, f"the text {name}: such names lead into Python itself; leave it out")
-            return
+    if "__" in value and (found := sorted(name for name in HIDDEN_NAMES if name in value)):
+        yield fault(node, DYNAMIC, f"the text {found[0]}: such names lead into Python itself; leave it out")
 
 
 def _check_built_text(node: ast.Call, code: Code) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from garrison.admission.findings import Finding
-from garrison.admission.hidden import (
+from garrison.admission.scan.hidden import (
     START_BYTES,
     find_pickle,
     find_pickle_at_start,
@@ -24,11 +24,10 @@ from garrison.admission.hidden import (
     name_archive,
     name_program,
 )
-from garrison.admission.onnx_file import check_onnx, looks_like_onnx
-from garrison.admission.pickles import MAX_PICKLE_BYTES, STATE_GLOBALS, check_pickles
-from garrison.admission.settings import Limits
-from garrison.admission.tensors import check_npy, check_safetensors, looks_like_npy, looks_like_safetensors
-from garrison.admission.torch_archive import (
+from garrison.admission.scan.onnx_file import check_onnx, looks_like_onnx
+from garrison.admission.scan.pickles import MAX_PICKLE_BYTES, STATE_GLOBALS, check_pickles
+from garrison.admission.scan.tensors import check_npy, check_safetensors, looks_like_npy, looks_like_safetensors
+from garrison.admission.scan.torch_archive import (
     LEGACY_MAGIC,
     MAX_RECORDS,
     Collect,
@@ -37,6 +36,7 @@ from garrison.admission.torch_archive import (
     find_records,
     kind_of,
 )
+from garrison.admission.settings import Limits
 from garrison.admission.zips import StrictZip, open_zip
 from garrison.errors import ArtifactRefused
 

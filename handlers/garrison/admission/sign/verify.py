@@ -18,7 +18,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from garrison.admission.bundle import (
+from garrison.admission.settings import MAX_BYTES
+from garrison.admission.sign.bundle import (
     CERTIFICATE,
     KEY,
     MAX_BUNDLE_BYTES,
@@ -28,10 +29,9 @@ from garrison.admission.bundle import (
     parse_bundle,
     parse_statement,
 )
-from garrison.admission.certificates import NotTrusted, check_chain
-from garrison.admission.contents import Progress, hash_files, list_files, refuse_tampered, refuse_unread
-from garrison.admission.settings import MAX_BYTES
-from garrison.admission.trust import Authority, Claim, Identity, PublicKey, Trust, hash_public_key
+from garrison.admission.sign.certificates import NotTrusted, check_chain
+from garrison.admission.sign.contents import Progress, hash_files, list_files, refuse_tampered, refuse_unread
+from garrison.admission.sign.trust import Authority, Claim, Identity, PublicKey, Trust, hash_public_key
 from garrison.archive import CONTRACT_FILE
 from garrison.contract import MODEL_NAME
 from garrison.errors import ArtifactRefused, ConfigError, Undecided

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from garrison.admission.findings import Finding
-from garrison.admission.formats import Examiner, Progress
+from garrison.admission.scan.formats import Examiner, Progress
+from garrison.admission.scan.tripwire import Tripwire, make_directory
 from garrison.admission.settings import Limits
-from garrison.admission.tripwire import Tripwire, make_directory
 
 DEFAULT_LIMITS = Limits(
     max_files=1000, max_bytes=100 * 2**30, max_ratio=200, max_workers=256, max_queue=100_000, max_timeout_s=3600

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from garrison.admission.drafts import STOCK_VOCABULARY, choose_numbers, draft_contract, explain_missing
 from garrison.admission.findings import Finding, describe_finding, refuse_if_found
-from garrison.admission.labels import ADVICE as LABELS_ADVICE
-from garrison.admission.labels import STOCK_LABELS, convert_labels, render_labels
-from garrison.admission.manifest import check_manifest, parse_manifest
-from garrison.admission.names import CODE, REQUIREMENTS
-from garrison.admission.pack import STOCK_HANDLERS, PackOrder
-from garrison.admission.server_settings import ServerSettings, check_server_settings, read_server_settings
+from garrison.admission.pack.drafts import STOCK_VOCABULARY, choose_numbers, draft_contract, explain_missing
+from garrison.admission.pack.labels import ADVICE as LABELS_ADVICE
+from garrison.admission.pack.labels import STOCK_LABELS, convert_labels, render_labels
+from garrison.admission.pack.packing import STOCK_HANDLERS, PackOrder
+from garrison.admission.pack.shapes import count_classes
+from garrison.admission.rules.manifest import check_manifest, parse_manifest
+from garrison.admission.rules.names import CODE, REQUIREMENTS
+from garrison.admission.rules.server_settings import ServerSettings, check_server_settings, read_server_settings
 from garrison.admission.settings import Limits
-from garrison.admission.shapes import count_classes
 from garrison.admission.unpack import copy_model, unpack_archive
 from garrison.archive import CONTRACT_FILE, HANDLER_FILE, HANDLERS, MANIFEST_FILE, MODEL_CONFIG_FILE, MODEL_FILE
 from garrison.contract import MODEL_NAME, load_contract

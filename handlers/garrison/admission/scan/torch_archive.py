@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from garrison.admission.findings import Finding
-from garrison.admission.hidden import START_BYTES, find_pickle, find_pickle_at_start, name_archive, name_program
-from garrison.admission.pickles import (
+from garrison.admission.scan.hidden import START_BYTES, find_pickle, find_pickle_at_start, name_archive, name_program
+from garrison.admission.scan.pickles import (
     MAX_PICKLE_BYTES,
     SCRIPT_GLOBALS,
     STATE_GLOBALS,
@@ -23,7 +23,7 @@ from garrison.admission.pickles import (
     judge_stream,
     walk_pickle,
 )
-from garrison.admission.torchscript import MAX_CODE_BYTES, check_script
+from garrison.admission.scan.torchscript import MAX_CODE_BYTES, check_script
 from garrison.admission.zips import StrictZip
 from garrison.exported_rules import MODEL_RECORD, SAMPLE_INPUTS_RECORD, find_faults
 

@@ -18,7 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from garrison.admission.certificates import fingerprint
+from garrison.admission.sign.certificates import fingerprint
 from garrison.contract import FILE_NAME
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.files import check_unchanged_by_others, read_file

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from garrison.admission.pickles import SCRIPT_GLOBALS, Stream, walk_pickle
+from garrison.admission.scan.pickles import SCRIPT_GLOBALS, Stream, walk_pickle
 from garrison.errors import ArtifactRefused
 
 CHUNK_BYTES = 4 * 2**20

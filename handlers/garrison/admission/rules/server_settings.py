@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from garrison.admission.findings import WARNING, Finding
-from garrison.admission.names import show_name
+from garrison.admission.rules.names import show_name
 from garrison.archive import MODEL_CONFIG_FILE, render_model_config
 from garrison.contract import Contract
 from garrison.errors import ConfigError

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.admission.findings import Finding, refuse_if_found
+from garrison.admission.pack.sources import Sources, collect_members, copy_sources, expand_extra_files
 from garrison.admission.rules import check_bounds, check_directory
-from garrison.admission.server_settings import check_server_settings, compare_server_settings
+from garrison.admission.rules.server_settings import check_server_settings, compare_server_settings
 from garrison.admission.settings import Limits
-from garrison.admission.sources import Sources, collect_members, copy_sources, expand_extra_files
 from garrison.archive import (
     CONTRACT_FILE,
     MANIFEST_FILE,

@@ -12,8 +12,8 @@ from importlib.metadata import packages_distributions
 from itertools import chain, islice
 
 from garrison.admission.findings import Finding
-from garrison.admission.members import INNER_DIRECTORY
-from garrison.admission.zipheaders import fold_name
+from garrison.admission.rules.members import INNER_DIRECTORY
+from garrison.admission.zips.headers import fold_name
 from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE
 from garrison.contract import FILE_NAME
 from garrison.record import RECORD_FILE

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from garrison.admission.findings import Finding
-from garrison.admission.manifest import check_manifest, find_config_file, parse_manifest
-from garrison.admission.members import (
+from garrison.admission.rules.manifest import check_manifest, find_config_file, parse_manifest
+from garrison.admission.rules.members import (
     HARD_LINK_ADVICE,
     INNER_DIRECTORY,
     Entry,
@@ -22,7 +22,7 @@ from garrison.admission.members import (
     open_directory,
     read_member,
 )
-from garrison.admission.names import MAX_FINDINGS, check_names, show_name
+from garrison.admission.rules.names import MAX_FINDINGS, check_names, show_name
 from garrison.admission.settings import Limits
 from garrison.archive import HANDLER_FILE, HANDLERS, MANIFEST_FILE, MODEL_FILE
 from garrison.contract import Contract

@@ -7,7 +7,7 @@ neither says it, there is no draft.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from garrison.admission.server_settings import ServerSettings
+from garrison.admission.rules.server_settings import ServerSettings
 from garrison.admission.settings import Limits
 
 ITEM_BYTES = 224 * 224 * 3 * 4  # float32

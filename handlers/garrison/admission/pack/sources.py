@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from garrison.admission.members import CHUNK_BYTES, HARD_LINK_ADVICE
-from garrison.admission.names import CODE
+from garrison.admission.rules.members import CHUNK_BYTES, HARD_LINK_ADVICE
+from garrison.admission.rules.names import CODE
 from garrison.archive import (
     CONTRACT_FILE,
     HANDLER_FILE,

@@ -18,25 +18,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from garrison.admission.bundle import MAX_BUNDLE_BYTES, parse_bundle
-from garrison.admission.contents import list_files
-from garrison.admission.trust import DEVELOPMENT_MARK, FILE
-from garrison.admission.verify import Verified, verify_directory
+from garrison.admission.sign.bundle import MAX_BUNDLE_BYTES, parse_bundle
+from garrison.admission.sign.contents import list_files
+from garrison.admission.sign.trust import DEVELOPMENT_MARK, FILE
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.files import check_private, make_private_directory, read_file, write_atomically
 from garrison.record import SIGNATURE_FILE
 
-__all__ = [
-    "CertificateSigner",
-    "KeySigner",
-    "SigstoreSigner",
-    "Verified",
-    "ensure_development_key",
-    "generate_key",
-    "read_password",
-    "sign_directory",
-    "verify_directory",
-]
 PASSWORD_VARIABLE = "GARRISON_SIGN_PASSWORD"  # noqa: S105 - the variable's name
 DEVELOPMENT_DAYS = 3650
 DEVELOPMENT_TRUST = """\

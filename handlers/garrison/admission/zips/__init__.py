@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from garrison.admission.settings import Limits
-from garrison.admission.zipheaders import DEFLATED, Member, bad_zip, read_members
+from garrison.admission.zips.headers import DEFLATED, Member, bad_zip, read_members
 from garrison.errors import ArtifactRefused
 
 CHUNK_BYTES = 2**20

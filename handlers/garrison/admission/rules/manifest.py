@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from garrison.admission.findings import Finding
-from garrison.admission.names import show_name
-from garrison.admission.server_settings import check_server_settings
+from garrison.admission.rules.names import show_name
+from garrison.admission.rules.server_settings import check_server_settings
 from garrison.archive import HANDLERS, MANIFEST_FILE
 from garrison.contract import FILE_NAME
 from garrison.errors import ConfigError
