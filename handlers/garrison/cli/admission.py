@@ -314,7 +314,7 @@ def _add_vet(commands: Any) -> None:
 
 def _add_sign(commands: Any) -> None:
     summary = "Sign a packed model (OpenSSF Model Signing)."
-    parser = add_command(commands, "sign", sign, summary, "garrison sign build/models/digits --key release.pem")
+    parser = add_command(commands, "sign", sign, summary, "garrison sign build/models/digits --key release-2026.key")
     parser.add_argument("directory", type=absolute, nargs="?", metavar="DIR", help="a packed model")
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--init", metavar="NAME", help="make a key pair here: NAME.key to sign, NAME.pem to be trusted")
