@@ -5,18 +5,27 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from garrison import cli, errors
+from garrison.admission import manifest, server_settings, store, trust
+from garrison.admission.names import CONTENT_RULES, STRUCTURE_RULES
+from garrison.admission.rules import check_bounds
+from garrison.admission.settings import Limits
+from garrison.admission.sign import PASSWORD_VARIABLE
+from garrison.admission.vet import fault, linter
+from garrison.admission.vet.allowed import read_standing_list
 from garrison.archive import WEIGHT_SUFFIXES
 from garrison.checks.kserve import DATATYPES
 from garrison.checks.reasons import REASONS
 from garrison.cli import build_parser
-from garrison.contract import TASKS
+from garrison.contract import TASKS, load_contract
 from garrison.gateway.connection import _access_log
 from garrison.gateway.replies import OTHER, REPLIES
+from garrison.record import RECORD_FILE, SIGNATURE_FILE
 from garrison.torchserve.base import OWN_REASONS
 from garrison.torchserve.properties import LOCKED, TUNABLE
 from garrison.torchserve.server import _KEPT_VARIABLES
@@ -31,6 +40,8 @@ REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
 README = (REPOSITORY / "README.md").read_text()
 README_MOST_LINES = 100
 CONTRACT_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("contract/*.py"))
+ADMISSION_MODULES = ["record.py", *(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("admission/**/*.py"))]
+OTHER_MODULES = sorted({str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")} - set(ADMISSION_MODULES))
 WORKER_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("torchserve/*.py"))
 READERS = {
     *("integer", "number", "numbers", "integers", "size", "text", "texts", "choice", "choices", "date", "flag"),
@@ -140,9 +151,67 @@ def test_reasons_of_the_gateway() -> None:
     assert listed == replies | {(f"`{OTHER.reason}`", "other")}
 
 
-def test_reasons_of_packing() -> None:
-    listed = {cells[0].strip("`") for cells in rows("### From garrison pack")}
-    assert listed == set(first_texts("admission/pack.py", {"ArtifactRefused"}))
+def reasons_where_they_are_given() -> set[str]:
+    """Return the reasons of admission that stand where a refusal or a finding is made, or where `rule` is chosen."""
+    given = {"ArtifactRefused": 0, "_refuse": 0, "_StopError": 0, "Finding": 1}
+    found: list[ast.expr] = []
+    for module in ADMISSION_MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+            if isinstance(node, ast.Call):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                found.extend(node.args[given[name] :][:1] if name in given else ())
+            elif isinstance(node, ast.Assign) and "rule" in {one.id for one in ast.walk(node) if is_set(one)}:
+                found.extend(one for one in ast.walk(node.value) if isinstance(one, ast.expr))
+    texts = {one.value for one in found if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return {text for text in texts if re.fullmatch(r"[a-z]+(_[a-z]+)*", text)}
+
+
+def is_set(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def reasons_of_tables() -> set[str]:
+    """Return the reasons of admission that stand in tables and constants, or are built from a contract's bounds."""
+    tables = [rule for table in (manifest.REFUSED_KEYS, server_settings.REFUSED) for rule, _ in table.values()]
+    names = [rule for rule, _ in (*STRUCTURE_RULES, *CONTENT_RULES)]
+    vetting = [value for name, value in vars(fault).items() if name.isupper()] + [linter.RULE, linter.FAILED]
+    contract = load_contract(REPOSITORY / "models" / "digits" / "contract.yaml")
+    bounds = [finding.rule for finding in check_bounds(contract, Limits(1, 1, 1, 0, 0, 0), "contract.yaml")]
+    return {*tables, *names, *vetting, *bounds}
+
+
+def test_reasons_of_admission() -> None:
+    listed = {cells[0].strip("`") for cells in rows("### From admission")}
+    assert listed == reasons_where_they_are_given() | reasons_of_tables()
+
+
+@pytest.mark.parametrize(
+    ("heading", "modules"),
+    [
+        ("#### From the signature", ["bundle", "contents", "trust", "verify", "sign"]),
+        ("#### From fetching", ["fetch/address", "fetch/gs", "fetch/https", "fetch/model", "fetch/s3", "fetch/source"]),
+    ],
+)
+def test_reasons_of_one_area(heading: str, modules: list[str]) -> None:
+    raised = {text for name in modules for text in first_texts(f"admission/{name}.py", {"ArtifactRefused", "_refuse"})}
+    assert {cells[0].strip("`") for cells in rows(heading)} == raised
+
+
+def test_reasons_of_vetting() -> None:
+    raised = {value for name, value in vars(fault).items() if name.isupper()} | {linter.RULE, linter.FAILED}
+    assert {cells[0].strip("`") for cells in rows("#### From vetting")} == raised | {"unreadable_file"}
+
+
+def test_modules_that_handlers_may_import() -> None:
+    listed = section("#### What handlers may import")
+    modules = {name.partition(".")[0] for name in read_standing_list()}
+    assert [name for name in sorted(modules) if not re.search(rf"\b{name}\b", listed)] == []
+
+
+def test_events_of_the_audit_log() -> None:
+    written = {event for module in ADMISSION_MODULES for event in events_in((PACKAGE / module).read_text())}
+    fields = {"sequence", "time", "event", "previous", "hash", "torn"}
+    assert {cells[0].strip("`") for cells in rows("## The audit log")} == written | fields
 
 
 def test_exit_statuses() -> None:
@@ -191,6 +260,23 @@ def test_gateway_and_client_keys() -> None:
     assert documented == sorted(first_texts("gateway/settings.py", READERS))
 
 
+def test_admission_keys() -> None:
+    assert sorted(documented_keys("## admission.yaml")) == sorted(first_texts("admission/settings.py", READERS))
+
+
+def test_trust_keys() -> None:
+    read = {*first_texts("admission/trust.py", READERS), *trust.KINDS, "subject", "trust_config"}
+    assert set(documented_keys("## trust/trust.yaml")) == read
+
+
+def test_shipped_limits() -> None:
+    shipped = (REPOSITORY / "config" / "admission.yaml").read_text()
+    values = {cells[0].strip("`").rpartition(".")[2]: cells[2] for cells in rows("## admission.yaml")}
+    limits = re.findall(r"^  (max_\w+): (\S+)", shipped, re.MULTILINE)
+    assert limits
+    assert [key for key, value in limits if values[key].replace(",", "").replace(" ", "") != value] == []
+
+
 def test_locked_lines() -> None:
     lines = {cells[0].strip("`").replace("\\|", "|") for cells in rows("## config.properties") if "=" in cells[0]}
     assert lines == {f"{key}={value}" for key, value in LOCKED.items()}
@@ -215,15 +301,20 @@ def test_option(command: str, option: str) -> None:
 
 
 def test_launcher_events() -> None:
-    told = {event for path in PACKAGE.rglob("*.py") for event in first_texts(str(path.relative_to(PACKAGE)), {"tell"})}
+    told = {event for module in OTHER_MODULES for event in first_texts(module, {"tell"})}
     listed = set(re.findall(r"^\| `launcher` \| `(\w+)` \|", section("## The log"), re.MULTILINE))
     assert told
     assert listed == told
 
 
+def events_in(source: str) -> list[str]:
+    return re.findall(r'"event": ?"(\w+)"', source)
+
+
 def test_events_of_the_servers() -> None:
-    sources = [path.read_text() for path in (*PACKAGE.rglob("*.py"), REPOSITORY / "config" / "log4j2.xml")]
-    written = {event for text in sources for event in re.findall(r'"event": ?"(\w+)"', text)}
+    sources = [(PACKAGE / module).read_text() for module in OTHER_MODULES]
+    sources.append((REPOSITORY / "config" / "log4j2.xml").read_text())
+    written = {event for text in sources for event in events_in(text)}
     listed = {cells[1].strip("`") for cells in rows("## The log") if cells[0] != "`launcher`"}
     assert listed == written
 
@@ -249,6 +340,16 @@ def test_variables_that_the_launcher_sets() -> None:
     names = re.findall(r'"((?:GARRISON|PROMETHEUS)_[A-Z_]+)"', source)
     assert names
     assert [name for name in names if f"`{name}`" not in section("## Environment variables")] == []
+
+
+def test_password_variable() -> None:
+    assert PASSWORD_VARIABLE in [cells[0].strip("`") for cells in rows("## Environment variables")]
+
+
+def test_files_of_the_store() -> None:
+    listed = section("## Files")
+    names = (store.LOG_FILE, store.QUARANTINE, store.REASON_FILE, RECORD_FILE, SIGNATURE_FILE, ".lock", ".staging-")
+    assert [name for name in names if name not in listed] == []
 
 
 def test_sockets() -> None:
