@@ -11,11 +11,12 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from garrison import cli, errors
-from garrison.admission import manifest, server_settings, store, trust
-from garrison.admission.names import CONTENT_RULES, STRUCTURE_RULES
-from garrison.admission.rules import check_bounds
+from garrison.admission import store
+from garrison.admission.rules import check_bounds, manifest, server_settings
+from garrison.admission.rules.names import CONTENT_RULES, STRUCTURE_RULES
 from garrison.admission.settings import Limits
-from garrison.admission.sign import PASSWORD_VARIABLE
+from garrison.admission.sign import trust
+from garrison.admission.sign.signing import PASSWORD_VARIABLE
 from garrison.admission.vet import fault, linter
 from garrison.admission.vet.allowed import read_standing_list
 from garrison.archive import WEIGHT_SUFFIXES
@@ -188,7 +189,7 @@ def test_reasons_of_admission() -> None:
 @pytest.mark.parametrize(
     ("heading", "modules"),
     [
-        ("#### From the signature", ["bundle", "contents", "trust", "verify", "sign"]),
+        ("#### From the signature", ["sign/bundle", "sign/contents", "sign/trust", "sign/verify", "sign/signing"]),
         ("#### From fetching", ["fetch/address", "fetch/gs", "fetch/https", "fetch/model", "fetch/s3", "fetch/source"]),
     ],
 )
@@ -265,7 +266,7 @@ def test_admission_keys() -> None:
 
 
 def test_trust_keys() -> None:
-    read = {*first_texts("admission/trust.py", READERS), *trust.KINDS, "subject", "trust_config"}
+    read = {*first_texts("admission/sign/trust.py", READERS), *trust.KINDS, "subject", "trust_config"}
     assert set(documented_keys("## trust/trust.yaml")) == read
 
 
