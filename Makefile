@@ -15,7 +15,7 @@ YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
         campaign-flood campaign-interrupted campaign-races campaign-tampering campaign-verification
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
 	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself).\n' "$(TORCH)" "$(PORT)"
 
 setup: ## Make .venv with everything that runs without Docker.
