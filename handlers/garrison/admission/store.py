@@ -28,7 +28,7 @@ from garrison.files import check_unchanged_by_others, write_atomically
 from garrison.record import DIGEST_SHOWN, RECORD_FILE, Record, RecordedFiles, read_record, render_record
 
 LOG_FILE = "audit.jsonl"
-QUARANTINE = "quarantine"
+QUARANTINE = "quarantine"  # no model is called so: `rules.STORE_NAMES`
 REASON_FILE = "reason.json"
 KEPT_IN_QUARANTINE = 20  # the newest; whoever sends many bad models must not fill the disk
 _STAGING = ".staging-"

@@ -10,9 +10,10 @@ import pytest
 
 from garrison.admission.admit import admit, find_sources, watch
 from garrison.admission.audit import AuditLog, verify_log
+from garrison.admission.rules import STORE_NAMES
 from garrison.admission.serving import open_store
 from garrison.admission.sign import KeySigner, sign_directory
-from garrison.admission.store import Store
+from garrison.admission.store import QUARANTINE, Store
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RecordedFiles
 from stack.running import make_test_key
@@ -146,6 +147,19 @@ def test_more_workers_than_the_operator_allows_are_refused(signed_model, store, 
     admit(signed_model(workers__count=2), store, replace(policy, settings=settings))
     source = signed_model("more", model="more", workers__count=3)
     assert refuse(source, store, replace(policy, settings=settings)) == "too_many_workers"
+
+
+@pytest.mark.parametrize("name", ["quarantine", "Quarantine"])
+def test_no_model_is_called_as_a_directory_of_the_store(packed_model, store, policy, tmp_path, name):
+    """It would lie among the refused ones, and be deleted with the oldest of them."""
+    source = packed_model()
+    for file in ("contract.yaml", "MAR-INF/MANIFEST.json"):
+        (source / file).write_text((source / file).read_text().replace("tiny", name))
+    sign_directory(source, KeySigner(make_test_key()[0]))
+    assert refuse(source, store, policy) == "reserved_name"
+    with pytest.raises(ArtifactRefused, match="another name"):
+        packed_model("packed", model=name)
+    assert QUARANTINE in STORE_NAMES
 
 
 def test_what_was_refused_lies_in_quarantine_with_the_reason(packed_model, store, policy):
