@@ -58,6 +58,8 @@ class Store:
         except OSError as error:
             raise ConfigError(f"{directory}: cannot be made ({error.strerror}); give another --store") from error
         check_unchanged_by_others(self.directory)
+        if self.log_path.exists():  # whoever can write it decides which version is the newest
+            check_unchanged_by_others(self.log_path)
 
     @property
     def log_path(self) -> Path:

@@ -215,6 +215,13 @@ def test_a_store_that_others_can_write_to_is_refused(store):
         Store(store.directory)
 
 
+def test_an_audit_log_that_others_can_write_to_is_refused(signed_model, store, policy):
+    admit(signed_model(), store, policy)
+    store.log_path.chmod(0o666)
+    with pytest.raises(ConfigError, match="audit.jsonl: other users can write to it"):
+        Store(store.directory)
+
+
 @pytest.mark.parametrize("name", ["missing", "file.txt"])
 def test_what_is_no_model_is_told(store, policy, tmp_path, name):
     (tmp_path / "file.txt").write_text("")
