@@ -76,3 +76,8 @@ def test_pack_takes_the_stock_handler_s_name_and_no_other(tmp_path, capsys, mode
         status == 0
         or "leave the option out, or write image_classifier; a handler of your own needs task: custom" in told
     )
+
+
+@pytest.mark.parametrize("command", ["scan", "vet"])
+def test_what_cannot_be_read_is_undecided(capsys, tmp_path, command):
+    assert run(capsys, command, tmp_path / "missing.py")[0] == 2

@@ -253,7 +253,7 @@ def _print_findings(findings: Sequence[Any], options: argparse.Namespace) -> int
             print(escape(f"{finding.severity:8}  {describe_finding(finding)}", keep=""))
         print(f"{len(critical)} critical, {len(findings) - len(critical)} warnings", file=sys.stderr)
     undecided = critical and all(
-        finding.rule in ("unreadable", "scanner_failed", "linter_failed") for finding in critical
+        finding.rule in ("unreadable_file", "scanner_failed", "linter_failed") for finding in critical
     )
     return EXIT_UNDECIDED if undecided else EXIT_REFUSED if critical else EXIT_OK
 
