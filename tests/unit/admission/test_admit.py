@@ -24,6 +24,7 @@ PICKLE = b"cos\nmkdir\n(S'/tmp/never'\ntR."
 def refuse(source, store, policy) -> str:
     with pytest.raises(ArtifactRefused) as caught:
         admit(source, store, policy)
+    assert ".staging" not in caught.value.detail
     return caught.value.reason
 
 
@@ -218,7 +219,7 @@ def test_a_store_that_others_can_write_to_is_refused(store):
 def test_an_audit_log_that_others_can_write_to_is_refused(signed_model, store, policy):
     admit(signed_model(), store, policy)
     store.log_path.chmod(0o666)
-    with pytest.raises(ConfigError, match="audit.jsonl: other users can write to it"):
+    with pytest.raises(ConfigError, match=r"audit\.jsonl: other users can write to it"):
         Store(store.directory)
 
 
