@@ -81,3 +81,16 @@ def test_pack_takes_the_stock_handler_s_name_and_no_other(tmp_path, capsys, mode
 @pytest.mark.parametrize("command", ["scan", "vet"])
 def test_what_cannot_be_read_is_undecided(capsys, tmp_path, command):
     assert run(capsys, command, tmp_path / "missing.py")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["missing", "file.mar"])
+def test_what_is_no_directory_cannot_be_signed(capsys, tmp_path, name):
+    (tmp_path / "file.mar").write_bytes(b"PK")
+    status, _, err = run(capsys, "sign", tmp_path / name, "--unsafe-development", "--state", tmp_path / "state")
+    assert (status, f"{name}: no directory" in err) == (78, True)
+
+
+def test_a_link_to_a_model_can_be_signed(capsys, tmp_path, packed_model):
+    (tmp_path / "link").symlink_to(packed_model())
+    status, _, err = run(capsys, "sign", tmp_path / "link", "--unsafe-development", "--state", tmp_path / "state")
+    assert (status, (tmp_path / "link/model.sig").is_file()) == (0, True), err
