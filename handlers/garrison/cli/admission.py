@@ -136,8 +136,9 @@ def audit_verify(options: argparse.Namespace) -> int:
     from garrison.admission.store import LOG_FILE
 
     summary = verify_log(find_store(options) / LOG_FILE, head=options.head)
-    row = {"entries": summary.entries, "head": summary.head}
-    print(json.dumps(row) if options.json else f"whole: {summary.entries} entries, head {summary.head}")
+    row = {"entries": summary.entries, "half_written": summary.torn, "head": summary.head}
+    torn = f"{summary.torn} lines half-written, as by a power cut, " if summary.torn else ""
+    print(json.dumps(row) if options.json else f"whole: {summary.entries} entries, {torn}head {summary.head}")
     return EXIT_OK
 
 
