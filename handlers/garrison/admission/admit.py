@@ -116,7 +116,7 @@ def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
     seen: dict[Path, tuple[Any, ...]] = {}
     done: dict[Path, tuple[Any, ...]] = {}
     while True:
-        for path in find_sources(place) if place.is_dir() and any(place.iterdir()) else []:
+        for path in _find_sources_by_now(place):
             state = _look_at(path)
             if (
                 state and state == seen.get(path) and state != done.get(path)
@@ -134,6 +134,14 @@ def _copy(source: Path, target: Path, policy: Policy) -> None:
         unpack_archive(source, target, policy.settings.limits)
     else:
         raise ConfigError(f"{source}: neither a packed directory nor a .mar; give what `garrison pack` wrote")
+
+
+def _find_sources_by_now(place: Path) -> list[Path]:
+    """Return the models at a place: none where there is none yet, or nothing can be read for the moment."""
+    try:
+        return find_sources(place)
+    except (ConfigError, OSError):
+        return []
 
 
 def _examine(staged: Path, policy: Policy, tell: Tell) -> _Examined:

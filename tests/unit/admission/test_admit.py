@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -242,6 +243,16 @@ def test_a_directory_of_models_is_gone_through(tmp_path, signed_model):
 def test_an_empty_directory_is_told(tmp_path):
     with pytest.raises(ConfigError, match="holds no packed model"):
         find_sources(tmp_path)
+
+
+def test_watching_waits_where_there_is_no_model_yet(tmp_path, packed_model):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/digits.mar.part").write_bytes(b"being copied")
+    found = watch(tmp_path / "models", interval_s=0.01)
+    later = threading.Timer(0.1, packed_model)
+    later.start()
+    assert next(found).name == "tiny"
+    later.join()
 
 
 def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, packed_model):
