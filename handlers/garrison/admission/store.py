@@ -45,14 +45,15 @@ class AdmittedModel:
 
 
 class Store:
-    """One directory of admitted models.
+    """One directory of admitted models; a `patient` one waits while another admission runs in it.
 
     Raises:
         ConfigError: it cannot be made or read, or other users can write to it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, patient: bool = False) -> None:
         self.directory = directory.absolute()
+        self._patient = patient
         try:
             self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
@@ -156,7 +157,7 @@ class Store:
             ) from error
         with os.fdopen(descriptor):
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if self._patient else fcntl.LOCK_NB))
             except OSError as error:
                 raise ConfigError(f"{self.directory}: another admission runs in this store; wait for it") from error
             yield

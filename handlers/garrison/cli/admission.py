@@ -107,10 +107,10 @@ def admit(options: argparse.Namespace) -> int:
     from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
 
-    policy, store = Policy(load_trust(find_trust(options)), _settings(options)), Store(find_store(options))
+    policy = Policy(load_trust(find_trust(options)), _settings(options))
+    store = Store(find_store(options), patient=options.watch)  # nobody would give it the model a second time
     sources = watch(options.source) if options.watch else find_sources(options.source)
-    statuses = [_admit_one(source, store, policy, options) for source in sources]
-    return max(statuses, default=EXIT_OK)
+    return max((_admit_one(source, store, policy, options) for source in sources), default=EXIT_OK)
 
 
 def fetch(options: argparse.Namespace) -> int:

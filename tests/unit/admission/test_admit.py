@@ -255,6 +255,17 @@ def test_watching_waits_where_there_is_no_model_yet(tmp_path, packed_model):
     later.join()
 
 
+def test_a_patient_store_waits_for_another_admission(signed_model, store, policy):
+    source = signed_model()
+    with store.stage():
+        waiting = threading.Thread(target=admit, args=(source, Store(store.directory, patient=True), policy))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join()
+    assert served(store, policy) == {"tiny": "1"}
+
+
 def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, packed_model):
     packed = packed_model()
     found = watch(packed.parent, interval_s=0.01)
