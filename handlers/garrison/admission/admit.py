@@ -81,17 +81,26 @@ def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: Non
         Undecided: a step could not be completed.
         ConfigError: the source or the store cannot be read or written.
     """
+    try:
+        with store.stage() as staging:
+            return _admit_by(staging / "model", source, store, policy, tell)
+    except OSError as error:  # a full disk, a file where a directory should be
+        place = error.filename or store.directory
+        raise ConfigError(
+            f"{place}: cannot be written ({error.strerror}); make room, or give another --store"
+        ) from error
+
+
+def _admit_by(staged: Path, source: Path, store: Store, policy: Policy, tell: Tell) -> Admission:
     log = AuditLog(store.log_path)
-    with store.stage() as staging:
-        staged = staging / "model"
-        try:
-            _copy(source, staged, policy)  # 1
-            examined = _examine(staged, policy, tell)  # 2 to 6
-            known = _check_newer(examined, store, log, policy.trust)  # 7
-            place = known or _publish(staged, examined, source, store, log)  # 8
-        except (Refused, Undecided) as refusal:
-            _set_aside(source, staged, refusal, store, log)
-            raise
+    try:
+        _copy(source, staged, policy)  # 1
+        examined = _examine(staged, policy, tell)  # 2 to 6
+        known = _check_newer(examined, store, log, policy.trust)  # 7
+        place = known or _publish(staged, examined, source, store, log)  # 8
+    except (Refused, Undecided) as refusal:
+        _set_aside(source, staged, refusal, store, log)
+        raise
     return Admission(store.open_version(place), already=known is not None)
 
 

@@ -266,6 +266,12 @@ def test_a_patient_store_waits_for_another_admission(signed_model, store, policy
     assert served(store, policy) == {"tiny": "1"}
 
 
+def test_what_cannot_be_written_is_told(signed_model, store, policy):
+    (store.directory / "tiny").write_text("no directory")
+    with pytest.raises(ConfigError, match="store/tiny: cannot be written"):
+        admit(signed_model(), store, policy)
+
+
 def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, packed_model):
     packed = packed_model()
     found = watch(packed.parent, interval_s=0.01)
