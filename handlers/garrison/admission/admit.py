@@ -136,21 +136,23 @@ def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
         time.sleep(interval_s)
 
 
-def _copy(source: Path, target: Path, policy: Policy) -> None:
-    if source.is_dir() and not source.is_symlink():
-        copy_model(source, target, policy.settings.limits)
-    elif source.name.endswith(ARCHIVES):
-        unpack_archive(source, target, policy.settings.limits)
-    else:
-        raise ConfigError(f"{source}: neither a packed directory nor a .mar; give what `garrison pack` wrote")
-
-
 def _find_sources_by_now(place: Path) -> list[Path]:
     """Return the models at a place: none where there is none yet, or nothing can be read for the moment."""
     try:
         return find_sources(place)
     except (ConfigError, OSError):
         return []
+
+
+def _copy(source: Path, target: Path, policy: Policy) -> None:
+    if source.is_symlink():
+        raise ConfigError(f"{source}: a link; give what it leads to")
+    if source.is_dir():
+        copy_model(source, target, policy.settings.limits)
+    elif source.name.endswith(ARCHIVES):
+        unpack_archive(source, target, policy.settings.limits)
+    else:
+        raise ConfigError(f"{source}: neither a packed directory nor a .mar; give what `garrison pack` wrote")
 
 
 def _examine(staged: Path, policy: Policy, tell: Tell) -> _Examined:

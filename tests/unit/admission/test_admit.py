@@ -272,6 +272,12 @@ def test_what_cannot_be_written_is_told(signed_model, store, policy):
         admit(signed_model(), store, policy)
 
 
+def test_a_link_is_told(signed_model, store, policy, tmp_path):
+    (tmp_path / "link").symlink_to(signed_model())
+    with pytest.raises(ConfigError, match="link: a link; give what it leads to"):
+        admit(tmp_path / "link", store, policy)
+
+
 def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, packed_model):
     packed = packed_model()
     found = watch(packed.parent, interval_s=0.01)
