@@ -171,7 +171,7 @@ def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tupl
     from garrison.admission.pack import PackOrder
     from garrison.admission.pack.convert import Given, convert_archive
 
-    extra = tuple(Path(name) for name in options.extra_files.split(",")) if options.extra_files else ()
+    extra = tuple(Path(name) for name in options.extra_files.split(",") if name) if options.extra_files else ()
     if options.source is not None:
         _refuse_beside_archive(options)
         given = Given(options.contract, extra, options.model_file, options.handler, options.model_name, options.version)
