@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from garrison.admission.audit import AuditLog
 from garrison.archive import open_packed_model
 from garrison.cli import main
 
@@ -76,3 +77,30 @@ def test_pack_takes_the_stock_handler_s_name_and_no_other(tmp_path, capsys, mode
         status == 0
         or "leave the option out, or write image_classifier; a handler of your own needs task: custom" in told
     )
+
+
+@pytest.mark.parametrize("command", ["scan", "vet"])
+def test_what_cannot_be_read_is_undecided(capsys, tmp_path, command):
+    assert run(capsys, command, tmp_path / "missing.py")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["missing", "file.mar"])
+def test_what_is_no_directory_cannot_be_signed(capsys, tmp_path, name):
+    (tmp_path / "file.mar").write_bytes(b"PK")
+    status, _, err = run(capsys, "sign", tmp_path / name, "--unsafe-development", "--state", tmp_path / "state")
+    assert (status, f"{name}: no directory" in err) == (78, True)
+
+
+def test_a_link_to_a_model_can_be_signed(capsys, tmp_path, packed_model):
+    (tmp_path / "link").symlink_to(packed_model())
+    status, _, err = run(capsys, "sign", tmp_path / "link", "--unsafe-development", "--state", tmp_path / "state")
+    assert (status, (tmp_path / "link/model.sig").is_file()) == (0, True), err
+
+
+def test_a_half_written_line_of_the_audit_log_is_told(capsys, tmp_path):
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log.append({"event": "a"})
+    log.append({"event": "b"})
+    log.path.write_bytes(log.path.read_bytes()[:-10])
+    status, out, _ = run(capsys, "audit", "verify", "--store", tmp_path)
+    assert (status, "1 lines half-written" in out) == (0, True)

@@ -81,17 +81,26 @@ def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: Non
         Undecided: a step could not be completed.
         ConfigError: the source or the store cannot be read or written.
     """
+    try:
+        with store.stage() as staging:
+            return _admit_by(staging / "model", source, store, policy, tell)
+    except OSError as error:  # a full disk, a file where a directory should be
+        place = error.filename or store.directory
+        raise ConfigError(
+            f"{place}: cannot be written ({error.strerror}); make room, or give another --store"
+        ) from error
+
+
+def _admit_by(staged: Path, source: Path, store: Store, policy: Policy, tell: Tell) -> Admission:
     log = AuditLog(store.log_path)
-    with store.stage() as staging:
-        staged = staging / "model"
-        try:
-            _copy(source, staged, policy)  # 1
-            examined = _examine(staged, policy, tell)  # 2 to 6
-            known = _check_newer(examined, store, log, policy.trust)  # 7
-            place = known or _publish(staged, examined, source, store, log)  # 8
-        except (Refused, Undecided) as refusal:
-            _set_aside(source, staged, refusal, store, log)
-            raise
+    try:
+        _copy(source, staged, policy)  # 1
+        examined = _examine(staged, policy, tell)  # 2 to 6
+        known = _check_newer(examined, store, log, policy.trust)  # 7
+        place = known or _publish(staged, examined, source, store, log)  # 8
+    except (Refused, Undecided) as refusal:
+        _set_aside(source, staged, refusal, store, log)
+        raise
     return Admission(store.open_version(place), already=known is not None)
 
 
@@ -116,7 +125,7 @@ def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
     seen: dict[Path, tuple[Any, ...]] = {}
     done: dict[Path, tuple[Any, ...]] = {}
     while True:
-        for path in find_sources(place) if place.is_dir() and any(place.iterdir()) else []:
+        for path in _find_sources_by_now(place):
             state = _look_at(path)
             if (
                 state and state == seen.get(path) and state != done.get(path)
@@ -127,8 +136,18 @@ def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
         time.sleep(interval_s)
 
 
+def _find_sources_by_now(place: Path) -> list[Path]:
+    """Return the models at a place: none where there is none yet, or nothing can be read for the moment."""
+    try:
+        return find_sources(place)
+    except (ConfigError, OSError):
+        return []
+
+
 def _copy(source: Path, target: Path, policy: Policy) -> None:
-    if source.is_dir() and not source.is_symlink():
+    if source.is_symlink():
+        raise ConfigError(f"{source}: a link; give what it leads to")
+    if source.is_dir():
         copy_model(source, target, policy.settings.limits)
     elif source.name.endswith(ARCHIVES):
         unpack_archive(source, target, policy.settings.limits)

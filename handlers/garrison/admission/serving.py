@@ -26,7 +26,7 @@ def open_store(store: Store, trust: Trust, wanted: Collection[str] = ()) -> tupl
         ArtifactRefused: one was changed, is revoked, or is older than one that was admitted before.
     """
     log = AuditLog(store.log_path)
-    names = sorted(wanted) if wanted else store.models()
+    names = sorted(wanted) if wanted else _list_admitted(store, log)
     if not names:
         raise ConfigError(f"{store.directory}: holds no admitted model; admit one with `garrison admit`")
     return tuple(open_newest(name, store, log, trust) for name in names)
@@ -59,6 +59,16 @@ def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
         if about and (newest is None or version_order(event["version"]) >= version_order(newest["version"])):
             newest = event
     return newest
+
+
+def _list_admitted(store: Store, log: AuditLog) -> list[str]:
+    """Return the models in a store, without what an admission left that was killed before its line was written.
+
+    Where there is nothing else, that is returned: whoever opens it is told that it was never admitted.
+    """
+    admitted = {event.get("model") for event in log.events() if event.get("event") == "admitted"}
+    names = store.models()
+    return [name for name in names if name in admitted] or names
 
 
 def _verify_unchanged(model: AdmittedModel, trust: Trust) -> None:

@@ -28,7 +28,7 @@ from garrison.files import check_unchanged_by_others, write_atomically
 from garrison.record import DIGEST_SHOWN, RECORD_FILE, Record, RecordedFiles, read_record, render_record
 
 LOG_FILE = "audit.jsonl"
-QUARANTINE = "quarantine"
+QUARANTINE = "quarantine"  # no model is called so: `rules.STORE_NAMES`
 REASON_FILE = "reason.json"
 KEPT_IN_QUARANTINE = 20  # the newest; whoever sends many bad models must not fill the disk
 _STAGING = ".staging-"
@@ -45,19 +45,22 @@ class AdmittedModel:
 
 
 class Store:
-    """One directory of admitted models.
+    """One directory of admitted models; a `patient` one waits while another admission runs in it.
 
     Raises:
         ConfigError: it cannot be made or read, or other users can write to it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, patient: bool = False) -> None:
         self.directory = directory.absolute()
+        self._patient = patient
         try:
             self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{directory}: cannot be made ({error.strerror}); give another --store") from error
         check_unchanged_by_others(self.directory)
+        if self.log_path.exists():  # whoever can write it decides which version is the newest
+            check_unchanged_by_others(self.log_path)
 
     @property
     def log_path(self) -> Path:
@@ -154,7 +157,7 @@ class Store:
             ) from error
         with os.fdopen(descriptor):
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if self._patient else fcntl.LOCK_NB))
             except OSError as error:
                 raise ConfigError(f"{self.directory}: another admission runs in this store; wait for it") from error
             yield

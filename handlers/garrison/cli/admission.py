@@ -107,10 +107,10 @@ def admit(options: argparse.Namespace) -> int:
     from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
 
-    policy, store = Policy(load_trust(find_trust(options)), _settings(options)), Store(find_store(options))
+    policy = Policy(load_trust(find_trust(options)), _settings(options))
+    store = Store(find_store(options), patient=options.watch)  # nobody would give it the model a second time
     sources = watch(options.source) if options.watch else find_sources(options.source)
-    statuses = [_admit_one(source, store, policy, options) for source in sources]
-    return max(statuses, default=EXIT_OK)
+    return max((_admit_one(source, store, policy, options) for source in sources), default=EXIT_OK)
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -136,8 +136,9 @@ def audit_verify(options: argparse.Namespace) -> int:
     from garrison.admission.store import LOG_FILE
 
     summary = verify_log(find_store(options) / LOG_FILE, head=options.head)
-    row = {"entries": summary.entries, "head": summary.head}
-    print(json.dumps(row) if options.json else f"whole: {summary.entries} entries, head {summary.head}")
+    row = {"entries": summary.entries, "half_written": summary.torn, "head": summary.head}
+    torn = f"{summary.torn} lines half-written, as by a power cut, " if summary.torn else ""
+    print(json.dumps(row) if options.json else f"whole: {summary.entries} entries, {torn}head {summary.head}")
     return EXIT_OK
 
 
@@ -170,7 +171,7 @@ def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tupl
     from garrison.admission.pack import PackOrder
     from garrison.admission.pack.convert import Given, convert_archive
 
-    extra = tuple(Path(name) for name in options.extra_files.split(",")) if options.extra_files else ()
+    extra = tuple(Path(name) for name in options.extra_files.split(",") if name) if options.extra_files else ()
     if options.source is not None:
         _refuse_beside_archive(options)
         given = Given(options.contract, extra, options.model_file, options.handler, options.model_name, options.version)
@@ -253,7 +254,7 @@ def _print_findings(findings: Sequence[Any], options: argparse.Namespace) -> int
             print(escape(f"{finding.severity:8}  {describe_finding(finding)}", keep=""))
         print(f"{len(critical)} critical, {len(findings) - len(critical)} warnings", file=sys.stderr)
     undecided = critical and all(
-        finding.rule in ("unreadable", "scanner_failed", "linter_failed") for finding in critical
+        finding.rule in ("unreadable_file", "scanner_failed", "linter_failed") for finding in critical
     )
     return EXIT_UNDECIDED if undecided else EXIT_REFUSED if critical else EXIT_OK
 

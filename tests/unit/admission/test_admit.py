@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from garrison.admission.admit import admit, find_sources, watch
 from garrison.admission.audit import AuditLog, verify_log
+from garrison.admission.rules import STORE_NAMES
 from garrison.admission.serving import open_store
 from garrison.admission.sign import KeySigner, sign_directory
-from garrison.admission.store import Store
+from garrison.admission.store import QUARANTINE, Store
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RecordedFiles
 from stack.running import make_test_key
@@ -23,6 +25,7 @@ PICKLE = b"cos\nmkdir\n(S'/tmp/never'\ntR."
 def refuse(source, store, policy) -> str:
     with pytest.raises(ArtifactRefused) as caught:
         admit(source, store, policy)
+    assert ".staging" not in caught.value.detail
     return caught.value.reason
 
 
@@ -148,6 +151,19 @@ def test_more_workers_than_the_operator_allows_are_refused(signed_model, store, 
     assert refuse(source, store, replace(policy, settings=settings)) == "too_many_workers"
 
 
+@pytest.mark.parametrize("name", ["quarantine", "Quarantine"])
+def test_no_model_is_called_as_a_directory_of_the_store(packed_model, store, policy, tmp_path, name):
+    """It would lie among the refused ones, and be deleted with the oldest of them."""
+    source = packed_model()
+    for file in ("contract.yaml", "MAR-INF/MANIFEST.json"):
+        (source / file).write_text((source / file).read_text().replace("tiny", name))
+    sign_directory(source, KeySigner(make_test_key()[0]))
+    assert refuse(source, store, policy) == "reserved_name"
+    with pytest.raises(ArtifactRefused, match="another name"):
+        packed_model("packed", model=name)
+    assert QUARANTINE in STORE_NAMES
+
+
 def test_what_was_refused_lies_in_quarantine_with_the_reason(packed_model, store, policy):
     refuse(packed_model(), store, policy)
     (place,) = store.directory.glob("quarantine/*")
@@ -201,6 +217,13 @@ def test_a_store_that_others_can_write_to_is_refused(store):
         Store(store.directory)
 
 
+def test_an_audit_log_that_others_can_write_to_is_refused(signed_model, store, policy):
+    admit(signed_model(), store, policy)
+    store.log_path.chmod(0o666)
+    with pytest.raises(ConfigError, match=r"audit\.jsonl: other users can write to it"):
+        Store(store.directory)
+
+
 @pytest.mark.parametrize("name", ["missing", "file.txt"])
 def test_what_is_no_model_is_told(store, policy, tmp_path, name):
     (tmp_path / "file.txt").write_text("")
@@ -220,6 +243,39 @@ def test_a_directory_of_models_is_gone_through(tmp_path, signed_model):
 def test_an_empty_directory_is_told(tmp_path):
     with pytest.raises(ConfigError, match="holds no packed model"):
         find_sources(tmp_path)
+
+
+def test_watching_waits_where_there_is_no_model_yet(tmp_path, packed_model):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/digits.mar.part").write_bytes(b"being copied")
+    found = watch(tmp_path / "models", interval_s=0.01)
+    later = threading.Timer(0.1, packed_model)
+    later.start()
+    assert next(found).name == "tiny"
+    later.join()
+
+
+def test_a_patient_store_waits_for_another_admission(signed_model, store, policy):
+    source = signed_model()
+    with store.stage():
+        waiting = threading.Thread(target=admit, args=(source, Store(store.directory, patient=True), policy))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join()
+    assert served(store, policy) == {"tiny": "1"}
+
+
+def test_what_cannot_be_written_is_told(signed_model, store, policy):
+    (store.directory / "tiny").write_text("no directory")
+    with pytest.raises(ConfigError, match="store/tiny: cannot be written"):
+        admit(signed_model(), store, policy)
+
+
+def test_a_link_is_told(signed_model, store, policy, tmp_path):
+    (tmp_path / "link").symlink_to(signed_model())
+    with pytest.raises(ConfigError, match="link: a link; give what it leads to"):
+        admit(tmp_path / "link", store, policy)
 
 
 def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, packed_model):

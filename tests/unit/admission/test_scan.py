@@ -35,7 +35,7 @@ def test_progress_is_told(tmp_path):
 
 
 def test_what_is_not_there_refuses(tmp_path):
-    assert rules_of(tmp_path / "none") == ["not_scannable"]
+    assert rules_of(tmp_path / "none") == ["unreadable_file"]
 
 
 def test_a_link_to_a_directory_is_not_followed(tmp_path):
@@ -51,7 +51,7 @@ def test_what_cannot_be_read_refuses(tmp_path, unprivileged, kind):
     path = tmp_path / "secret"
     path.write_text("x") if kind == "file" else path.mkdir()
     path.chmod(0)
-    assert rules_of(tmp_path) == ["not_scannable"]
+    assert rules_of(tmp_path) == ["unreadable_file"]
     path.chmod(0o700)
 
 

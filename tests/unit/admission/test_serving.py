@@ -33,6 +33,12 @@ def test_a_model_that_was_never_admitted_is_told(store, policy, place):
     assert caught.value.reason == "not_admitted"
 
 
+def test_what_a_killed_admission_of_another_model_left_keeps_no_model_from_being_served(store, policy, place):
+    (store.directory / "other/1-0123456789abcdef").mkdir(parents=True)
+    (store.directory / "empty").mkdir()
+    assert [model.record.model for model in open_store(store, policy.trust)] == ["tiny"]
+
+
 @pytest.mark.parametrize(
     "name", ["contract.yaml", "labels.json", "model.pt", "model-config.yaml", "MAR-INF/MANIFEST.json", "model.sig"]
 )

@@ -100,6 +100,14 @@ REFUSED = {
     "module-sometimes": ("import json\ndef f():\n    global json\n    json = 1", "dynamic_name"),
     "module-deleted": ("import json\ndel json", "dynamic_name"),
     "module-as-a-value": ("import json\nprint(json)", "dynamic_name"),
+    "module-by-many-names": (
+        "def f():\n    return a30.hub\nimport torch\na0 = torch\n" + "".join(f"a{i + 1} = a{i}\n" for i in range(30)),
+        "forbidden_attribute",
+    ),
+    "module-by-more-names": (
+        "def f():\n    return a999.hub\nimport torch\na0 = torch\n" + "".join(f"a{i + 1} = a{i}\n" for i in range(999)),
+        "code_too_large",
+    ),
     "module-returned": ("import json\ndef f():\n    return json", "dynamic_name"),
     "unknown-name": ("def f():\n    return os", "dynamic_name"),
     "path-made": ("from pathlib import Path\nPath('x')", "forbidden_call"),
@@ -226,6 +234,16 @@ def test_the_limits(make, limit, rule):
         "f'" + "{" * 50_000,
         "\n".join(" " * i + "if 1:" for i in range(200)),
         "import os\n" * 20_000,
+        "x = 1\n" * 20_000 + "import x\n" + "x\n" * 10_000,
+        "class A: pass\n" + "".join(f"class A{i}(A{i - 1 if i else ''}): pass\n" for i in range(5000)) + "import os",
+        "class A: pass\nclass B: pass\n"
+        + "".join(
+            f"class A{i + 1}(A{i or ''}, B{i or ''}): pass\nclass B{i + 1}(A{i or ''}, B{i or ''}): pass\n"
+            for i in range(60)
+        )
+        + "import os",
+        "import torch\na0 = torch\n" + "".join(f"a{i + 1} = a{i}{'.nn' * 150}\n" for i in range(60)),
+        "if __name__ == '__main__':\n" + " f()\n" * 30_000,
     ],
     ids=lambda code: code[:14],
 )

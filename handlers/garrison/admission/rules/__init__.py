@@ -30,6 +30,7 @@ from garrison.errors import ArtifactRefused
 from garrison.settings import MAX_FILE_BYTES
 
 PATH_FILE_SUFFIX = ".pth"  # weights to torch, lines to run at start to an interpreter whose packages it lies among
+STORE_NAMES = frozenset({"quarantine"})  # what lies in a store beside the models, and could be a model's name
 WEIGHTS_BEGIN = (b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 
 Check = Callable[[Iterable[str]], list[Finding]]
@@ -57,8 +58,11 @@ def check_entries(entries: list[Entry], limits: Limits, check: Check = check_nam
 
 
 def check_bounds(contract: Contract, limits: Limits, file: str) -> list[Finding]:
-    """Check that a contract asks the server for no more than the operator allows."""
+    """Check that a contract asks the server and the store for no more than the operator allows."""
     workers = contract.workers
+    if contract.model.casefold() in STORE_NAMES:
+        detail = f"model: {contract.model!r} is a directory of the store itself; give the model another name"
+        return [Finding(file, "reserved_name", detail)]
     asked = (
         ("too_many_workers", "workers.count", workers.count, limits.max_workers),
         ("queue_too_long", "workers.queue", workers.queue, limits.max_queue),

@@ -76,7 +76,7 @@ def _scan_entry(path: Path, name: str, examiner: Examiner) -> list[Finding]:
                 return [Finding(name, "not_a_file", "it was replaced while it was read")]
             return _scan_open(cast(BinaryIO, file), name, examiner)
     except OSError as error:
-        return [Finding(name, "not_scannable", f"it cannot be read ({error.strerror})")]
+        return [Finding(name, "unreadable_file", f"it cannot be read ({error.strerror})")]
 
 
 def _scan_open(file: BinaryIO, name: str, examiner: Examiner) -> list[Finding]:

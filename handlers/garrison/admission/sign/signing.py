@@ -74,10 +74,11 @@ def sign_directory(directory: Path, signer: Signer) -> Path:
         ConfigError: a key or certificate cannot be used, or the signature not be written.
         Undecided: Sigstore could not be asked.
     """
+    directory = directory.resolve()
     _check_signable(directory)
     with tempfile.TemporaryDirectory(prefix="garrison-sign-") as name:
         draft = Path(name) / SIGNATURE_FILE
-        _sign(directory.absolute(), signer, draft)
+        _sign(directory, signer, draft)
         signature = read_file(draft, MAX_BUNDLE_BYTES + 1)
     parse_bundle(signature)  # or nobody who uses Garrison would take it
     write_atomically(directory / SIGNATURE_FILE, signature, 0o644)
@@ -141,6 +142,10 @@ def ensure_development_key(directory: Path) -> Path:
 
 
 def _check_signable(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ConfigError(
+            f"{directory}: no directory; give that of a packed model (a .mar is signed by `garrison pack`)"
+        )
     names = list_files(directory, {SIGNATURE_FILE})
     if not names:
         raise ConfigError(f"{directory}: holds no files; give the directory of a packed model")

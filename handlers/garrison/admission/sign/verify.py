@@ -143,7 +143,7 @@ def _read_signature(directory: Path) -> bytes:
     except PermissionError as error:
         raise refuse_unread(str(path), error) from error
     except OSError as error:
-        detail = f"{path}: {error.strerror}; sign the model with `garrison sign {directory}`"
+        detail = f"{SIGNATURE_FILE}: {error.strerror}; sign the model with `garrison sign`, or pack it with --sign-key"
         raise ArtifactRefused("unsigned", "The model is not signed.", detail) from error
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 MODULE, CLASS, FUNCTION, COMPREHENSION = "module", "class", "function", "comprehension"
 HANDLER_BASES = "garrison.torchserve."
-MAX_ALIASES = 10  # a = torch; b = a; c = b; ...
+MAX_ANCESTORS = 50
+MAX_PARTS = 20  # of a path; the longest that stands for a module has 5
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -51,6 +52,9 @@ class Code:
         self.parents: dict[ast.AST, ast.AST] = {}
         self.attributes: dict[str, list[ast.expr | None]] = {}  # what is bound on objects and classes of this file
         self.functions: set[str] = set()  # the names of all functions and methods
+        self._paths: dict[tuple[Scope, str], str] = {}
+        self._base_paths: dict[ast.ClassDef, frozenset[str]] = {}
+        self._main: set[ast.AST] = set()  # what stands in `if __name__ == "__main__":`
         self._build()
 
     # --- questions --------------------------------------------------------------------------------------------------
@@ -85,22 +89,28 @@ class Code:
         scope = self.find(node) if isinstance(node, ast.Name) else None
         return scope.names[node.id] if scope is not None and isinstance(node, ast.Name) else []
 
-    def path_of(self, node: ast.expr, aliases: int = MAX_ALIASES) -> str:
+    def path_of(self, node: ast.expr) -> str:
         """Return the dotted path of what was imported (`torch.nn.Linear`), or nothing for everything else."""
         if isinstance(node, ast.Attribute):
-            base = self.path_of(node.value, aliases)
-            return f"{base}.{node.attr}" if base else ""
+            base = self.path_of(node.value)
+            return f"{base}.{node.attr}" if base and base.count(".") < MAX_PARTS else base
         if isinstance(node, ast.Call) and (name := constant_attribute(node)) and self.is_builtin(node.func, "getattr"):
-            base = self.path_of(node.args[0], aliases)
+            base = self.path_of(node.args[0])
             return f"{base}.{name}" if base else ""
-        paths = {self._path_of_binding(one, aliases) for one in self.bindings(node) if not _is_none(one.value)}
-        return paths.pop() if len(paths) == 1 else ""
+        scope = self.find(node) if isinstance(node, ast.Name) else None
+        if scope is None or not isinstance(node, ast.Name):
+            return ""
+        if (scope, node.id) not in self._paths:  # a name is bound, and used, as often as its author likes
+            self._paths[scope, node.id] = ""  # of a name that is bound to itself
+            paths = {self._path_of_binding(one) for one in scope.names[node.id] if not _is_none(one.value)}
+            self._paths[scope, node.id] = paths.pop() if len(paths) == 1 else ""
+        return self._paths[scope, node.id]
 
-    def _path_of_binding(self, binding: Binding, aliases: int) -> str:
+    def _path_of_binding(self, binding: Binding) -> str:
         if binding.kind == "import":
             return binding.path
-        if binding.kind == "assign" and binding.value is not None and aliases:
-            return self.path_of(binding.value, aliases - 1)
+        if binding.kind == "assign" and binding.value is not None:
+            return self.path_of(binding.value)
         return ""
 
     def is_builtin(self, node: ast.expr, *names: str) -> bool:
@@ -167,19 +177,30 @@ class Code:
         found = self.bindings(node)
         return found[0].node if len(found) == 1 and isinstance(found[0].node, ast.ClassDef) else None
 
-    def base_paths(self, node: ast.ClassDef, seen: frozenset[ast.ClassDef] = frozenset()) -> set[str]:
-        """Return the paths of all classes from elsewhere that a class of this file derives from."""
+    def base_paths(self, node: ast.ClassDef) -> frozenset[str]:
+        """Return the paths of all classes from elsewhere that a class of this file derives from.
+
+        Of a class with too many ancestors, everything is assumed that has rules of its own.
+        """
+        if node not in self._base_paths:
+            self._base_paths[node] = self._collect_base_paths(node)
+        return self._base_paths[node]
+
+    def _collect_base_paths(self, node: ast.ClassDef) -> frozenset[str]:
         paths: set[str] = set()
-        for base in node.bases:
-            plain = base.value if isinstance(base, ast.Subscript) else base
-            own = self.own_class(plain)
-            if own is not None and own not in seen:
-                paths |= self.base_paths(own, seen | {node})
-            elif path := self.path_of(plain):
-                paths.add(path)
-            elif isinstance(plain, ast.Name):
-                paths.add(plain.id)
-        return paths
+        seen, waiting = {node}, [node]
+        while waiting:
+            for base in waiting.pop().bases:
+                plain = base.value if isinstance(base, ast.Subscript) else base
+                own = self.own_class(plain)
+                if own is None:
+                    paths.add(self.path_of(plain) or (plain.id if isinstance(plain, ast.Name) else ""))
+                elif own not in seen:
+                    seen.add(own)
+                    waiting.append(own)
+            if len(seen) > MAX_ANCESTORS:
+                return frozenset({HANDLER_BASES, "enum.Enum"})
+        return frozenset(paths)
 
     def is_handler(self, node: ast.ClassDef) -> bool:
         """Say whether a class derives from SafeHandler, or from a task's handler."""
@@ -195,11 +216,9 @@ class Code:
         return not self._is_in_main(node)
 
     def _is_in_main(self, node: ast.AST) -> bool:
-        while (parent := self.parents.get(node)) is not None:
-            if isinstance(parent, ast.If) and node in parent.body and _asks_for_main(parent.test):
-                return True
-            node = parent
-        return False
+        while node not in self._main and node in self.parents:
+            node = self.parents[node]
+        return node in self._main
 
     def in_annotation(self, node: ast.AST) -> bool:
         """Say whether a node is part of a type annotation."""
@@ -246,12 +265,18 @@ class Code:
                 self._bind_name(node, scope)
             case ast.Attribute(ctx=ast.Store()):
                 self.attributes.setdefault(node.attr, []).append(self._assigned(node))
-            case ast.Call() if name := _set_by_call(node):
-                self.attributes.setdefault(name, []).append(None)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                scope.bind(name, Binding("other", node))
-            case ast.MatchMapping(rest=str(name)):
-                scope.bind(name, Binding("other", node))
+        self._bind_in_passing(node, scope)
+
+    def _bind_in_passing(self, node: ast.AST, scope: Scope) -> None:
+        match node:
+            case ast.Call() if _set_by_call(node):
+                self.attributes.setdefault(_set_by_call(node), []).append(None)
+            case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar() | ast.MatchMapping():
+                name = node.rest if isinstance(node, ast.MatchMapping) else node.name
+                if name is not None:
+                    scope.bind(name, Binding("other", node))
+            case ast.If(test=test) if _asks_for_main(test):
+                self._main.update(node.body)
             case ast.Global() | ast.Nonlocal():
                 kind = "global" if isinstance(node, ast.Global) else "nonlocal"
                 scope.elsewhere.update(dict.fromkeys(node.names, kind))
@@ -339,7 +364,10 @@ def _is_none(value: ast.expr | None) -> bool:
 
 
 def _asks_for_main(test: ast.expr) -> bool:
-    return ast.dump(test) == ast.dump(ast.parse("__name__ == '__main__'", mode="eval").body)
+    match test:
+        case ast.Compare(left=ast.Name(id="__name__"), ops=[ast.Eq()], comparators=[ast.Constant(value="__main__")]):
+            return True
+    return False
 
 
 def _set_by_call(node: ast.Call) -> str:

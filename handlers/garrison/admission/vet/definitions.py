@@ -32,7 +32,7 @@ def _check_decorators(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDe
         plain = decorator.func if isinstance(decorator, ast.Call) else decorator
         known = code.path_of(plain) or code.is_builtin(plain, "staticmethod", "classmethod", "property")
         if not known and not _is_property_part(plain, code):
-            told = f"@{ast.unparse(plain)[:60]} runs when the file is loaded"
+            told = f"@{_spell(plain)} runs when the file is loaded"
             yield fault(decorator, AT_IMPORT, f"{told}: call it inside the function instead")
 
 
@@ -50,9 +50,7 @@ def check_class(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
         yield fault(node, DEFINITION, f"the class {node.name}: such names are Python's; choose another one")
     for base in node.bases:
         if not _is_known_base(base, code, allowed):
-            yield fault(
-                base, DEFINITION, f"derives from {ast.unparse(base)[:60]}: derive from what handlers may extend"
-            )
+            yield fault(base, DEFINITION, f"derives from {_spell(base)}: derive from what handlers may extend")
     for keyword in node.keywords:
         if keyword.arg not in rules.CLASS_KEYWORDS or (
             keyword.arg == "metaclass" and code.path_of(keyword.value) != "abc.ABCMeta"
@@ -123,7 +121,7 @@ def check_at_import(node: ast.AST, code: Code, _: Allowed) -> Iterator[Fault]:
         yield fault(node, AT_IMPORT, f"a loop runs when the file is loaded: {LATER}")
     elif isinstance(node, ast.Call) and code.runs_at_import(node):
         if not _may_call_at_import(node, code):
-            yield fault(node, AT_IMPORT, f"{ast.unparse(node.func)[:60]} is called when the file is loaded: {LATER}")
+            yield fault(node, AT_IMPORT, f"{_spell(node.func)} is called when the file is loaded: {LATER}")
         elif _hands_function_over(node, code):
             yield fault(node, AT_IMPORT, f"a function of this file runs when the file is loaded: {LATER}")
     elif isinstance(node, ast.BinOp) and _is_huge_power(node) and code.runs_at_import(node):
@@ -184,3 +182,15 @@ def _is_huge_power(node: ast.BinOp) -> bool:
     if isinstance(node.right, ast.Constant):
         return isinstance(node.right.value, int | float) and node.right.value > rules.MAX_SHIFT
     return isinstance(node.right, ast.BinOp) and isinstance(node.right.op, ast.Pow | ast.LShift)
+
+
+def _spell(node: ast.expr) -> str:
+    """Return the name of what is called or derived from, in short."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(attr=name):
+            return f".{name}"
+        case ast.Call(func=func):
+            return _spell(func)
+    return "an expression"

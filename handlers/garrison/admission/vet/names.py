@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from garrison.admission.vet import rules
 from garrison.admission.vet.allowed import UNKNOWN, Allowed
 from garrison.admission.vet.code import CLASS, MODULE, Binding, Code, constant_attribute
-from garrison.admission.vet.fault import ATTRIBUTE, CALL, DEFINITION, DYNAMIC, IMPORT, Fault, fault
+from garrison.admission.vet.fault import ATTRIBUTE, CALL, DEFINITION, DYNAMIC, IMPORT, TOO_LARGE, Fault, fault
+
+MAX_BINDINGS = 1000  # of one name
 
 
 def check_import(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
@@ -17,8 +19,8 @@ def check_import(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]
                 yield fault(node, IMPORT, f"imports {alias.name}: {_instead_of(alias.name)}")
     elif isinstance(node, ast.ImportFrom):
         yield from _check_from(node, allowed)
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield from _check_bound_once(node, code)
+    if isinstance(node, ast.Import | ast.ImportFrom) and code.scopes[node].kind == CLASS:
+        yield fault(node, IMPORT, "an import in a class: write it at the top of the file")
 
 
 def _check_from(node: ast.ImportFrom, allowed: Allowed) -> Iterator[Fault]:
@@ -34,18 +36,6 @@ def _check_from(node: ast.ImportFrom, allowed: Allowed) -> Iterator[Fault]:
             elif allowed.judge(f"{module}.{alias.name}") == UNKNOWN:
                 told = f"{module}.{alias.name} is not on the list of what handlers may use"
                 yield fault(node, IMPORT, f"{told}: {_instead_of(alias.name)}")
-
-
-def _check_bound_once(node: ast.Import | ast.ImportFrom, code: Code) -> Iterator[Fault]:
-    scope = code.scopes[node]
-    if scope.kind == CLASS:
-        yield fault(node, IMPORT, "an import in a class: write it at the top of the file")
-        return
-    for alias in node.names:
-        name = alias.asname or (alias.name.split(".")[0] if isinstance(node, ast.Import) else alias.name)
-        holder = scope if name in scope.names else code.module
-        if len({_meaning(one) for one in holder.names.get(name, []) if not _is_nothing(one)}) > 1:
-            yield fault(node, DYNAMIC, f"{name} is imported and is also something else: use two names")
 
 
 def _meaning(binding: Binding) -> object:
@@ -73,16 +63,27 @@ def check_name(node: ast.AST, code: Code, allowed: Allowed) -> Iterator[Fault]:
 
 
 def check_bound_names(node: ast.AST, code: Code, _: Allowed) -> Iterator[Fault]:
-    """Check what a file calls its variables, whichever statement binds them: Python's own names steer Python."""
+    """Check what a file calls its variables, whichever statement binds them.
+
+    Python's own names steer Python, and what was imported must not be something else besides.
+    """
     if not isinstance(node, ast.Module):
         return
-    permitted = {CLASS: rules.CLASS_VARIABLES, MODULE: rules.MODULE_VARIABLES}
     for scope in code.every_scope():
         for name, bindings in scope.names.items():
-            if is_dunder(name) and name not in permitted.get(scope.kind, frozenset()):
-                yield fault(
-                    bindings[0].node, DEFINITION, f"{name} is set: such names steer Python itself; leave it out"
-                )
+            yield from _check_bindings(name, bindings, scope.kind)
+
+
+def _check_bindings(name: str, bindings: list[Binding], kind: str) -> Iterator[Fault]:
+    permitted = {CLASS: rules.CLASS_VARIABLES, MODULE: rules.MODULE_VARIABLES}
+    first = bindings[0].node
+    if is_dunder(name) and name not in permitted.get(kind, frozenset()):
+        yield fault(first, DEFINITION, f"{name} is set: such names steer Python itself; leave it out")
+    meanings = {_meaning(one): one.node for one in bindings if not _is_nothing(one)}
+    if len(meanings) > 1 and any(one.kind == "import" for one in bindings):
+        yield fault([*meanings.values()][-1], DYNAMIC, f"{name} is imported and is also something else: use two names")
+    if len(bindings) > MAX_BINDINGS:
+        yield fault(first, TOO_LARGE, f"{name} is bound {len(bindings)} times: write a loop")
 
 
 def _check_global_name(node: ast.Name, code: Code) -> Iterator[Fault]:

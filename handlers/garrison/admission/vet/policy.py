@@ -41,10 +41,16 @@ def examine(source: bytes, allowed: Allowed) -> Iterator[Fault]:
     yield from too_large
     if not too_large:
         yield from check_tokens(source.decode("utf-8-sig"))
-        code = Code(tree)
+        yield from _examine_code(Code(tree), allowed)
+
+
+def _examine_code(code: Code, allowed: Allowed) -> Iterator[Fault]:
+    try:
         for node in code.nodes():
             for check in CHECKS:
                 yield from check(node, code, allowed)
+    except RecursionError:  # names that stand for names that stand for names ...
+        yield Fault(0, TOO_LARGE, "too deep to be followed: write it in steps")
 
 
 def _parse(text: str) -> ast.Module | Fault:
