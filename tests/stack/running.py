@@ -169,9 +169,9 @@ class RunningStack:
 
     @classmethod
     @contextlib.contextmanager
-    def prepared(cls, models: Path) -> Iterator["RunningStack"]:
+    def prepared(cls, models: Path, served: Sequence[str] = ("digits",)) -> Iterator["RunningStack"]:
         """Make a stack that is not started; whatever is left of it at the end is stopped and removed."""
-        stack = cls(models)
+        stack = cls(models, served=served)
         try:
             yield stack
         finally:

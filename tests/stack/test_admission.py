@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from attacks.catalogue import sample_digit
 from stack.running import REPOSITORY, RunningStack, pack_digits, trust_test_key
@@ -131,3 +134,29 @@ def test_all_of_a_store_is_served_without_naming_models(tmp_path):
         stack.models = None
         stack.start()
         assert stack.target.send(body=sample_digit(7)).status == 200
+
+
+def test_a_stock_archive_is_served_and_signed_after_two_commands(tmp_path):
+    """TorchScript and stock's image_classifier, archived by torch-model-archiver itself."""
+    save_classifier(tmp_path / "net.pt")
+    archiver = ("--model-name", "net", "--version", "1.0", "--serialized-file", tmp_path / "net.pt")
+    command = [sys.executable, "-m", "model_archiver.model_packaging", *map(str, archiver)]
+    subprocess.run([*command, "--handler", "image_classifier", "--export-path", str(tmp_path)], check=True)
+    with RunningStack.prepared(tmp_path / "models", served=("net",)) as stack:
+        given = ("--from", tmp_path / "net.mar", "--export-path", stack.models, "--state", stack.state)
+        packed = run("pack", *given, "--unsafe-development")  # the first command
+        assert packed.returncode == 0, packed.stderr
+        stack.options.append("--unsafe-development")
+        stack.start()  # the second
+        answer = stack.target.send(
+            path="/predictions/net", body=(REPOSITORY / "models/scenes/samples/2.jpg").read_bytes()
+        )
+    assert (answer.status, len(answer.json)) == (200, 5)
+
+
+def save_classifier(path: Path) -> None:
+    """Write a network as stock's image_classifier takes it: float32 (items, 3, 224, 224) in, 10 logits out."""
+    layers = (nn.Conv2d(3, 4, 3, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's; it is what stock archives hold
+        torch.jit.trace(nn.Sequential(*layers).eval(), torch.zeros(1, 3, 224, 224)).save(str(path))
