@@ -84,10 +84,11 @@ def test_what_cannot_be_read_is_undecided(capsys, tmp_path, command):
     assert run(capsys, command, tmp_path / "missing.py")[0] == 2
 
 
+@pytest.mark.parametrize("command", ["sign", "verify"])
 @pytest.mark.parametrize("name", ["missing", "file.mar"])
-def test_what_is_no_directory_cannot_be_signed(capsys, tmp_path, name):
+def test_what_is_no_directory_is_told(capsys, tmp_path, command, name):
     (tmp_path / "file.mar").write_bytes(b"PK")
-    status, _, err = run(capsys, "sign", tmp_path / name, "--unsafe-development", "--state", tmp_path / "state")
+    status, _, err = run(capsys, command, tmp_path / name, "--unsafe-development", "--state", tmp_path / "state")
     assert (status, f"{name}: no directory" in err) == (78, True)
 
 
