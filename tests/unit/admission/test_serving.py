@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from garrison.admission.admit import Policy, admit
+from garrison.admission.audit import AuditLog
 from garrison.admission.serving import open_store
 from garrison.admission.sign.trust import load_trust
 from garrison.errors import ArtifactRefused, ConfigError
@@ -64,6 +65,14 @@ def test_a_record_that_says_otherwise_than_the_log_is_refused(store, policy, pla
     path.chmod(0o644)
     path.write_text(path.read_text().replace('"bandit": "', '"bandit": "9'))
     assert why_not(store, policy) == "tampered"
+
+
+@pytest.mark.parametrize("change", [{"version": None}, {"digest": "a/../../../elsewhere"}, {"record_sha256": ""}])
+def test_a_line_in_the_log_that_admission_does_not_write_is_refused(store, policy, place, change):
+    log = AuditLog(store.log_path)
+    (event,) = log.events()
+    log.append({**event, **change})
+    assert why_not(store, policy) == "log_broken"
 
 
 def test_a_version_in_another_s_place_is_refused(store, policy, place, signed_model):
