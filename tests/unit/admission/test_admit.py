@@ -179,6 +179,16 @@ def test_the_quarantine_does_not_grow_without_end(packed_model, store, policy):
     assert len(list(store.directory.glob("quarantine/*"))) == 20
 
 
+def test_the_quarantine_has_room_for_the_newest_and_what_fits_beside_it(packed_model, store, policy, monkeypatch):
+    source = packed_model()
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    for room, kept in ((size // 2, 1), (4 * size, 3)):  # with the reasons, four are larger than four times the model
+        monkeypatch.setattr("garrison.admission.store.KEPT_BYTES", room)
+        for _ in range(5):
+            refuse(source, store, policy)
+        assert len(list(store.directory.glob("quarantine/*/model/contract.yaml"))) == kept
+
+
 def test_every_decision_is_in_the_audit_log(signed_model, packed_model, store, policy):
     admit(signed_model(), store, policy)
     refuse(packed_model("unsigned", model="other"), store, policy)
