@@ -91,6 +91,7 @@ class Store:
         place = self.place(record.model, record.version, record.digest)
         _remove(place)  # of an admission that was killed before it counted
         place.parent.mkdir(mode=0o755, exist_ok=True)
+        _sync(self.directory)  # or a power cut could leave a line in the log about a model that is not there
         check_unchanged_by_others(place.parent)
         examined = staged.stat().st_ino
         staged.rename(place)

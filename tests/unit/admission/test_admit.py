@@ -66,6 +66,13 @@ def test_the_store_is_read_only(signed_model, store, policy):
     assert modes == {0o444, 0o555}
 
 
+def test_all_above_a_version_is_on_the_disk_before_it_counts(signed_model, store, policy, monkeypatch):
+    synced = []
+    monkeypatch.setattr("garrison.admission.store._sync", synced.append)
+    place = admit(signed_model(), store, policy).model.directory
+    assert {store.directory, place.parent} <= set(synced)
+
+
 def test_the_record_says_who_signed_what_and_with_which_tools_it_was_examined(signed_model, store, policy):
     place = admit(signed_model(), store, policy).model.directory
     record = json.loads((place / "admission.json").read_text())
