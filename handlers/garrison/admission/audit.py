@@ -27,6 +27,9 @@ from garrison.errors import ArtifactRefused, ConfigError, Undecided
 MAX_LINE_BYTES = 64 * 1024
 MAX_TORN_BYTES = 4 * MAX_LINE_BYTES  # several power cuts in a row
 START = "0" * 64  # what the first line is chained to
+BROKEN_ADVICE = (
+    "move the log aside and keep it, then begin a new store: beside a new log alone, older versions would count again"
+)
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -108,7 +111,7 @@ class AuditLog:
             except OSError as error:
                 raise Undecided(f"{self.path}: cannot be written ({error.strerror})") from error
             except ArtifactRefused as refusal:
-                raise Undecided(f"{refusal.detail}; move the log aside and keep it, then begin a new one") from refusal
+                raise Undecided(f"{refusal.detail}; {BROKEN_ADVICE}") from refusal
 
     def events(self) -> Iterator[Mapping[str, Any]]:
         """Go through all events, oldest first; there is none where there is no log yet.
