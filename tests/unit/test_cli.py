@@ -105,3 +105,22 @@ def test_a_half_written_line_of_the_audit_log_is_told(capsys, tmp_path):
     log.path.write_bytes(log.path.read_bytes()[:-10])
     status, out, _ = run(capsys, "audit", "verify", "--store", tmp_path)
     assert (status, "1 lines half-written" in out) == (0, True)
+
+
+def test_who_watches_reads_anew_for_each_model_who_is_trusted(capsys, tmp_path, packed_model, monkeypatch):
+    state = tmp_path / "state"
+    development = ("--unsafe-development", "--state", state)
+    packed = packed_model()
+    assert run(capsys, "sign", packed, *development)[0] == 0
+
+    def give_twice(place, again):
+        yield packed
+        trust = state / "development/trust.yaml"
+        trust.write_text(trust.read_text() + "revoked: {keys: [development]}\n")
+        yield packed
+
+    monkeypatch.setattr("garrison.admission.admit.watch", give_twice)
+    status, out, err = run(capsys, "admit", packed.parent, "--watch", *development)
+    assert status == 1, err
+    assert [line.split()[0] for line in out.splitlines()] == ["admitted", "refused"]
+    assert "revoked" in out

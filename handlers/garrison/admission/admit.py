@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -45,6 +45,7 @@ from garrison.record import Record, render_record
 TOOLS = ("model-signing", "bandit", "picklescan")
 ARCHIVES = (".mar", ".tgz", ".tar.gz")
 WATCH_INTERVAL_S = 2.0
+RETRY_S = 60.0
 Tell = Callable[[str], None]
 
 
@@ -120,17 +121,22 @@ def find_sources(place: Path) -> list[Path]:
     return found
 
 
-def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
-    """Go through the models at a place for ever, each once, and again when it has changed and is quiet."""
+def watch(
+    place: Path, again: Set[Path] = frozenset(), interval_s: float = WATCH_INTERVAL_S, retry_s: float = RETRY_S
+) -> Iterator[Path]:
+    """Go through the models at a place for ever, each once, and again when it has changed and is quiet.
+
+    What the caller puts into `again`, because nothing could be decided about it, is given again after a while.
+    """
     seen: dict[Path, tuple[Any, ...]] = {}
     done: dict[Path, tuple[Any, ...]] = {}
+    given: dict[Path, float] = {}
     while True:
         for path in _find_sources_by_now(place):
             state = _look_at(path)
-            if (
-                state and state == seen.get(path) and state != done.get(path)
-            ):  # the same twice: nobody is writing it any more
-                done[path] = state
+            due = state != done.get(path) or (path in again and time.monotonic() - given[path] >= retry_s)
+            if state and state == seen.get(path) and due:  # the same twice: nobody is writing it any more
+                done[path], given[path] = state, time.monotonic()
                 yield path
             seen[path] = state
         time.sleep(interval_s)

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,16 @@ def admit(options: argparse.Namespace) -> int:
     from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
 
-    policy = Policy(load_trust(find_trust(options)), _settings(options))
-    store = Store(find_store(options), patient=options.watch)  # nobody would give it the model a second time
-    sources = watch(options.source) if options.watch else find_sources(options.source)
-    return max((_admit_one(source, store, policy, options) for source in sources), default=EXIT_OK)
+    trust = find_trust(options)
+
+    def prepare() -> tuple[Store, Policy]:  # anew for each model: a key may be revoked while somebody watches
+        store = Store(find_store(options), patient=options.watch)
+        return store, Policy(load_trust(trust), _settings(options))
+
+    prepare()  # what is wrong with them is told before the first model comes
+    undecided: set[Path] = set()
+    sources = watch(options.source, undecided) if options.watch else find_sources(options.source)
+    return max(_admit_each(sources, prepare, options, undecided), default=EXIT_OK)
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -130,7 +136,7 @@ def fetch(options: argparse.Namespace) -> int:
         fetched = fetch_model(options.url, target, settings.fetch, settings.limits, progress=bar.show)
     for one in fetched.objects:
         print(escape(f"fetched   {one.address} (version {one.version})"), file=sys.stderr)
-    return _admit_one(fetched.path, store, policy, options)
+    return _admit_one(fetched.path, lambda: (store, policy), options)
 
 
 def audit_verify(options: argparse.Namespace) -> int:
@@ -145,10 +151,23 @@ def audit_verify(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _admit_one(source: Path, store: Any, policy: Any, options: argparse.Namespace) -> int:
+def _admit_each(
+    sources: Iterable[Path], prepare: Any, options: argparse.Namespace, undecided: set[Path]
+) -> Iterator[int]:
+    """Admit one model after the other, and go through the exit statuses."""
+    for source in sources:
+        undecided.discard(source)
+        status = _admit_one(source, prepare, options)
+        if status not in (EXIT_OK, EXIT_REFUSED):
+            undecided.add(source)
+        yield status
+
+
+def _admit_one(source: Path, prepare: Any, options: argparse.Namespace) -> int:
     from garrison.admission.admit import admit as admit_model
 
     try:
+        store, policy = prepare()
         with show_steps(source.name) as tell:
             admission = admit_model(source, store, policy, tell)
     except (Refused, Undecided, ConfigError) as refusal:

@@ -4,6 +4,7 @@ import json
 import shutil
 import stat
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -301,6 +302,16 @@ def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, pack
     assert next(found) == packed
     (packed / "labels.json").write_text("{}")
     assert next(found) == packed
+
+
+def test_watching_gives_again_what_could_not_be_decided(tmp_path, packed_model):
+    packed, again = packed_model(), set()
+    found = watch(packed.parent, again, interval_s=0.01, retry_s=0.1)
+    assert next(found) == packed
+    began = time.monotonic()
+    again.add(packed)
+    assert next(found) == packed
+    assert time.monotonic() - began > 0.05
 
 
 def test_admitting_again_mends_what_was_changed_in_the_store(signed_model, store, policy):
