@@ -24,7 +24,7 @@ setup: ## Make .venv with everything that runs without Docker.
 demo: setup ## See the gates at work: start, ask, attack, stop.
 	@$(BIN)/python scripts/demo
 
-pack: setup ## Pack the sample model digits into build/models.
+pack: setup ## Pack and sign the sample model digits into build/models.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/pack-samples
 
 serve: pack ## Serve the sample model digits on https://localhost:PORT until interrupted.

@@ -1,6 +1,5 @@
 """One stack with every kind of model, for the tests that leave it as it is, or wait until it is so again."""
 
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +8,9 @@ import pytest
 import torch
 
 from stack.running import (
-    REPOSITORY,
     SAMPLE_MODELS,
     RunningStack,
     Target,
-    let_handlers_import,
     pack_contract,
     pack_sample,
 )
@@ -117,11 +114,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     save_sums(weights)
     handler.write_text(MOODY_HANDLER)
     pack_contract(SUMS, weights, models)
-    config = sources / "config"
-    shutil.copytree(REPOSITORY / "config", config)
-    let_handlers_import(config / "admission.yaml", ["time"])
-    pack_contract(MOODY, weights, models, "--handler", handler, "--config", config)
-    with RunningStack(models, served=SERVED, handler_imports=["time"]) as stack:
+    pack_contract(MOODY, weights, models, "--handler", handler)
+    with RunningStack(models, served=SERVED) as stack:
         yield stack
 
 

@@ -138,7 +138,6 @@ class RunningStack:
     """`garrison serve` in a directory of its own, with keys for several clients; use as a context manager.
 
     `served` are the models that the client `demo` may ask. Without `models`, all of the store is served.
-    `handler_imports` are modules that handlers may import besides the standing list.
     """
 
     def __init__(
@@ -146,7 +145,6 @@ class RunningStack:
         models: Path | None,
         directory: Path | None = None,
         served: Sequence[str] = ("digits",),
-        handler_imports: Sequence[str] = (),
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-")) if directory is None else directory
         self.models = models
@@ -158,8 +156,6 @@ class RunningStack:
         shutil.copytree(REPOSITORY / "config", self.config)
         (self.config / "clients.yaml").write_text(CLIENTS % ", ".join(served))
         trust_test_key(self.config / "trust")
-        if handler_imports:
-            let_handlers_import(self.config / "admission.yaml", handler_imports)
         init_keys(self.state / "keys")
         keys = make_keys(self.state / "keys", served)
         self.target = Target(free_port(), self.state / "certificates" / "ca.pem", keys)
@@ -289,11 +285,6 @@ def trust_test_key(trust: Path) -> None:
     """Let a configuration trust the tests' key for every model."""
     shutil.copy(make_test_key()[1], trust)
     (trust / "trust.yaml").write_text(TRUST)
-
-
-def let_handlers_import(settings: Path, modules: Sequence[str]) -> None:
-    """Let handlers import these modules besides the standing list."""
-    settings.write_text(settings.read_text() + f"handlers: {{imports: [{', '.join(modules)}]}}\n")
 
 
 def pack_digits(export_path: Path, changes: Mapping[str, str] | None = None) -> Path:

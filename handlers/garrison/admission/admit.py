@@ -221,7 +221,7 @@ def _check_newer(examined: _Examined, store: Store, log: AuditLog, trust: Trust)
         "rollback",
         "The model is not newer than what was admitted before.",
         f"{contract.model}: version {contract.version} is not newer than {newest['version']}, which was admitted before"
-        "; write a higher version into the contract, pack and sign again",
+        "; write a higher version into the contract, pack and sign again (or, for a trial, give another --store)",
     )
 
 

@@ -27,9 +27,6 @@ from garrison.errors import ArtifactRefused, ConfigError, Undecided
 MAX_LINE_BYTES = 64 * 1024
 MAX_TORN_BYTES = 4 * MAX_LINE_BYTES  # several power cuts in a row
 START = "0" * 64  # what the first line is chained to
-BROKEN_ADVICE = (
-    "move the log aside and keep it, then begin a new store: beside a new log alone, older versions would count again"
-)
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -111,7 +108,9 @@ class AuditLog:
             except OSError as error:
                 raise Undecided(f"{self.path}: cannot be written ({error.strerror})") from error
             except ArtifactRefused as refusal:
-                raise Undecided(f"{refusal.detail}; {BROKEN_ADVICE}") from refusal
+                raise Undecided(
+                    f"{refusal.detail}; move the log aside and keep it; a new one knows no earlier versions"
+                ) from refusal
 
     def events(self) -> Iterator[Mapping[str, Any]]:
         """Go through all events, oldest first; there is none where there is no log yet.
@@ -164,7 +163,9 @@ def verify_log(path: Path, head: str | None = None) -> LogSummary:
         ConfigError: the log cannot be read, or `head` is no hash.
     """
     if head is not None and not _HASH.fullmatch(head):
-        raise ConfigError(f"'{head[:80]}' is not a hash of the log; give the 64 digits that `garrison audit` showed")
+        raise ConfigError(
+            f"'{head[:80]}' is not a hash of the log; give the 64 digits that `garrison audit verify` showed"
+        )
     entries, torn, first, last, newest, found = 0, 0, "", "", START, head is None
     for entry in _read(path):
         if entry is None:

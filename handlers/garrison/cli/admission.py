@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from garrison.cli.options import (
     add_json,
     add_places,
     add_state,
+    add_store,
     add_trust,
     escape,
     find_config,
@@ -87,6 +89,8 @@ def sign(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Say who signed a packed model, if anyone who is trusted did, and that nothing was changed since."""
+    if not options.directory.is_dir():
+        raise ConfigError(f"{options.directory}: is no directory; give a packed model's, or admit an archive")
     from datetime import UTC, datetime
 
     from garrison.admission.sign import verify_directory
@@ -135,8 +139,19 @@ def fetch(options: argparse.Namespace) -> int:
     with show_bytes("fetching") as bar:
         fetched = fetch_model(options.url, target, settings.fetch, settings.limits, progress=bar.show)
     for one in fetched.objects:
-        print(escape(f"fetched   {one.address} (version {one.version})"), file=sys.stderr)
-    return _admit_one(fetched.path, lambda: (store, policy), options)
+        version = f" (version {one.version})" if one.version else ""
+        print(escape(f"fetched   {one.address}{version}"), file=sys.stderr)
+    status = _admit_one(fetched.path, lambda: (store, policy), options)
+    if status in (EXIT_OK, EXIT_REFUSED):  # it is in the store, or in quarantine; undecided, it can be tried again
+        _remove(fetched.path)
+    return status
+
+
+def _remove(fetched: Path) -> None:
+    if fetched.is_dir():
+        shutil.rmtree(fetched, ignore_errors=True)
+    else:
+        fetched.unlink(missing_ok=True)
 
 
 def audit_verify(options: argparse.Namespace) -> int:
@@ -231,18 +246,23 @@ def _signer(options: argparse.Namespace) -> Any:
     """Return what signs a directory, or None if no key was given."""
     from garrison.admission import sign as signing
 
-    password = signing.read_password(getattr(options, "password_file", None))
-    if options.unsafe_development:
-        return lambda directory: signing.sign_directory(directory, signing.KeySigner(find_development_key(options)))
-    if getattr(options, "sigstore", False):
-        return lambda directory: signing.sign_directory(directory, signing.SigstoreSigner())
-    if options.sign_key is None:
-        return None
     certificate = getattr(options, "certificate", None)
-    if certificate is not None:
+    signer: Any
+    if options.unsafe_development:
+        signer = signing.KeySigner(find_development_key(options))
+    elif getattr(options, "sigstore", False):
+        signer = signing.SigstoreSigner()
+    elif options.sign_key is None:
+        return None
+    elif certificate is None:
+        signer = signing.KeySigner(options.sign_key, signing.read_password(options.password_file))
+    elif options.password_file is not None:
+        raise ConfigError(
+            "--password-file: with --certificate a key has no password; decrypt it, or sign with --key alone"
+        )
+    else:
         signer = signing.CertificateSigner(options.sign_key, certificate, tuple(options.chain or ()))
-        return lambda directory: signing.sign_directory(directory, signer)
-    return lambda directory: signing.sign_directory(directory, signing.KeySigner(options.sign_key, password))
+    return lambda directory: signing.sign_directory(directory, signer)
 
 
 def _make_key(options: argparse.Namespace) -> int:
@@ -314,6 +334,7 @@ def _add_pack(commands: Any) -> None:
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument("--sign-key", type=Path, metavar="FILE", help="private key (PEM) to sign with")
     keys.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
+    _add_password_file(parser)
     add_config(parser)
     add_state(parser)
     add_json(parser)
@@ -324,7 +345,7 @@ def _add_scan(commands: Any) -> None:
     parser = add_command(commands, "scan", scan, summary, "garrison scan model.pt build/models/digits --json")
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or directories, archives included")
     add_config(parser)
-    add_json(parser)
+    add_json(parser, "print JSON, one list of all findings")
 
 
 def _add_vet(commands: Any) -> None:
@@ -332,12 +353,12 @@ def _add_vet(commands: Any) -> None:
     parser = add_command(commands, "vet", vet, summary, "garrison vet handler.py --json")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="Python files")
     add_config(parser)
-    add_json(parser)
+    add_json(parser, "print JSON, one list of all findings")
 
 
 def _add_sign(commands: Any) -> None:
     summary = "Sign a packed model (OpenSSF Model Signing)."
-    parser = add_command(commands, "sign", sign, summary, "garrison sign build/models/digits --key release.pem")
+    parser = add_command(commands, "sign", sign, summary, "garrison sign build/models/digits --key release-2026.key")
     parser.add_argument("directory", type=absolute, nargs="?", metavar="DIR", help="a packed model")
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--init", metavar="NAME", help="make a key pair here: NAME.key to sign, NAME.pem to be trusted")
@@ -345,12 +366,16 @@ def _add_sign(commands: Any) -> None:
     ways.add_argument("--sigstore", action="store_true", help="sign with an identity, over the internet (not run yet)")
     ways.add_argument("--unsafe-development", action="store_true", help="sign with this machine's development key")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="certificate of --key (PEM)")
-    word_help = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help=word_help)
+    _add_password_file(parser)
     chain_help = "further certificates up to the one that is trusted"
     parser.add_argument("--chain", type=Path, nargs="+", metavar="FILE", help=chain_help)
     add_state(parser)
     add_json(parser)
+
+
+def _add_password_file(parser: argparse.ArgumentParser) -> None:
+    about = "file with the key's password (or in the variable GARRISON_SIGN_PASSWORD)"
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help=about)
 
 
 def _add_verify(commands: Any) -> None:
@@ -389,5 +414,6 @@ def _add_audit(commands: Any) -> None:
     parser = add_command(actions, "verify", audit_verify, about, "garrison audit verify --store /srv/garrison/store")
     head_help = "the digest of the last line, kept elsewhere: tells whether the end was cut off"
     parser.add_argument("--head", metavar="DIGEST", help=head_help)
-    add_places(parser)
+    add_state(parser)
+    add_store(parser)
     add_json(parser)

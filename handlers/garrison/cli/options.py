@@ -21,9 +21,9 @@ def add_command(commands: Any, name: str, run: Any, summary: str, example: str) 
     return parser
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse.ArgumentParser, about: str = "print JSON, one object a line") -> None:
     """Add --json."""
-    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    parser.add_argument("--json", action="store_true", help=about)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +57,14 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     """Add --config, --state, --store, --trust and --unsafe-development: where admission finds and keeps things."""
     add_config(parser)
     add_state(parser)
+    add_store(parser)
+    add_trust(parser)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add --store."""
     store_help = "directory of admitted models (default: store/ in --state)"
     parser.add_argument("--store", type=absolute, metavar="DIR", help=store_help)
-    add_trust(parser)
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from garrison.admission.sign.bundle import MAX_BUNDLE_BYTES, parse_bundle
 from garrison.admission.sign.contents import list_files
-from garrison.admission.sign.trust import DEVELOPMENT_MARK, FILE
+from garrison.admission.sign.trust import DEVELOPMENT_MARK, FILE, MAX_PEM_BYTES
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.files import check_private, make_private_directory, read_file, write_atomically
 from garrison.record import SIGNATURE_FILE
@@ -167,7 +167,7 @@ def _sign(directory: Path, signer: Signer, draft: Path) -> None:
     if isinstance(signer, SigstoreSigner):
         _sign_by_sigstore(config, directory, signer, draft)
         return
-    check_private(signer.private_key)
+    _check_private_key(signer.private_key)
     try:
         if isinstance(signer, KeySigner):
             password: Any = signer.password.encode() if signer.password else None  # upstream says str and needs bytes
@@ -180,6 +180,17 @@ def _sign(directory: Path, signer: Signer, draft: Path) -> None:
     except (ValueError, TypeError, OSError, UnsupportedAlgorithm) as error:
         advice = "give a private key (PEM, P-256), its password if it has one, and the certificates that belong to it"
         raise ConfigError(f"{signer.private_key}: cannot sign ({str(error)[:300]}); {advice}") from error
+
+
+def _check_private_key(path: Path) -> None:
+    """Check that a file is a private key, as far as its PEM heading says so, and is kept as one."""
+    try:
+        begin = read_file(path, MAX_PEM_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a private key") from error
+    if b"PRIVATE KEY" not in begin:
+        raise ConfigError(f"{path}: is no private key; give the one that signs, such as release-2026.key")
+    check_private(path)
 
 
 def _sign_by_sigstore(config: Any, directory: Path, signer: SigstoreSigner, draft: Path) -> None:
