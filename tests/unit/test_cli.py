@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_undecided(capsys, tmp_path, command):
 def test_what_is_no_directory_is_told(capsys, tmp_path, command, name):
     (tmp_path / "file.mar").write_bytes(b"PK")
     status, _, err = run(capsys, command, tmp_path / name, "--unsafe-development", "--state", tmp_path / "state")
-    assert (status, f"{name}: no directory" in err) == (78, True)
+    assert (status, name in err, "no directory" in err) == (78, True, True)
 
 
 def test_a_link_to_a_model_can_be_signed(capsys, tmp_path, packed_model):

@@ -96,9 +96,6 @@ def verify(options: argparse.Namespace) -> int:
     from garrison.admission.sign import verify_directory
     from garrison.admission.sign.trust import load_trust
 
-    if not options.directory.is_dir():
-        advice = "give that of a packed model; `garrison admit` verifies a .mar"
-        raise ConfigError(f"{options.directory}: no directory; {advice}")
     trust = load_trust(find_trust(options))
     with show_bytes("verifying") as bar:
         verified = verify_directory(options.directory, trust, now=datetime.now(UTC), progress=bar.advance)
