@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from garrison import __version__
 from garrison.admission.audit import AuditLog
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
+from garrison.admission.rules.members import INNER_DIRECTORY
 from garrison.admission.scan import scan_paths
 from garrison.admission.serving import newest_admission, open_newest
 from garrison.admission.settings import AdmissionSettings
@@ -46,6 +48,7 @@ TOOLS = ("model-signing", "bandit", "picklescan")
 ARCHIVES = (".mar", ".tgz", ".tar.gz")
 WATCH_INTERVAL_S = 2.0
 RETRY_S = 60.0
+MAX_WATCHED = 10_000  # files of a model whose changes are seen
 Tell = Callable[[str], None]
 
 
@@ -284,8 +287,11 @@ def _look_at(path: Path) -> tuple[Any, ...]:
 
 
 def _list_states(path: Path) -> tuple[Any, ...]:
-    paths = [path, *sorted(path.rglob("*"))] if path.is_dir() and not path.is_symlink() else [path]
-    found = [(one, one.lstat()) for one in paths]
+    paths = [path]
+    for directory in (path, path / INNER_DIRECTORY):  # a model has no others; one that is endlessly deep is not entered
+        if directory.is_dir() and not directory.is_symlink():
+            paths.extend(islice(directory.iterdir(), MAX_WATCHED))
+    found = [(one, one.lstat()) for one in sorted(paths)]
     return tuple((str(one), status.st_size, status.st_mtime_ns) for one, status in found)
 
 

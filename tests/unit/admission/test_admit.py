@@ -1,6 +1,7 @@
 """Only what is signed, examined and newer gets into the store, and whole or not at all."""
 
 import json
+import os
 import shutil
 import stat
 import threading
@@ -302,6 +303,26 @@ def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, pack
     assert next(found) == packed
     (packed / "labels.json").write_text("{}")
     assert next(found) == packed
+
+
+@pytest.fixture
+def bottomless(tmp_path, monkeypatch):
+    """A directory of models with one in it that is deeper than Python calls functions."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path / "models")
+    for _ in range(1200):
+        Path("a").mkdir()
+        os.chdir("a")
+    yield tmp_path / "models"
+    for _ in range(1200):  # nobody else could remove it
+        os.chdir("..")
+        Path("a").rmdir()
+
+
+def test_watching_goes_on_beside_a_directory_without_a_bottom(bottomless, packed_model):
+    packed_model()
+    found = watch(bottomless, interval_s=0.01)
+    assert {next(found).name, next(found).name} == {"a", "tiny"}
 
 
 def test_watching_gives_again_what_could_not_be_decided(tmp_path, packed_model):
