@@ -79,6 +79,15 @@ def test_pack_takes_the_stock_handler_s_name_and_no_other(tmp_path, capsys, mode
     )
 
 
+def test_a_comma_too_many_between_extra_files_names_none(tmp_path, capsys, model_sources):
+    sources = model_sources()
+    files = ("--serialized-file", sources / "model.pt", "--extra-files", f"{sources / 'labels.json'},")
+    status, _, told = run(
+        capsys, "pack", "--contract", sources / "contract.yaml", *files, "--export-path", tmp_path / "out"
+    )
+    assert status == 0, told
+
+
 @pytest.mark.parametrize("command", ["scan", "vet"])
 def test_what_cannot_be_read_is_undecided(capsys, tmp_path, command):
     assert run(capsys, command, tmp_path / "missing.py")[0] == 2
