@@ -1,5 +1,7 @@
 """What is served is what was admitted: verified again at every start."""
 
+import io
+import json
 import shutil
 
 import pytest
@@ -9,6 +11,8 @@ from garrison.admission.audit import AuditLog
 from garrison.admission.serving import open_store
 from garrison.admission.sign.trust import load_trust
 from garrison.errors import ArtifactRefused, ConfigError
+from garrison.eventlog import EventLog
+from garrison.stack import StackSettings, open_admitted
 
 
 @pytest.fixture
@@ -38,6 +42,15 @@ def test_what_a_killed_admission_of_another_model_left_keeps_no_model_from_being
     (store.directory / "other/1-0123456789abcdef").mkdir(parents=True)
     (store.directory / "empty").mkdir()
     assert [model.record.model for model in open_store(store, policy.trust)] == ["tiny"]
+
+
+def test_what_is_left_out_is_told(store, policy, place, tmp_path):
+    (store.directory / "other/1-0123456789abcdef").mkdir(parents=True)
+    written = io.BytesIO()
+    settings = StackSettings(None, store.directory, tmp_path / "trust", tmp_path, tmp_path, 1)
+    assert [model.record.model for model in open_admitted(settings, EventLog(written, None))] == ["tiny"]
+    (event,) = map(json.loads, written.getvalue().splitlines())
+    assert (event["event"], "not served: other" in event["message"]) == ("left_out", True)
 
 
 @pytest.mark.parametrize(
