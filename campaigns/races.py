@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if (number + 1) % 50 == 0:
                 campaign.tell(f"{number + 1} tries: {dict(found)}")
     misses = [f"{what}: {count} times" for what, count in found.items() if "WRONG" in what]
+    if not any("refused" in what for what in found):
+        misses.append("nothing was refused, so nobody attacked")
     attacker = "another user" if os.geteuid() == 0 else "the same user"
     return campaign.finish({"tries": options.tries, "attacker": attacker, "found": dict(sorted(found.items()))}, misses)
 
@@ -66,9 +68,9 @@ def run_try(workshop: Workshop, place: str, seed: float) -> str:
 
 def admit_and_serve(workshop: Workshop, source: Path, store: Path) -> str:
     """Return which version was served, or why none was."""
-    told = ""
+    told, admitted = "", ""
     try:
-        workshop.admit(source, store)
+        admitted = workshop.admit(source, store).model.record.version
     except Refused as refused:
         told = f"admission refused ({refused.reason}), "
     except GarrisonError as error:
@@ -80,7 +82,10 @@ def admit_and_serve(workshop: Workshop, source: Path, store: Path) -> str:
     except (Refused, ConfigError) as error:
         reason = error.reason if isinstance(error, Refused) else "ConfigError"
         return f"{told}loading refused ({reason})"
-    return told + next((SERVED[n] for n, known in workshop.digests.items() if known == served), "WRONG bytes served")
+    number = next((number for number, known in workshop.digests.items() if known == served), "")
+    if not number or admitted not in ("", number):
+        return f"{told}WRONG {'version' if number else 'bytes'} served"
+    return told + SERVED[number]
 
 
 def fork_attacker(workshop: Workshop, targets: Sequence[Path], seed: float) -> int:

@@ -287,7 +287,11 @@ def open_admitted(settings: StackSettings, log: EventLog) -> tuple[AdmittedModel
     """
     trust, store = load_trust(settings.trust), Store(settings.store)
     if settings.models is None:
-        return open_store(store, trust)
+        models = open_store(store, trust)
+        for name in sorted({*store.models()} - {model.record.model for model in models}):
+            told = f"{name} lies in {store.directory} without a line in the audit log; admit it again"
+            log.tell("left_out", f"not served: {told}")
+        return models
     policy = Policy(trust, load_admission(settings.config / ADMISSION_FILE))
     wanted: dict[str, Path] = {}
     refused: list[tuple[Path, ArtifactRefused]] = []

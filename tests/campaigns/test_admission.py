@@ -57,7 +57,21 @@ def test_bytes_that_nobody_admitted_would_be_seen(workshop: Workshop, monkeypatc
     source, store = workshop.copy_source(NEW, "incoming"), workshop.copy_store("naive")
     assert races.admit_and_serve(workshop, source, store) == races.SERVED[NEW]
     monkeypatch.setattr(workshop, "serve", lambda _: {**workshop.digests[OLD], "model.pt": "another"})
-    assert "WRONG" in races.admit_and_serve(workshop, source, store)
+    assert "WRONG bytes" in races.admit_and_serve(workshop, source, store)
+
+
+def test_the_old_version_served_instead_of_the_new_one_would_be_seen(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if whoever can write to the store could bring back an older version."""
+    source, store = workshop.copy_source(NEW, "incoming"), workshop.copy_store("naive")
+    monkeypatch.setattr(workshop, "serve", lambda _: workshop.digests[OLD])
+    assert "WRONG version" in races.admit_and_serve(workshop, source, store)
+
+
+def test_a_race_that_nobody_runs_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(races, "MOST_ACTIONS", 0)
+    assert races.main(["--tries", "1", "--output", str(tmp_path / "result.json")]) == 1
 
 
 def test_an_accepted_flip_would_be_seen(tmp_path: Path) -> None:

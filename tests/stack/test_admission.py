@@ -127,6 +127,16 @@ def test_a_development_key_is_not_trusted_without_saying_so(tmp_path):
     assert json.loads(admitted.stdout)["model"] == "digits"
 
 
+def test_what_a_first_start_for_development_needs_is_made(tmp_path):
+    """`garrison pack --from old.mar` and `garrison serve` are enough: no third command comes before them."""
+    state = tmp_path / "state"
+    for number in range(2):
+        refused = run("serve", "--models", tmp_path / "missing", "--unsafe-development", "--state", state)
+        assert (refused.returncode, "missing: no such file" in refused.stderr) == (78, True)
+        assert ("garrison keys issue" in refused.stderr) == (number == 0)
+    assert (state / "keys/jwks.json").is_file()
+
+
 def test_all_of_a_store_is_served_without_naming_models(tmp_path):
     models = pack_digits(tmp_path / "models")
     with RunningStack.prepared(models) as stack:

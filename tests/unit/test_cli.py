@@ -79,16 +79,26 @@ def test_pack_takes_the_stock_handler_s_name_and_no_other(tmp_path, capsys, mode
     )
 
 
+def test_a_comma_too_many_between_extra_files_names_none(tmp_path, capsys, model_sources):
+    sources = model_sources()
+    files = ("--serialized-file", sources / "model.pt", "--extra-files", f"{sources / 'labels.json'},")
+    status, _, told = run(
+        capsys, "pack", "--contract", sources / "contract.yaml", *files, "--export-path", tmp_path / "out"
+    )
+    assert status == 0, told
+
+
 @pytest.mark.parametrize("command", ["scan", "vet"])
 def test_what_cannot_be_read_is_undecided(capsys, tmp_path, command):
     assert run(capsys, command, tmp_path / "missing.py")[0] == 2
 
 
+@pytest.mark.parametrize("command", ["sign", "verify"])
 @pytest.mark.parametrize("name", ["missing", "file.mar"])
-def test_what_is_no_directory_cannot_be_signed(capsys, tmp_path, name):
+def test_what_is_no_directory_is_told(capsys, tmp_path, command, name):
     (tmp_path / "file.mar").write_bytes(b"PK")
-    status, _, err = run(capsys, "sign", tmp_path / name, "--unsafe-development", "--state", tmp_path / "state")
-    assert (status, f"{name}: no directory" in err) == (78, True)
+    status, _, err = run(capsys, command, tmp_path / name, "--unsafe-development", "--state", tmp_path / "state")
+    assert (status, name in err, "no directory" in err) == (78, True, True)
 
 
 def test_a_link_to_a_model_can_be_signed(capsys, tmp_path, packed_model):
@@ -104,3 +114,22 @@ def test_a_half_written_line_of_the_audit_log_is_told(capsys, tmp_path):
     log.path.write_bytes(log.path.read_bytes()[:-10])
     status, out, _ = run(capsys, "audit", "verify", "--store", tmp_path)
     assert (status, "1 lines half-written" in out) == (0, True)
+
+
+def test_who_watches_reads_anew_for_each_model_who_is_trusted(capsys, tmp_path, packed_model, monkeypatch):
+    state = tmp_path / "state"
+    development = ("--unsafe-development", "--state", state)
+    packed = packed_model()
+    assert run(capsys, "sign", packed, *development)[0] == 0
+
+    def give_twice(place, again):
+        yield packed
+        trust = state / "development/trust.yaml"
+        trust.write_text(trust.read_text() + "revoked: {keys: [development]}\n")
+        yield packed
+
+    monkeypatch.setattr("garrison.admission.admit.watch", give_twice)
+    status, out, err = run(capsys, "admit", packed.parent, "--watch", *development)
+    assert status == 1, err
+    assert [line.split()[0] for line in out.splitlines()] == ["admitted", "refused"]
+    assert "revoked" in out

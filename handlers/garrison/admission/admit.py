@@ -19,10 +19,11 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from garrison import __version__
 from garrison.admission.audit import AuditLog
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
+from garrison.admission.rules.members import INNER_DIRECTORY
 from garrison.admission.scan import scan_paths
 from garrison.admission.serving import newest_admission, open_newest
 from garrison.admission.settings import AdmissionSettings
@@ -45,6 +47,8 @@ from garrison.record import Record, render_record
 TOOLS = ("model-signing", "bandit", "picklescan")
 ARCHIVES = (".mar", ".tgz", ".tar.gz")
 WATCH_INTERVAL_S = 2.0
+RETRY_S = 60.0
+MAX_WATCHED = 10_000  # files of a model whose changes are seen
 Tell = Callable[[str], None]
 
 
@@ -120,17 +124,22 @@ def find_sources(place: Path) -> list[Path]:
     return found
 
 
-def watch(place: Path, interval_s: float = WATCH_INTERVAL_S) -> Iterator[Path]:
-    """Go through the models at a place for ever, each once, and again when it has changed and is quiet."""
+def watch(
+    place: Path, again: Set[Path] = frozenset(), interval_s: float = WATCH_INTERVAL_S, retry_s: float = RETRY_S
+) -> Iterator[Path]:
+    """Go through the models at a place for ever, each once, and again when it has changed and is quiet.
+
+    What the caller puts into `again`, because nothing could be decided about it, is given again after a while.
+    """
     seen: dict[Path, tuple[Any, ...]] = {}
     done: dict[Path, tuple[Any, ...]] = {}
+    given: dict[Path, float] = {}
     while True:
         for path in _find_sources_by_now(place):
             state = _look_at(path)
-            if (
-                state and state == seen.get(path) and state != done.get(path)
-            ):  # the same twice: nobody is writing it any more
-                done[path] = state
+            due = state != done.get(path) or (path in again and time.monotonic() - given[path] >= retry_s)
+            if state and state == seen.get(path) and due:  # the same twice: nobody is writing it any more
+                done[path], given[path] = state, time.monotonic()
                 yield path
             seen[path] = state
         time.sleep(interval_s)
@@ -278,8 +287,11 @@ def _look_at(path: Path) -> tuple[Any, ...]:
 
 
 def _list_states(path: Path) -> tuple[Any, ...]:
-    paths = [path, *sorted(path.rglob("*"))] if path.is_dir() and not path.is_symlink() else [path]
-    found = [(one, one.lstat()) for one in paths]
+    paths = [path]
+    for directory in (path, path / INNER_DIRECTORY):  # a model has no others; one that is endlessly deep is not entered
+        if directory.is_dir() and not directory.is_symlink():
+            paths.extend(islice(directory.iterdir(), MAX_WATCHED))
+    found = [(one, one.lstat()) for one in sorted(paths)]
     return tuple((str(one), status.st_size, status.st_mtime_ns) for one, status in found)
 
 

@@ -6,6 +6,7 @@ was recorded. Whoever removes the newest version does not bring back the one bef
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,12 @@ from garrison.admission.sign.trust import Trust
 from garrison.admission.store import AdmittedModel, Store, version_order
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RECORD_FILE, render_record
+
+ADMITTED = {  # of a line that makes a version count; they name its directory
+    "version": r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}",
+    "digest": "[0-9a-f]{64}",
+    "record_sha256": "[0-9a-f]{64}",
+}
 
 
 def open_store(store: Store, trust: Trust, wanted: Collection[str] = ()) -> tuple[AdmittedModel, ...]:
@@ -52,10 +59,17 @@ def open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> Admitte
 
 
 def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
-    """Return the log's last line about the newest version of a model that was ever admitted."""
+    """Return the log's last line about the newest version of a model that was ever admitted.
+
+    Raises:
+        ArtifactRefused: the log is broken, or a line about the model is none that `garrison admit` writes.
+    """
     newest: Mapping[str, Any] | None = None
     for event in log.events():
         about = event.get("event") == "admitted" and event.get("model") == model
+        if about and not all(re.fullmatch(form, str(event.get(key))) for key, form in ADMITTED.items()):
+            detail = f"{log.path}: a line about {model} is not what `garrison admit` writes"
+            raise ArtifactRefused("log_broken", "The audit log is broken.", detail)
         if about and (newest is None or version_order(event["version"]) >= version_order(newest["version"])):
             newest = event
     return newest

@@ -30,7 +30,8 @@ from garrison.record import DIGEST_SHOWN, RECORD_FILE, Record, RecordedFiles, re
 LOG_FILE = "audit.jsonl"
 QUARANTINE = "quarantine"  # no model is called so: `rules.STORE_NAMES`
 REASON_FILE = "reason.json"
-KEPT_IN_QUARANTINE = 20  # the newest; whoever sends many bad models must not fill the disk
+KEPT_IN_QUARANTINE = 20  # the newest; whoever sends many bad models, or large ones, must not fill the disk
+KEPT_BYTES = 20 * 2**30  # of all of them together, but always the newest one
 _STAGING = ".staging-"
 _LOCK = ".lock"
 
@@ -90,6 +91,7 @@ class Store:
         place = self.place(record.model, record.version, record.digest)
         _remove(place)  # of an admission that was killed before it counted
         place.parent.mkdir(mode=0o755, exist_ok=True)
+        _sync(self.directory)  # or a power cut could leave a line in the log about a model that is not there
         check_unchanged_by_others(place.parent)
         examined = staged.stat().st_ino
         staged.rename(place)
@@ -110,8 +112,7 @@ class Store:
         if staged.is_dir():
             staged.rename(place / "model")
         write_atomically(place / REASON_FILE, reason, 0o400)
-        for old in sorted(quarantine.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-KEPT_IN_QUARANTINE]:
-            _remove(old)
+        _clear(quarantine)
         return place
 
     def place(self, model: str, version: str, digest: str) -> Path:
@@ -190,6 +191,16 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _clear(quarantine: Path) -> None:
+    """Remove the oldest until the rest is few and small enough."""
+    size = 0
+    newest_first = sorted(quarantine.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for number, place in enumerate(newest_first):
+        size += sum(path.lstat().st_size for path in place.rglob("*") if path.is_file())
+        if number >= KEPT_IN_QUARANTINE or (number > 0 and size > KEPT_BYTES):
+            _remove(place)
 
 
 def _remove(directory: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +111,16 @@ def admit(options: argparse.Namespace) -> int:
     from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
 
-    policy = Policy(load_trust(find_trust(options)), _settings(options))
-    store = Store(find_store(options), patient=options.watch)  # nobody would give it the model a second time
-    sources = watch(options.source) if options.watch else find_sources(options.source)
-    return max((_admit_one(source, store, policy, options) for source in sources), default=EXIT_OK)
+    trust = find_trust(options)
+
+    def prepare() -> tuple[Store, Policy]:  # anew for each model: a key may be revoked while somebody watches
+        store = Store(find_store(options), patient=options.watch)
+        return store, Policy(load_trust(trust), _settings(options))
+
+    prepare()  # what is wrong with them is told before the first model comes
+    undecided: set[Path] = set()
+    sources = watch(options.source, undecided) if options.watch else find_sources(options.source)
+    return max(_admit_each(sources, prepare, options, undecided), default=EXIT_OK)
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -132,7 +138,7 @@ def fetch(options: argparse.Namespace) -> int:
     for one in fetched.objects:
         version = f" (version {one.version})" if one.version else ""
         print(escape(f"fetched   {one.address}{version}"), file=sys.stderr)
-    status = _admit_one(fetched.path, store, policy, options)
+    status = _admit_one(fetched.path, lambda: (store, policy), options)
     if status in (EXIT_OK, EXIT_REFUSED):  # it is in the store, or in quarantine; undecided, it can be tried again
         _remove(fetched.path)
     return status
@@ -157,10 +163,23 @@ def audit_verify(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _admit_one(source: Path, store: Any, policy: Any, options: argparse.Namespace) -> int:
+def _admit_each(
+    sources: Iterable[Path], prepare: Any, options: argparse.Namespace, undecided: set[Path]
+) -> Iterator[int]:
+    """Admit one model after the other, and go through the exit statuses."""
+    for source in sources:
+        undecided.discard(source)
+        status = _admit_one(source, prepare, options)
+        if status not in (EXIT_OK, EXIT_REFUSED):
+            undecided.add(source)
+        yield status
+
+
+def _admit_one(source: Path, prepare: Any, options: argparse.Namespace) -> int:
     from garrison.admission.admit import admit as admit_model
 
     try:
+        store, policy = prepare()
         with show_steps(source.name) as tell:
             admission = admit_model(source, store, policy, tell)
     except (Refused, Undecided, ConfigError) as refusal:

@@ -36,11 +36,23 @@ def serve(options: argparse.Namespace) -> int:
     with open_log(options.log) as stream:
         places = (options.models, find_store(options), find_trust(options), find_config(options), options.state)
         settings = StackSettings(*places, options.port, options.run_dir)
+        if options.unsafe_development:
+            _ensure_client_keys(options.state / "keys")
         stack = Stack(settings, EventLog(stream, sys.stderr))
         handle_signals(stack)
         stack.prepare()
         stack.run()
     return EXIT_OK
+
+
+def _ensure_client_keys(directory: Path) -> None:
+    """Make the pair that signs clients' keys, if there is none; in production its private half lies elsewhere."""
+    from garrison.gateway.keys import PUBLIC_FILE, init_keys
+
+    if not (directory / PUBLIC_FILE).exists():
+        init_keys(directory)
+        advice = "let a client in with: garrison keys issue demo --models NAME --expires 1d"
+        print(f"garrison: made {directory}, which signs clients' keys; {advice}", file=sys.stderr)
 
 
 def open_log(path: Path | None) -> Any:

@@ -2,9 +2,10 @@
 
 `torch.export.load` trusts its file with more than weights (read on torch 2.13): it unpickles what the file marks as
 pickled, with `weights_only=False`; it starts native code that the file may hold; it evaluates size expressions and
-guards as Python; and a node may call any function below `torch`. All of that is refused here before the loader sees
-the file, by the rules of `exported_rules` and with torch's own reader of the archive, so that no two readers can
-disagree. Programs that `torch.export.save` wrote for ordinary networks have none of it.
+guards as Python; it writes names of inputs and weights into Python source as they are, and runs that; it imports the
+modules that the description of its inputs names; and a node may call any function below `torch`. All of that is refused
+here before the loader sees the file, by the rules of `exported_rules` and with torch's own reader of the archive, so
+that no two readers can disagree. Programs that `torch.export.save` wrote for ordinary networks have none of it.
 
 It is a tripwire, not a boundary: a `.pt2` from somebody untrusted must be treated as code.
 """

@@ -33,6 +33,7 @@ from attacks.artifacts.pickled import BENIGN, SYSTEM, HostilePickle, list_pickle
 
 PAYLOAD = whole(SYSTEM)
 ANY_ZIP = ("ambiguous_zip", "bad_zip", "repeated_name")
+TOUCH = 'open(__import__("os").environ["GARRISON_CANARY"], "w")'
 NAIVE_PICKLE = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))"
 FIRING_IN_TORCH = {
     "state dict that runs a command", "state dict in the old format that runs a command", "wrong CRC of data.pkl",
@@ -382,6 +383,11 @@ def _exported() -> list[HostileCase]:
             text = text.replace(target, new)
         return changed(exported(), **record("models/model.json", text.encode()))
 
+    def edited(key: str, value: Any) -> bytes:
+        values = json.loads(members_of(exported())["archive/models/model.json"])
+        assert replace_everywhere(values, key, value)
+        return changed(exported(), **record("models/model.json", json.dumps(values).encode()))
+
     def pickled_constants() -> bytes:
         config = json.dumps({"config": {"w": {"path_name": "tensor_0", "is_param": False, "use_pickle": True}}})
         return changed(
@@ -455,8 +461,61 @@ def _exported() -> list[HostileCase]:
             "model.pt2",
             lambda: changed(exported(), **record("models/model.json", b"{")),
         ),
+        case(  # torch writes the name into a function's source, twice; here that is a string's begin and its end
+            "exported: an input's name runs a command",
+            "weight_format",
+            "model.pt2",
+            lambda: edited("forward_arg_names", [f'x="""): pass\n{TOUCH}\ndef forward(self, *a):\n    f(([0']),
+        ),
+        case(
+            "exported: a weight's name runs a command",
+            "weight_format",
+            "model.pt2",
+            lambda: edited("parameter_name", f'weight", {TOUCH}) or ("'),
+        ),
+        case(
+            "exported: inputs' structure imports a module",
+            "weight_format",
+            "model.pt2",
+            lambda: edited("in_spec", _nested('{"__enum__": true, "fqn": "antigravity:fly", "name": "x"}')),
+        ),
+        case(
+            "exported: outputs' structure names a function",
+            "weight_format",
+            "model.pt2",
+            lambda: edited("out_spec", _nested({"default_factory_module": "os", "default_factory_name": "abort"})),
+        ),
+        case(
+            "exported: operator that calls what it is given",
+            "forbidden_operator",
+            "model.pt2",
+            lambda: model(torch__ops__aten__linear__default="torch.ops.higher_order.strict_mode"),
+        ),
+        case(
+            "exported: attribute of an operator",
+            "forbidden_operator",
+            "model.pt2",
+            lambda: model(torch__ops__aten__linear__default="torch.ops.aten.linear.default.__init__.__globals__.get"),
+        ),
         case("exported, called .pt", "weight_format", "model.pt", exported),
     ]
+
+
+def _nested(context: Any) -> str:
+    """Return how inputs are nested, in torch's words: one container, described by what is given."""
+    container = "builtins.tuple" if isinstance(context, str) else "collections.defaultdict"
+    return json.dumps([1, {"type": container, "context": context, "children_spec": []}])
+
+
+def replace_everywhere(values: Any, key: str, value: Any) -> int:
+    """Replace every value of a key, anywhere below a JSON value; return how many."""
+    if isinstance(values, list):
+        return sum(replace_everywhere(one, key, value) for one in values)
+    if not isinstance(values, dict):
+        return 0
+    found = key in values
+    values.update({key: value} if found else {})
+    return found + sum(replace_everywhere(one, key, value) for one in values.values())
 
 
 def _zips() -> list[HostileCase]:

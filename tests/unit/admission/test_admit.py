@@ -1,9 +1,11 @@
 """Only what is signed, examined and newer gets into the store, and whole or not at all."""
 
 import json
+import os
 import shutil
 import stat
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +66,13 @@ def test_the_store_is_read_only(signed_model, store, policy):
     place = admit(signed_model(), store, policy).model.directory
     modes = {stat.S_IMODE(path.stat().st_mode) for path in [place, *place.rglob("*")]}
     assert modes == {0o444, 0o555}
+
+
+def test_all_above_a_version_is_on_the_disk_before_it_counts(signed_model, store, policy, monkeypatch):
+    synced = []
+    monkeypatch.setattr("garrison.admission.store._sync", synced.append)
+    place = admit(signed_model(), store, policy).model.directory
+    assert {store.directory, place.parent} <= set(synced)
 
 
 def test_the_record_says_who_signed_what_and_with_which_tools_it_was_examined(signed_model, store, policy):
@@ -179,6 +188,16 @@ def test_the_quarantine_does_not_grow_without_end(packed_model, store, policy):
     assert len(list(store.directory.glob("quarantine/*"))) == 20
 
 
+def test_the_quarantine_has_room_for_the_newest_and_what_fits_beside_it(packed_model, store, policy, monkeypatch):
+    source = packed_model()
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    for room, kept in ((size // 2, 1), (4 * size, 3)):  # with the reasons, four are larger than four times the model
+        monkeypatch.setattr("garrison.admission.store.KEPT_BYTES", room)
+        for _ in range(5):
+            refuse(source, store, policy)
+        assert len(list(store.directory.glob("quarantine/*/model/contract.yaml"))) == kept
+
+
 def test_every_decision_is_in_the_audit_log(signed_model, packed_model, store, policy):
     admit(signed_model(), store, policy)
     refuse(packed_model("unsigned", model="other"), store, policy)
@@ -284,6 +303,36 @@ def test_watching_gives_each_model_once_and_again_when_it_changed(tmp_path, pack
     assert next(found) == packed
     (packed / "labels.json").write_text("{}")
     assert next(found) == packed
+
+
+@pytest.fixture
+def bottomless(tmp_path, monkeypatch):
+    """A directory of models with one in it that is deeper than Python calls functions."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path / "models")
+    for _ in range(1200):
+        Path("a").mkdir()
+        os.chdir("a")
+    yield tmp_path / "models"
+    for _ in range(1200):  # nobody else could remove it
+        os.chdir("..")
+        Path("a").rmdir()
+
+
+def test_watching_goes_on_beside_a_directory_without_a_bottom(bottomless, packed_model):
+    packed_model()
+    found = watch(bottomless, interval_s=0.01)
+    assert {next(found).name, next(found).name} == {"a", "tiny"}
+
+
+def test_watching_gives_again_what_could_not_be_decided(tmp_path, packed_model):
+    packed, again = packed_model(), set()
+    found = watch(packed.parent, again, interval_s=0.01, retry_s=0.1)
+    assert next(found) == packed
+    began = time.monotonic()
+    again.add(packed)
+    assert next(found) == packed
+    assert time.monotonic() - began > 0.05
 
 
 def test_admitting_again_mends_what_was_changed_in_the_store(signed_model, store, policy):

@@ -1,13 +1,18 @@
 """What is served is what was admitted: verified again at every start."""
 
+import io
+import json
 import shutil
 
 import pytest
 
 from garrison.admission.admit import Policy, admit
+from garrison.admission.audit import AuditLog
 from garrison.admission.serving import open_store
 from garrison.admission.sign.trust import load_trust
 from garrison.errors import ArtifactRefused, ConfigError
+from garrison.eventlog import EventLog
+from garrison.stack import StackSettings, open_admitted
 
 
 @pytest.fixture
@@ -39,6 +44,15 @@ def test_what_a_killed_admission_of_another_model_left_keeps_no_model_from_being
     assert [model.record.model for model in open_store(store, policy.trust)] == ["tiny"]
 
 
+def test_what_is_left_out_is_told(store, policy, place, tmp_path):
+    (store.directory / "other/1-0123456789abcdef").mkdir(parents=True)
+    written = io.BytesIO()
+    settings = StackSettings(None, store.directory, tmp_path / "trust", tmp_path, tmp_path, 1)
+    assert [model.record.model for model in open_admitted(settings, EventLog(written, None))] == ["tiny"]
+    (event,) = map(json.loads, written.getvalue().splitlines())
+    assert (event["event"], "not served: other" in event["message"]) == ("left_out", True)
+
+
 @pytest.mark.parametrize(
     "name", ["contract.yaml", "labels.json", "model.pt", "model-config.yaml", "MAR-INF/MANIFEST.json", "model.sig"]
 )
@@ -64,6 +78,14 @@ def test_a_record_that_says_otherwise_than_the_log_is_refused(store, policy, pla
     path.chmod(0o644)
     path.write_text(path.read_text().replace('"bandit": "', '"bandit": "9'))
     assert why_not(store, policy) == "tampered"
+
+
+@pytest.mark.parametrize("change", [{"version": None}, {"digest": "a/../../../elsewhere"}, {"record_sha256": ""}])
+def test_a_line_in_the_log_that_admission_does_not_write_is_refused(store, policy, place, change):
+    log = AuditLog(store.log_path)
+    (event,) = log.events()
+    log.append({**event, **change})
+    assert why_not(store, policy) == "log_broken"
 
 
 def test_a_version_in_another_s_place_is_refused(store, policy, place, signed_model):

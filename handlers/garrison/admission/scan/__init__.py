@@ -34,7 +34,7 @@ def scan_paths(
     with make_directory() as scratch:
         other = Tripwire(Path(scratch))
         examiner = Examiner(limits or DEFAULT_LIMITS, other.add, progress)
-        findings = [finding for path in paths for finding in _scan_path(path, path.name or str(path), examiner)]
+        findings = [finding for path in paths for finding in _scan_path(path, str(path), examiner)]
         return [*findings, *other.run()] if tripwire else findings
 
 

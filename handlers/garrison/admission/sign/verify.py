@@ -143,7 +143,8 @@ def _read_signature(directory: Path) -> bytes:
     except PermissionError as error:
         raise refuse_unread(str(path), error) from error
     except OSError as error:
-        detail = f"{SIGNATURE_FILE}: {error.strerror}; sign the model with `garrison sign`, or pack it with --sign-key"
+        advice = "use `garrison sign`, or pack it with --sign-key (an archive of stock's: with --from, too)"
+        detail = f"{SIGNATURE_FILE}: {error.strerror}; {advice}"
         raise ArtifactRefused("unsigned", "The model is not signed.", detail) from error
 
 
