@@ -97,6 +97,7 @@ def admit(source: Path, store: Store, policy: Policy, tell: Tell = lambda _: Non
 
 def _admit_by(staged: Path, source: Path, store: Store, policy: Policy, tell: Tell) -> Admission:
     log = AuditLog(store.log_path)
+    _check_log(log)
     try:
         _copy(source, staged, policy)  # 1
         examined = _examine(staged, policy, tell)  # 2 to 6
@@ -106,6 +107,15 @@ def _admit_by(staged: Path, source: Path, store: Store, policy: Policy, tell: Te
         _set_aside(source, staged, refusal, store, log)
         raise
     return Admission(store.open_version(place), already=known is not None)
+
+
+def _check_log(log: AuditLog) -> None:
+    """Check that a decision could be logged, before a model is blamed for a broken log."""
+    try:
+        for _ in log.events():
+            pass
+    except ArtifactRefused as refusal:
+        raise Undecided(f"{refusal.detail}; nothing is admitted until `garrison audit verify` is content") from refusal
 
 
 def find_sources(place: Path) -> list[Path]:

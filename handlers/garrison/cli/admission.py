@@ -183,8 +183,9 @@ def _admit_one(source: Path, prepare: Any, options: argparse.Namespace) -> int:
         with show_steps(source.name) as tell:
             admission = admit_model(source, store, policy, tell)
     except (Refused, Undecided, ConfigError) as refusal:
-        if isinstance(refusal, ConfigError) and not getattr(options, "watch", False):
-            raise  # one who watches goes on with the next model
+        asked_for = source == getattr(options, "source", source) and not getattr(options, "watch", False)
+        if isinstance(refusal, ConfigError) and asked_for:
+            raise  # of several models, the others go on
         reason = refusal.reason if isinstance(refusal, Refused) else "undecided"
         detail = refusal.detail if isinstance(refusal, Refused) else str(refusal)
         row = {"source": str(source), "admitted": False, "reason": reason, "detail": detail}

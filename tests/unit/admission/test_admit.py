@@ -17,7 +17,7 @@ from garrison.admission.rules import STORE_NAMES
 from garrison.admission.serving import open_store
 from garrison.admission.sign import KeySigner, sign_directory
 from garrison.admission.store import QUARANTINE, Store
-from garrison.errors import ArtifactRefused, ConfigError
+from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.record import RecordedFiles
 from stack.running import make_test_key
 
@@ -343,3 +343,11 @@ def test_admitting_again_mends_what_was_changed_in_the_store(signed_model, store
     assert not admit(source, store, policy).already
     assert served(store, policy) == {"tiny": "1"}
     assert admit(source, store, policy).already
+
+
+def test_no_model_is_blamed_for_a_broken_log(signed_model, store, policy):
+    admit(signed_model(), store, policy)
+    store.log_path.write_bytes(store.log_path.read_bytes().replace(b"tiny", b"tidy"))
+    with pytest.raises(Undecided, match="garrison audit verify"):
+        admit(signed_model("more", model="more"), store, policy)
+    assert not (store.directory / "quarantine").exists()
