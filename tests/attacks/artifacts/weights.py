@@ -40,6 +40,8 @@ FIRING_IN_TORCH = {
     "local and central name differ", "old format: the first pickle runs a command",
 }  # fmt: skip
 NAIVE_TORCH = "import torch, sys; torch.load(sys.argv[1], weights_only=False)"
+FIRING_IN_EXPORT = {"exported: an input's name runs a command"}
+NAIVE_EXPORT = "import torch, sys; torch.export.load(sys.argv[1]).module(check_guards=False)(torch.ones(1, 4))"
 
 
 def list_benign() -> list[BenignCase]:
@@ -65,7 +67,8 @@ def list_hostile() -> list[HostileCase]:
 def list_firing() -> list[tuple[HostileCase, str]]:
     """Return the cases that show their canary when they are loaded naively, each with a program that does so."""
     raw = [(_raw(one), NAIVE_PICKLE) for one in list_pickles() if one.fires]
-    return [*raw, *((one, NAIVE_TORCH) for one in list_hostile() if one.name in FIRING_IN_TORCH)]
+    torch_s = [(one, NAIVE_TORCH) for one in list_hostile() if one.name in FIRING_IN_TORCH]
+    return [*raw, *torch_s, *((one, NAIVE_EXPORT) for one in list_hostile() if one.name in FIRING_IN_EXPORT)]
 
 
 def case(name: str, rules: str | tuple[str, ...], file: str, make: Callable[[], bytes]) -> HostileCase:
