@@ -12,15 +12,15 @@ from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import Store
 from garrison.installation import find_installed
 from garrison.torchserve.served import open_served, write_served
-from stack.running import pack_digits, trust_test_key
+from stack.running import pack_digits, pack_sample, trust_test_key
 
-MODEL = "digits"
+MODEL, OTHER = "digits", "tumours"
 OLD, NEW = "1", "2"
 Digests = Mapping[str, str]
 
 
 class Workshop:
-    """A directory with two signed versions of a model, and a store in which the older one is."""
+    """A directory with two signed versions of a model and another model, and a store in which the oldest is."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -29,6 +29,7 @@ class Workshop:
         trust_test_key(trust)
         self.policy = Policy(load_trust(trust), load_admission(find_installed("config/admission.yaml")))
         self.signed = {number: self._pack(number) for number in (OLD, NEW)}
+        self.other = pack_sample(OTHER, directory / "packed-other") / OTHER
         self.store = directory / "store"
         self.admit(self.signed[OLD], self.store)
         self.digests = {number: digest_directory(path) for number, path in self.signed.items()}
@@ -51,21 +52,38 @@ class Workshop:
         shutil.copytree(self.signed[number], target)
         return target
 
-    def serve(self, store: Path) -> dict[str, str]:
-        """Open a store as the launcher does, then read every file as a worker does; return the digests of the bytes.
+    def serve(self, store: Path) -> dict[str, Digests]:
+        """Open a store as the launcher does, then read every file as a worker does; return the digests by model.
 
         Raises:
             GarrisonError: something is refused.
         """
-        (model,) = open_store(Store(store), self.policy.trust)
+        return {path.name: read_as_worker(path) for path in self.prepare(store)}
+
+    def prepare(self, store: Path) -> list[Path]:
+        """Open a store and write the directories that are served, as the launcher does.
+
+        Raises:
+            GarrisonError: something is refused.
+        """
         served = self.directory / "served"
         shutil.rmtree(served, ignore_errors=True)
-        files = open_served(write_served(model.packed, model.record, model.directory, served))
-        return {name: hashlib.sha256(files.read(name)).hexdigest() for name in files.names()}
+        models = open_store(Store(store), self.policy.trust)
+        return [write_served(one.packed, one.record, one.directory, served / one.record.model) for one in models]
 
     def _pack(self, number: str) -> Path:
         changes = {'version: "1"': f'version: "{number}"'}
         return pack_digits(self.directory / f"packed-{number}", changes) / MODEL
+
+
+def read_as_worker(served: Path) -> Digests:
+    """Read every file of a served model, and return the digests of the bytes.
+
+    Raises:
+        GarrisonError: one is not what was admitted.
+    """
+    files = open_served(served)
+    return {name: hashlib.sha256(files.read(name)).hexdigest() for name in files.names()}
 
 
 def digest_directory(directory: Path) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Kill admissions at random moments: the store is always the old one or the new one, and the next admission succeeds.
 
-Each try begins with a store that holds version 1, admits version 2 in a process of its own, and kills that process
-(SIGKILL) at a random moment. Then the store is opened and every file is read as a worker does; then version 2 is
-admitted again, which has to succeed, and the audit log has to be whole.
+Each try begins with a store that holds version 1 of a model, and admits version 2 of it, or another model that is new
+to the store, in a process of its own, which is killed (SIGKILL) at a random moment. Then the store is opened and every
+file is read as a worker does; then the same is admitted again, which has to succeed, and the audit log has to be whole.
 """
 
 import argparse
@@ -13,10 +13,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from campaigns.admitting import NEW, OLD, Workshop
+from campaigns.admitting import MODEL, NEW, OLD, Digests, Workshop, digest_directory
 from campaigns.result import make_parser, start
 from garrison.admission.audit import verify_log
 from garrison.admission.store import LOG_FILE
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usual_s = time_admission(workshop)
         campaign.tell(f"an admission takes {usual_s:.2f} s")
         for number in range(options.tries):
-            found[run_try(workshop, chosen.uniform(0, 1.1 * usual_s))] += 1
+            source = (workshop.signed[NEW], workshop.other)[number % 2]
+            found[run_try(workshop, source, chosen.uniform(0, 1.1 * usual_s))] += 1
             if (number + 1) % 20 == 0:
                 campaign.tell(f"{number + 1} tries: {dict(found)}")
     misses = [f"{what}: {count} times" for what, count in found.items() if what not in ("old", "new", "ended before")]
@@ -47,14 +48,16 @@ def time_admission(workshop: Workshop) -> float:
     """Return how long an admission takes that nobody interrupts, in seconds."""
     store = workshop.copy_store("timed")
     began = time.monotonic()
-    os.waitpid(fork_admission(workshop, store), 0)
+    os.waitpid(fork_admission(workshop, workshop.signed[NEW], store), 0)
     return time.monotonic() - began
 
 
-def run_try(workshop: Workshop, seconds: float) -> str:
+def run_try(workshop: Workshop, source: Path, seconds: float) -> str:
     """Kill one admission after some time; return what the store was then, or what was wrong."""
     store = workshop.copy_store("tried")
-    child = fork_admission(workshop, store)
+    old = {MODEL: workshop.digests[OLD]}
+    new = old | {source.name: digest_directory(source)}
+    child = fork_admission(workshop, source, store)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -62,33 +65,32 @@ def run_try(workshop: Workshop, seconds: float) -> str:
         served = workshop.serve(store)
     except GarrisonError as error:
         return f"not served: {error}"[:200]
-    versions = [number for number, digests in workshop.digests.items() if digests == served]
-    if versions not in ([OLD], [NEW]):
+    if served not in (old, new):
         return "neither old nor new"
     if not os.WIFSIGNALED(status):
-        return "ended before" if os.WEXITSTATUS(status) == 0 and versions == [NEW] else "failed by itself"
-    return finish_admission(workshop, store) or ("old" if versions == [OLD] else "new")
+        return "ended before" if os.WEXITSTATUS(status) == 0 and served == new else "failed by itself"
+    return finish_admission(workshop, source, store, new) or ("old" if served == old else "new")
 
 
-def finish_admission(workshop: Workshop, store: Path) -> str:
+def finish_admission(workshop: Workshop, source: Path, store: Path, new: Mapping[str, Digests]) -> str:
     """Admit again what was interrupted; return what was wrong, or nothing."""
     try:
-        workshop.admit(workshop.signed[NEW], store)
+        workshop.admit(source, store)
         verify_log(store / LOG_FILE)
         served = workshop.serve(store)
     except GarrisonError as error:
         return f"the next admission failed: {error}"[:200]
     left = [path.name for path in store.glob(".staging-*")]
-    return "" if served == workshop.digests[NEW] and not left else f"the next admission left {left}"
+    return "" if served == new and not left else f"the next admission left {left}"
 
 
-def fork_admission(workshop: Workshop, store: Path) -> int:
-    """Begin to admit version 2 in a process of its own; return its id."""
+def fork_admission(workshop: Workshop, source: Path, store: Path) -> int:
+    """Begin to admit a model in a process of its own; return its id."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            workshop.admit(workshop.signed[NEW], store)
+            workshop.admit(source, store)
             status = 0
         finally:
             os._exit(status)

@@ -4,7 +4,8 @@ The attacker is another user who can write to the source and, where an operator 
 directories in the store: it swaps files for those of another signed version, for rubbish and for links, takes some
 away, plants others, and exchanges whole directories, at random moments. Each try admits version 2, opens the store as
 the launcher does and reads every file as a worker does. The bytes that come out must be those of one admitted version.
-As root the attacker is a process of the user `nobody`; otherwise it is one of the same user, which is stronger.
+In every fourth try the store's own user exchanges files while a worker loads them. Where this does not run as root,
+the other attacker is the same user, too, which is stronger.
 """
 
 import argparse
@@ -16,16 +17,18 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from campaigns.admitting import NEW, OLD, Workshop
+from campaigns.admitting import MODEL, NEW, OLD, Workshop, read_as_worker
 from campaigns.result import make_parser, start
 from garrison.errors import ConfigError, GarrisonError, Refused
 
 TRIES = 1_000
 NOBODY = 65_534
 MOST_ACTIONS = 10_000
+LOADS = 20
+Action = Callable[[Workshop, Path, random.Random], None]
 RUBBISH = b"rubbish"
 SERVED = {OLD: "the old version served", NEW: "the new version served"}
 
@@ -40,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Path(name).chmod(0o755)
         workshop = Workshop(Path(name))
         for number in range(options.tries):
-            place = ("source", "store", "both")[number % 3]
-            found[f"{place}: {run_try(workshop, place, chosen.random())}"] += 1
+            place = ("source", "store", "both", "load")[number % 4]
+            attempt = run_load if place == "load" else run_try
+            found[f"{place}: {attempt(workshop, place, chosen.random())}"] += 1
             if (number + 1) % 50 == 0:
                 campaign.tell(f"{number + 1} tries: {dict(found)}")
     misses = [f"{what}: {count} times" for what, count in found.items() if "WRONG" in what]
@@ -82,30 +86,60 @@ def admit_and_serve(workshop: Workshop, source: Path, store: Path) -> str:
     except (Refused, ConfigError) as error:
         reason = error.reason if isinstance(error, Refused) else "ConfigError"
         return f"{told}loading refused ({reason})"
-    number = next((number for number, known in workshop.digests.items() if known == served), "")
+    number = next((number for number, known in workshop.digests.items() if served == {MODEL: known}), "")
     if not number or admitted not in ("", number):
         return f"{told}WRONG {'version' if number else 'bytes'} served"
     return told + SERVED[number]
 
 
-def fork_attacker(workshop: Workshop, targets: Sequence[Path], seed: float) -> int:
+def run_load(workshop: Workshop, place: str, seed: float) -> str:
+    """Load a model over and over while the store's own user exchanges its files; return what came of it.
+
+    The launcher has verified the store before: only the record stands between the attacker and the worker.
+    """
+    store = workshop.copy_store("attacked")
+    (served,) = workshop.prepare(store)
+    loaded = refused = 0
+    attacker = fork_attacker(workshop, list(store.glob(f"{MODEL}/*")), seed, (swap_file, write_rubbish), another=False)
+    try:
+        for _ in range(LOADS):
+            try:
+                if read_as_worker(served) != workshop.digests[OLD]:
+                    return "WRONG bytes loaded"
+                loaded += 1
+            except Refused:
+                refused += 1
+    finally:
+        os.kill(attacker, signal.SIGKILL)
+        os.waitpid(attacker, 0)
+    return " and ".join(word for word, count in (("loaded", loaded), ("refused", refused)) if count)
+
+
+def fork_attacker(
+    workshop: Workshop,
+    targets: Sequence[Path],
+    seed: float,
+    actions: Sequence[Action] | None = None,
+    *,
+    another: bool = True,
+) -> int:
     """Start the attacker; return its process id. It ends by itself after a number of actions."""
     child = os.fork()
     if child == 0:
         try:
-            if os.geteuid() == 0:
+            if another and os.geteuid() == 0:
                 os.setgroups([])
                 os.setgid(NOBODY)
                 os.setuid(NOBODY)
-            attack(workshop, targets, random.Random(seed))  # noqa: S311 - repeatable, not secret
+            chosen = random.Random(seed)  # noqa: S311 - repeatable, not secret
+            attack(workshop, targets, chosen, actions or ACTIONS)
         finally:
             os._exit(0)
     return child
 
 
-def attack(workshop: Workshop, targets: Sequence[Path], chosen: random.Random) -> None:
+def attack(workshop: Workshop, targets: Sequence[Path], chosen: random.Random, actions: Sequence[Action]) -> None:
     """Do one harmful thing after the other."""
-    actions = (swap_file, write_rubbish, plant_link, plant_hard_link, remove_file, plant_file, swap_directory)
     for _ in range(MOST_ACTIONS):
         target = chosen.choice(targets)
         with contextlib.suppress(OSError):
@@ -163,6 +197,9 @@ def swap_directory(workshop: Workshop, target: Path, chosen: random.Random) -> N
     path = chosen.choice(inside or [target])
     path.rename(path.with_name(f"away-{chosen.random()}"))
     shutil.copytree(workshop.signed[chosen.choice((OLD, NEW))], path)
+
+
+ACTIONS = (swap_file, write_rubbish, plant_link, plant_hard_link, remove_file, plant_file, swap_directory)
 
 
 def open_to_all(target: Path) -> None:

@@ -1,12 +1,13 @@
 """Samples of the campaigns of admission; and that each would see what it looks for."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from campaigns import interrupted, races, tampering, verification
-from campaigns.admitting import NEW, OLD, Workshop
+from campaigns.admitting import MODEL, NEW, OLD, Workshop
 
 
 def run(campaign, output: Path, *options: object) -> dict:
@@ -56,7 +57,7 @@ def test_bytes_that_nobody_admitted_would_be_seen(workshop: Workshop, monkeypatc
     """As if a loader used the file as it lies there."""
     source, store = workshop.copy_source(NEW, "incoming"), workshop.copy_store("naive")
     assert races.admit_and_serve(workshop, source, store) == races.SERVED[NEW]
-    monkeypatch.setattr(workshop, "serve", lambda _: {**workshop.digests[OLD], "model.pt": "another"})
+    monkeypatch.setattr(workshop, "serve", lambda _: {MODEL: {**workshop.digests[OLD], "model.pt": "another"}})
     assert "WRONG bytes" in races.admit_and_serve(workshop, source, store)
 
 
@@ -65,13 +66,25 @@ def test_the_old_version_served_instead_of_the_new_one_would_be_seen(
 ) -> None:
     """As if whoever can write to the store could bring back an older version."""
     source, store = workshop.copy_source(NEW, "incoming"), workshop.copy_store("naive")
-    monkeypatch.setattr(workshop, "serve", lambda _: workshop.digests[OLD])
+    monkeypatch.setattr(workshop, "serve", lambda _: {MODEL: workshop.digests[OLD]})
     assert "WRONG version" in races.admit_and_serve(workshop, source, store)
 
 
 def test_a_race_that_nobody_runs_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(races, "MOST_ACTIONS", 0)
     assert races.main(["--tries", "1", "--output", str(tmp_path / "result.json")]) == 1
+
+
+def test_a_worker_that_compares_nothing_would_be_seen(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if what the launcher had verified were read once more by its path."""
+
+    def read_naively(served: Path) -> dict[str, str]:
+        names = workshop.digests[OLD]
+        return {name: hashlib.sha256((served / "files" / name).read_bytes()).hexdigest() for name in names}
+
+    monkeypatch.setattr(races, "LOADS", 2_000)
+    monkeypatch.setattr(races, "read_as_worker", read_naively)
+    assert races.run_load(workshop, "load", 0.5) == "WRONG bytes loaded"
 
 
 def test_an_accepted_flip_would_be_seen(tmp_path: Path) -> None:
