@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from garrison.admission.settings import FILE as ADMISSION_FILE
 from garrison.admission.settings import load_admission
 from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import AdmittedModel, Store
-from garrison.archive import PackedModel
+from garrison.archive import CONTRACT_FILE, PackedModel
+from garrison.contract import load_contract
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog
 from garrison.files import RunDirectory
@@ -295,7 +296,9 @@ def open_admitted(settings: StackSettings, log: EventLog) -> tuple[AdmittedModel
     policy = Policy(trust, load_admission(settings.config / ADMISSION_FILE))
     wanted: dict[str, Path] = {}
     refused: list[tuple[Path, ArtifactRefused]] = []
-    for source in find_sources(settings.models):
+    sources = find_sources(settings.models)
+    _check_names(sources)
+    for source in sources:
         try:
             admission = admit(source, store, policy)
         except ArtifactRefused as refusal:
@@ -312,6 +315,21 @@ def open_admitted(settings: StackSettings, log: EventLog) -> tuple[AdmittedModel
         detail = "; and ".join(f"{source}: {refusal.detail}" for source, refusal in refused)
         raise ArtifactRefused(first.reason, first.public_message, detail)
     return open_store(store, trust, wanted)
+
+
+def _check_names(sources: Sequence[Path]) -> None:
+    """Check that no two directories hold the same model, before the higher version of it counts for ever."""
+    known: dict[str, Path] = {}
+    for source in sources:
+        try:
+            name = load_contract(source / CONTRACT_FILE).model
+        except ConfigError:
+            continue  # an archive, or what admission refuses and explains
+        if name in known:
+            raise ConfigError(
+                f"{source}: a second model named {name!r}, beside {known[name]}; serve one version at a time"
+            )
+        known[name] = source
 
 
 def render_gateway(
