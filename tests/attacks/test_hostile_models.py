@@ -25,7 +25,9 @@ from garrison.installation import find_installed
 from stack.running import make_test_key, trust_test_key
 
 ONE_IN = 4  # the others go through scan and vet alone, in their own files
-WEIGHTS, HANDLERS = list_hostile_weights()[::ONE_IN], list_hostile_handlers()[::ONE_IN]
+DIRECTORIES = {"pipe in a directory", "link in a directory"}  # no files that could lie in a model
+WEIGHTS = [case for case in list_hostile_weights() if case.name not in DIRECTORIES][::ONE_IN]
+HANDLERS = list_hostile_handlers()[::ONE_IN]
 
 
 @pytest.fixture(autouse=True)

@@ -121,12 +121,16 @@ def problem_of(packed_model):
     return load
 
 
-@pytest.mark.parametrize("name", ["model.pt", "w.pth", "w.pt2", "w.onnx"])
+@pytest.mark.parametrize("name", ["model.pt", "w.pt2", "w.onnx"])  # a .pth like that is not even packed
 @pytest.mark.parametrize(
     "data", [b"", b"junk", b"PK\x05\x06" + bytes(18), saved(STATE)], ids=["empty", "junk", "zip", "state"]
 )
 def test_a_file_that_is_something_else_is_refused(problem_of, name, data):
     assert problem_of(weights=name, files={name: data}).startswith(f"{name}: ")
+
+
+def test_a_state_dict_is_no_torchscript_whatever_its_ending(problem_of):
+    assert problem_of(weights="w.pth", files={"w.pth": saved(STATE)}).startswith("w.pth: not TorchScript")
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])

@@ -480,13 +480,13 @@ def _exported() -> list[HostileCase]:
             "exported: inputs' structure imports a module",
             "weight_format",
             "model.pt2",
-            lambda: edited("in_spec", _nested('{"__enum__": true, "fqn": "antigravity:fly", "name": "x"}')),
+            lambda: edited("in_spec", _described('{"__enum__": true, "fqn": "antigravity:fly", "name": "x"}')),
         ),
         case(
             "exported: outputs' structure names a function",
             "weight_format",
             "model.pt2",
-            lambda: edited("out_spec", _nested({"default_factory_module": "os", "default_factory_name": "abort"})),
+            lambda: edited("out_spec", _described({"default_factory_module": "os", "default_factory_name": "abort"})),
         ),
         case(
             "exported: operator that calls what it is given",
@@ -504,7 +504,7 @@ def _exported() -> list[HostileCase]:
     ]
 
 
-def _nested(context: Any) -> str:
+def _described(context: Any) -> str:
     """Return how inputs are nested, in torch's words: one container, described by what is given."""
     container = "builtins.tuple" if isinstance(context, str) else "collections.defaultdict"
     return json.dumps([1, {"type": container, "context": context, "children_spec": []}])

@@ -581,6 +581,10 @@ def test_a_key_that_is_none_and_one_that_is_missing(tmp_path):
     directory = write_model(tmp_path / "digits")
     (tmp_path / "none.key").write_text("hello")
     (tmp_path / "none.key").chmod(0o600)
+    with pytest.raises(ConfigError, match="is no private key"):
+        sign_directory(directory, KeySigner(tmp_path / "none.key"))
+    heading = "-----BEGIN PRIVATE KEY-----\nhello\n"
+    (tmp_path / "none.key").write_text(heading)
     with pytest.raises(ConfigError, match="cannot sign"):
         sign_directory(directory, KeySigner(tmp_path / "none.key"))
     with pytest.raises(ConfigError, match="cannot be read"):
