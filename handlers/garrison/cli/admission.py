@@ -159,7 +159,8 @@ def audit_verify(options: argparse.Namespace) -> int:
     summary = verify_log(find_store(options) / LOG_FILE, head=options.head)
     row = {"entries": summary.entries, "half_written": summary.torn, "head": summary.head}
     torn = f"{summary.torn} lines half-written, as by a power cut, " if summary.torn else ""
-    print(json.dumps(row) if options.json else f"whole: {summary.entries} entries, {torn}head {summary.head}")
+    entries = "1 entry" if summary.entries == 1 else f"{summary.entries} entries"
+    print(json.dumps(row) if options.json else f"whole: {entries}, {torn}head {summary.head}")
     return EXIT_OK
 
 
