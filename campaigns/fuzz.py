@@ -70,7 +70,7 @@ def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespa
             *("--seconds", str(seconds)),
         ]
         options_of_output: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, cwd=REPOSITORY, errors="replace", **options_of_output) as process:  # noqa: S603
+        with subprocess.Popen(command, cwd=REPOSITORY, errors="replace", **options_of_output) as process:  # noqa: S603 - our own
             said = watch(process, directory / "figures.json")
         figures = read_figures(directory)
         if process.returncode != 0:

@@ -44,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workshop = Workshop(Path(name))
         for number in range(options.tries):
             place = ("source", "store", "both", "load")[number % 4]
-            attempt = run_load if place == "load" else run_try
-            found[f"{place}: {attempt(workshop, place, chosen.random())}"] += 1
+            seed = chosen.random()
+            outcome = run_load(workshop, seed) if place == "load" else run_try(workshop, place, seed)
+            found[f"{place}: {outcome}"] += 1
             if (number + 1) % 50 == 0:
                 campaign.tell(f"{number + 1} tries: {dict(found)}")
     misses = [f"{what}: {count} times" for what, count in found.items() if "WRONG" in what]
@@ -92,7 +93,7 @@ def admit_and_serve(workshop: Workshop, source: Path, store: Path) -> str:
     return told + SERVED[number]
 
 
-def run_load(workshop: Workshop, place: str, seed: float) -> str:
+def run_load(workshop: Workshop, seed: float) -> str:
     """Load a model over and over while the store's own user exchanges its files; return what came of it.
 
     The launcher has verified the store before: only the record stands between the attacker and the worker.

@@ -14,6 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
+from attacks.artifacts.tiny_model import CONTRACT as TINY
 from garrison.admission.pack import PackOrder
 from garrison.torchserve.served import unsafe_serve
 from packing import pack as pack_order
@@ -21,29 +22,9 @@ from stack.running import RunningStack, Target, pack_digits
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LABELS = {"0": "red", "1": "green", "2": "blue"}
-CONTRACT: dict[str, Any] = {
-    "garrison": 1,
-    "model": "tiny",
-    "version": "1",
-    "task": "image-classification",
-    "inputs": {
-        "image": {
-            "kind": "image",
-            "formats": ["png", "jpeg"],
-            "max_bytes": "64KiB",
-            "min_side": 2,
-            "max_side": 64,
-            "max_pixels": 4096,
-            "max_frames": 1,
-            "colour": "rgb",
-            "exact": [4, 4, 3],
-            "normalise": {"mean": [0, 0, 0], "std": [1, 1, 1]},
-        }
-    },
-    "batch": {"max_items": 8, "max_delay_ms": 5, "max_bytes": "1MiB"},
-    "workers": {"count": 1, "queue": 8, "timeout_s": 10},
-    "outputs": {"labels": "labels.json", "top_k": 3, "decimals": 4, "min_score": 0.0},
-}
+CONTRACT = copy.deepcopy(TINY)
+CONTRACT["inputs"]["image"]["normalise"] = {"mean": [0, 0, 0], "std": [1, 1, 1]}
+CONTRACT["outputs"]["min_score"] = 0.0
 
 
 class MeanColour(torch.nn.Module):

@@ -271,12 +271,17 @@ def _make_record(examined: _Examined) -> Record:
 
 
 def _set_aside(source: Path, staged: Path, refusal: GarrisonError, store: Store, log: AuditLog) -> None:
-    reason = refusal.reason if isinstance(refusal, Refused) else "undecided"
-    detail = _relative(refusal.detail if isinstance(refusal, Refused) else str(refusal), staged)
+    reason, detail = explain(refusal)
+    detail = _relative(detail, staged)
     event = {"event": "refused", "source": str(source), "reason": reason, "detail": detail[:2000]}
     name = re.sub(r"[^A-Za-z0-9_-]", "_", source.name)[:40]
     place = store.set_aside(staged, name, (json.dumps(event, indent=2) + "\n").encode())
     log.append({**event, "quarantine": place.name})
+
+
+def explain(error: GarrisonError) -> tuple[str, str]:
+    """Return the code and the words for why a model was not admitted."""
+    return (error.reason, error.detail) if isinstance(error, Refused) else ("undecided", str(error))
 
 
 def _relative(text: str, staged: Path) -> str:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def scan(options: argparse.Namespace) -> int:
     """Look for code and forbidden formats in files and directories."""
     from garrison.admission.scan import scan_paths
 
-    return _print_findings(scan_paths(options.paths, _limits(options)), options)
+    return _print_findings(scan_paths(options.paths, _settings(options).limits), options)
 
 
 def vet(options: argparse.Namespace) -> int:
@@ -91,8 +92,6 @@ def verify(options: argparse.Namespace) -> int:
     """Say who signed a packed model, if anyone who is trusted did, and that nothing was changed since."""
     if not options.directory.is_dir():
         raise ConfigError(f"{options.directory}: is no directory; give a packed model's, or admit an archive")
-    from datetime import UTC, datetime
-
     from garrison.admission.sign import verify_directory
     from garrison.admission.sign.trust import load_trust
 
@@ -178,6 +177,7 @@ def _admit_each(
 
 def _admit_one(source: Path, prepare: Any, options: argparse.Namespace) -> int:
     from garrison.admission.admit import admit as admit_model
+    from garrison.admission.admit import explain
 
     try:
         store, policy = prepare()
@@ -187,8 +187,7 @@ def _admit_one(source: Path, prepare: Any, options: argparse.Namespace) -> int:
         asked_for = source == getattr(options, "source", source) and not getattr(options, "watch", False)
         if isinstance(refusal, ConfigError) and asked_for:
             raise  # of several models, the others go on
-        reason = refusal.reason if isinstance(refusal, Refused) else "undecided"
-        detail = refusal.detail if isinstance(refusal, Refused) else str(refusal)
+        reason, detail = explain(refusal)
         row = {"source": str(source), "admitted": False, "reason": reason, "detail": detail}
         print(
             json.dumps(row) if options.json else escape(f"refused   {source}  {reason}: {detail}", keep=""), flush=True
@@ -278,10 +277,6 @@ def _settings(options: argparse.Namespace) -> Any:
     from garrison.admission.settings import FILE, load_admission
 
     return load_admission(find_config(options) / FILE)
-
-
-def _limits(options: argparse.Namespace) -> Any:
-    return _settings(options).limits
 
 
 def _print_findings(findings: Sequence[Any], options: argparse.Namespace) -> int:

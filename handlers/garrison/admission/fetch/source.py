@@ -94,7 +94,7 @@ def call_within(seconds: float, action: Callable[..., Result], *arguments: Any) 
         raise Interrupted("it takes too long") from None
     if not succeeded:
         raise result
-    return result  # type: ignore[no-any-return]
+    return result  # type: ignore[no-any-return]  # what `action` returned, through a queue of anything
 
 
 def check_reply(pinned: Pinned, offset: int, *, tag: str, length: int | None, content_range: str) -> int:

@@ -44,14 +44,13 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """The numbers of a `model-config.yaml` that a contract has too, and the keys of the rest; None where not said."""
+    """The numbers of a `model-config.yaml` that a contract has too; None where not said."""
 
     workers: int | None = None
     queue: int | None = None
     timeout_s: int | None = None
     max_items: int | None = None
     max_delay_ms: int | None = None
-    left_behind: tuple[str, ...] = ()
 
 
 def check_server_settings(config: bytes, file: str = MODEL_CONFIG_FILE) -> list[Finding]:
@@ -76,7 +75,6 @@ def read_server_settings(config: bytes, file: str = MODEL_CONFIG_FILE) -> Server
         timeout_s=values.get("responseTimeout"),
         max_items=values.get("batchSize"),
         max_delay_ms=values.get("maxBatchDelay"),
-        left_behind=tuple(key for key in values if key in LEFT_BEHIND),
     )
 
 
