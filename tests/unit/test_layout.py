@@ -21,14 +21,16 @@ ALLOWED = {
     "installation": {"errors"},
     "unix_http": {"errors"},
     "process": {"errors"},
+    "cell": EDGE | {"cell"},
     "eventlog": {"errors"},
     "describe": {"errors", "contract"},
     "checks": {"errors", "settings", "contract", "checks"},
     "watch": {"errors", "contract", "watch"},
-    "torchserve": EDGE | {"checks", "watch", "torchserve"},
+    "torchserve": EDGE | {"checks", "watch", "torchserve", "cell"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
-    "stack": EDGE | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
+    "stack": EDGE
+    | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "cell"},
 }
 OUTSIDE_A_WORKER = ("properties", "readiness", "server")
 BESIDE_A_MODEL = sorted(
