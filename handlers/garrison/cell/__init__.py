@@ -1,0 +1,1 @@
+"""The cell: what a worker can still do when everything in it is hostile."""
