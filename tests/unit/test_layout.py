@@ -28,7 +28,9 @@ ALLOWED = {
     "torchserve": EDGE | {"checks", "watch", "torchserve"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
-    "stack": EDGE | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
+    "cell": {"errors", "files", "settings", "contract", "cell"},
+    "stack": EDGE
+    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
 OUTSIDE_A_WORKER = ("properties", "readiness", "server")
 BESIDE_A_MODEL = sorted(
