@@ -25,10 +25,12 @@ ALLOWED = {
     "describe": {"errors", "contract"},
     "checks": {"errors", "settings", "contract", "checks"},
     "watch": {"errors", "contract", "watch"},
-    "torchserve": EDGE | {"checks", "watch", "torchserve"},
+    "torchserve": EDGE | {"checks", "watch", "torchserve", "cell"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
-    "stack": EDGE | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
+    "cell": {"errors", "files", "settings", "contract", "cell"},
+    "stack": EDGE
+    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
 OUTSIDE_A_WORKER = ("properties", "readiness", "server")
 BESIDE_A_MODEL = sorted(
