@@ -98,12 +98,7 @@ def attempt(moment):
         said = attack(WORLD)
     except BaseException as error:
         said = f"{{type(error).__name__}}: {{error}}"
-    REPORT.append(f"{{moment}}: {{said}}")
-
-
-class Trap:
-    def __del__(self):
-        attempt("del")
+    REPORT.append(f"{{moment}}: {{said}}"[:20_000])
 
 
 def strike(moment):
@@ -112,7 +107,7 @@ def strike(moment):
         thread.start()
         thread.join(4)
     elif moment == "del":
-        trap = Trap()
+        trap = type("Trap", (), {{"__del__": lambda self: attempt("del")}})()  # a handler has one class of its own
         del trap
         gc.collect()
     else:

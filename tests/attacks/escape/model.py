@@ -29,6 +29,10 @@ class Server(Protocol):
 
     def metrics(self) -> str: ...
 
+    def lines(self) -> list[str]: ...
+
+    def neighbour_lines(self) -> list[str]: ...
+
     def log(self) -> list[dict[str, Any]]: ...
 
 
@@ -66,7 +70,8 @@ class Escape:
     """One primitive.
 
     `source` is the body of a function of `world`; what it returns is its report. `seen` returns what was seen of the
-    effect, or nothing. `refused` is how the attacker reports that it was stopped; with `dies`, no report needs to
+    effect, or nothing. `prepare` sets the scene before the server knows the model, `note` remembers how things are right
+    before the attacker is asked. `refused` is how the attacker reports that it was stopped; with `dies`, no report needs to
     come back, because the kernel ends what does that. `alone`: its effect is on everybody. `outlives`: it is looked
     for after the server has ended. `root`: not even stock can do it as an ordinary user.
     """
@@ -76,7 +81,8 @@ class Escape:
     story: str
     source: str
     seen: Callable[[Scene], str]
-    prepare: tuple[Callable[[Scene], None], ...] = ()
+    prepare: tuple[Callable[[Scene], object], ...] = ()
+    note: tuple[Callable[[Scene], object], ...] = ()
     files: Callable[[Scene], dict[str, bytes]] = lambda scene: {}
     refused: str = REFUSED
     dies: bool = False

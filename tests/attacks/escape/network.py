@@ -1,5 +1,6 @@
 """The network and sockets: carrying data out, letting visitors in, reaching the server by its back doors."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -256,7 +257,7 @@ def _registered(scene: Scene) -> str:
 
 
 def _spoke_http2(scene: Scene) -> str:
-    return "the gRPC server answered" if "settings:" in scene.report else ""
+    return "the gRPC server answered" if re.search(r"settings: [0-9a-f]{6}04", scene.report) else ""
 
 
 def _neighbour_was_reached(scene: Scene) -> str:
@@ -297,7 +298,7 @@ BACK_DOORS = (
         return try_each([lambda path=path: load(path) for path in world["worker_sockets"]])
         """,
         _neighbour_was_reached,
-        (_keep_connections,),
+        note=(_keep_connections,),
         alone=True,
     ),
     Escape(
@@ -337,4 +338,22 @@ BACK_DOORS = (
     ),
 )
 
-ESCAPES = (*OUT, *IN, *BACK_DOORS)
+def _tell_no_name(scene: Scene) -> None:
+    del scene.world["nothing"]
+
+
+WHO_LISTENS = (
+    Escape(
+        "list-sockets",
+        "infer",
+        "Read who listens on this machine: names of sockets are secrets of those who made them.",
+        """
+        return try_each([lambda path=path: [line for line in open(path) if "@" in line]
+                         for path in ("/proc/net/unix", "/proc/self/net/unix")])
+        """,
+        secret_came_back,
+        (stream_listener(socket.AF_UNIX, lambda scene: b"\0" + scene.secret.encode(), "nothing"), _tell_no_name),
+    ),
+)
+
+ESCAPES = (*OUT, *IN, *BACK_DOORS, *WHO_LISTENS)

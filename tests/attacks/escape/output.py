@@ -132,7 +132,7 @@ ESCAPES = (
             os.write(1, line)
         """,
         _server_swelled,
-        (_remember_peak,),
+        note=(_remember_peak,),
         refused="None",
         alone=True,
     ),

@@ -67,7 +67,7 @@ def stream_listener(family: socket.AddressFamily, address: Callable[[Scene], obj
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
         listener.bind(address(scene))
         listener.listen()
-        scene.cleaning.callback(listener.close)
+        scene.cleaning.callback(_close, listener)
         scene.world[name] = _spell(listener.getsockname())
         _run(lambda: _accept(listener, scene))
 
@@ -82,7 +82,7 @@ def datagram_listener(
     def listen(scene: Scene) -> None:
         listener = socket.socket(family, socket.SOCK_DGRAM)
         listener.bind(address(scene))
-        scene.cleaning.callback(listener.close)
+        scene.cleaning.callback(_close, listener)
         scene.world[name] = _spell(listener.getsockname())
         _run(lambda: _receive(listener, scene))
 
@@ -94,7 +94,7 @@ def accomplice(scene: Scene) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(scene.place / "accomplice"))
     listener.listen()
-    scene.cleaning.callback(listener.close)
+    scene.cleaning.callback(_close, listener)
     scene.world["accomplice"] = str(scene.place / "accomplice")
 
     def hand_over() -> None:
@@ -140,6 +140,13 @@ def _receive(listener: socket.socket, scene: Scene) -> None:
     with contextlib.suppress(OSError):
         while True:
             scene.heard.append(listener.recv(4096))
+
+
+def _close(listener: socket.socket) -> None:
+    """Close a socket, and wake the thread that waits at it."""
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
 
 
 def _spell(name: object) -> object:

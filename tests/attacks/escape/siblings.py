@@ -92,7 +92,7 @@ SIGNALS = (
         "Kill the worker of another model.",
         "os.kill(world['neighbour'], signal.SIGKILL)",
         neighbour_ended,
-        (_keep_neighbours,),
+        note=(_keep_neighbours,),
         alone=True,
     ),
     Escape(
