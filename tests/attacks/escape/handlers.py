@@ -57,7 +57,7 @@ def try_each(attempts):
         except OSError as error:
             failure = error
     if not done:
-        raise failure
+        raise failure or LookupError("nothing to try")
     return done
 
 

@@ -146,7 +146,7 @@ IDENTITY = (
     ),
     Escape(
         "change-user",
-        "thread",
+        "infer",
         "Become another user.",
         "syscall(117, 65534, 65534, 65534)",
         worker_status("Uid", lambda value: "65534" in value.split() and os.getuid() != 65534),

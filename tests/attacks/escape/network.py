@@ -290,16 +290,17 @@ BACK_DOORS = (
         "Connect to the neighbour's worker, as the server does, and tell it which code to load.",
         """
         def load(path):
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(path)
-                connection.sendall(b"L" + struct.pack(">i", 4) + b"evil")
-                KEPT.append(os.dup(connection.fileno()))
+            connection = socket.socket(socket.AF_UNIX)
+            KEPT.append(connection)
+            connection.settimeout(2)
+            connection.connect(path)
+            connection.sendall(b"L" + struct.pack(">i", 4) + b"evil")
 
-        return try_each([lambda path=path: load(path) for path in world["worker_sockets"]])
+        guessed = [f"{world['run']}/tmp/.ts.sock.{9000 + number}" for number in range(24)]
+        return try_each([lambda path=path: load(path) for path in world["worker_sockets"] or guessed])
         """,
         _neighbour_was_reached,
         note=(_keep_connections,),
-        alone=True,
     ),
     Escape(
         "management-socket",

@@ -11,7 +11,8 @@ MUCH_MEMORY_BYTES = 150 * 2**20
 
 
 def _metric_forged(scene: Scene) -> str:
-    return "the server counts what was forged" if scene.world["forged"] in scene.server.metrics() else ""
+    numbers = [float(line.split()[-1]) for line in scene.server.metrics().splitlines() if line and line[0] != "#"]
+    return "the server counts what was forged" if float(scene.world["forged"]) in numbers else ""
 
 
 def _describes_forged_pid(scene: Scene) -> str:
@@ -61,8 +62,8 @@ ESCAPES = (
         "infer",
         "Print a line that the server takes for a measurement, about another model.",
         """
-        print(f"[METRICS]PredictionTime.ms:{world['forged']}.0|#ModelName:neighbour,Level:Model|#hostname:h,1700000000",
-              flush=True)
+        print(f"[METRICS]PredictionTime.ms:{world['forged']}.0|#ModelName:neighbour,Level:Model|#type:GAUGE|"
+              "#hostname:h,1700000000", flush=True)
         """,
         _metric_forged,
         (_forge_number,),

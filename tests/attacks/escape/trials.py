@@ -35,7 +35,7 @@ from garrison.cell.settings import CellSettings
 from stack.running import DIGITS
 
 STOCK_AT_ONCE = 3
-SEEN_WITHIN_S = 30
+SEEN_WITHIN_S = 60
 LOOK_INTERVAL_S = 0.2
 AFTERLIFE_S = 4
 FAILURES = (OSError, http.client.HTTPException, ValueError, psutil.Error)
