@@ -1,7 +1,7 @@
 """An escape's text as a handler: the same for stock TorchServe and for a custom handler in a cell, but for the frame.
 
-A request is JSON, `{"do": "attack", "world": {...}}` or `{"do": "report"}`; the answer is what the attacker has to
-report so far: a line for each try, with the moment and what came of it.
+A request is `{"moments": [...], "world": {...}}`, in hexadecimal so that it is a plain text to whoever examines it; the
+answer is what the attacker has to report so far: a line for each try, with the moment and what came of it.
 """
 
 import textwrap
@@ -115,7 +115,7 @@ def strike(moment):
 
 
 def answer(text):
-    request = json.loads(text)
+    request = json.loads(bytes.fromhex(text))
     WORLD.update(request.get("world", {{}}))
     for moment in request.get("moments", ()):
         strike(moment)
@@ -134,7 +134,7 @@ class Hostile:
             strike(moment)
 
     def handle(self, data, context):
-        return [json.dumps(answer(bytes(row.get("data") or row.get("body")))) for row in data]
+        return [json.dumps(answer(bytes(row.get("data") or row.get("body")).decode())) for row in data]
 """
 _CUSTOM = """\
 
@@ -156,7 +156,7 @@ class Hostile(SafeHandler):
         return batch
 
     def present(self, output, item):
-        return answer(item.value)
+        return answer(item.value if item.value.startswith("7b") else "7b7d")  # warming up asks something else
 """
 
 

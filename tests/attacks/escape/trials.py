@@ -293,11 +293,13 @@ def _tell_world(server: Running) -> dict[str, Any]:
 
 def _ask(scene: Scene, moments: list[str], timeout_s: float = 40) -> None:
     """Ask the attacker to strike, or only to report; one that does not answer has reported what it had before."""
-    body = json.dumps({"moments": moments, "world": scene.world}).encode()
+    body = json.dumps({"moments": moments, "world": scene.world}).encode().hex().encode()
     with contextlib.suppress(*FAILURES):
         answer = scene.server.ask("inference", "POST", f"/predictions/{scene.name}", body, timeout_s)
         if answer.status == 200:
             scene.report = "\n".join(json.loads(answer.body)["report"])
+        else:
+            print("ASK", scene.name, answer)
 
 
 def _look(escape: Escape, scene: Scene) -> str:
