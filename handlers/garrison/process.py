@@ -111,15 +111,16 @@ def load_failure(child: Child, model: str) -> str:
     """Return why a model was not loaded: what its worker said, else its last exception, its cell, the last lines."""
     lines = [_read_line(line) for line in reversed(child.last_lines)]
     own = [line for line in lines if line.model == model]
+    unstamped = [line for line in lines if not line.model]  # the server's, and what a supervisor says itself
     for told in (
         *(line.text for line in own if line.event == LOAD_FAILED),
-        *_matches(rf"Failed to load model {re.escape(model)}, exception (.+)", lines),
+        *_matches(rf"Failed to load model {re.escape(model)}, exception (.+)", unstamped),
         *_matches(_EXCEPTION, own),
     ):
         return f": {told}; mend the model and pack it again"
     for told in (
         *(line.text for line in own if line.gate == CELL_GATE and line.event in CELL_ENDINGS),
-        *_matches(r"worker-python: (.+)", lines),
+        *_matches(r"worker-python: (.+)", unstamped),
     ):
         return f": {told}; see cell.yaml"
     return last_words(child)
