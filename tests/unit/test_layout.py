@@ -22,16 +22,16 @@ ALLOWED = {
     "installation": {"errors"},
     "unix_http": {"errors"},
     "process": {"errors"},
+    "cell": EDGE | {"cell"},
     "eventlog": {"errors"},
     "describe": {"errors", "contract"},
     "checks": {"errors", "reasons", "settings", "contract", "checks"},
     "watch": {"errors", "reasons", "contract", "cell", "watch"},
-    "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve"},
+    "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve", "cell"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
-    "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
-    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
+    | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "cell"},
 }
 OUTSIDE_A_WORKER = ("properties", "readiness", "server")
 BESIDE_A_MODEL = sorted(

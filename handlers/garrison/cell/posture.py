@@ -8,7 +8,6 @@ import os
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
@@ -21,9 +20,23 @@ from garrison.cell.trials import (
     Trial,
     is_dumpable,
     read_capabilities,
+    read_own_status,
     run_attempts,
 )
 from garrison.errors import ConfigError, Undecided
+
+__all__ = [
+    "EXEMPTED_BY",
+    "PARTS",
+    "RLIMITS",
+    "Posture",
+    "Surroundings",
+    "Trial",
+    "check_posture",
+    "find_faults",
+    "judge",
+    "try_everything",
+]
 
 RLIMITS = ("AS", "CORE", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "STACK")
 EXEMPTED_BY = {  # which part of the kernel a part of the cell rests on; limits rest on none that may be missing
@@ -65,6 +78,33 @@ class Posture:
         failed = {trial.part for trial in self.trials if not trial.held}
         return {part: part in tried and part not in failed for part in PARTS}
 
+    def summary(self) -> str:
+        """Say in a few words what is in force, for a log line."""
+        broken = ", ".join(part for part, held in self.held.items() if not held)
+        tried = f"{sum(trial.held for trial in self.trials)} of {len(self.trials)} attempts failed as they must"
+        return f"Landlock ABI {self.landlock_abi}, user {self.uid}, {tried}" + (f"; not held: {broken}" * bool(broken))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, for a message or a status file."""
+        return {**asdict(self), "trials": [asdict(trial) for trial in self.trials], "rlimits": {**self.rlimits}}
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Posture":
+        """Read what `to_json` returned.
+
+        Raises:
+            Undecided: it is something else; nothing holds that cannot be read.
+        """
+        try:
+            trials = tuple(Trial(**trial) for trial in values["trials"][:_MOST_TRIALS])
+            rlimits = {name: values["rlimits"][name] for name in RLIMITS}
+            posture = cls(**{**values, "trials": trials, "rlimits": rlimits})
+        except (TypeError, KeyError) as error:
+            raise Undecided("not a posture") from error
+        if not _is_sound(posture):
+            raise Undecided("a posture with values that are none")
+        return posture
+
 
 def try_everything(around: Surroundings) -> Posture:
     """Try all that must fail in here, and look at what is in force.
@@ -74,13 +114,13 @@ def try_everything(around: Surroundings) -> Posture:
     """
     trials = run_attempts(around)
     try:
-        status = _read_own_status()
+        status = read_own_status()
         return Posture(
             trials=trials,
             landlock_abi=around.landlock_abi,
             seccomp_mode=int(status["Seccomp"]),
             uid=os.getuid(),
-            capabilities=f"{read_capabilities():x}",
+            capabilities=f"{read_capabilities(status):x}",
             no_new_privs=status["NoNewPrivs"] == "1",
             dumpable=is_dumpable(),
             rlimits={name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in RLIMITS},
@@ -89,17 +129,17 @@ def try_everything(around: Surroundings) -> Posture:
         raise Undecided(f"what is in force in a cell cannot be read ({type(error).__name__}: {error})") from error
 
 
-def judge(posture: Posture, settings: CellSettings) -> None:
+def check_posture(posture: Posture, settings: CellSettings) -> None:
     """Check that all that the settings require is in force.
 
     Raises:
         ConfigError: with a sentence for each part that does not hold, and what the kernel lacks for it.
     """
-    if problems := find_problems(posture, settings):
+    if problems := judge(posture, settings):
         raise ConfigError(*problems)
 
 
-def find_problems(posture: Posture, settings: CellSettings) -> tuple[str, ...]:
+def judge(posture: Posture, settings: CellSettings) -> tuple[str, ...]:
     """Return a sentence for each part that does not hold and that `unsafe_without` does not exempt."""
     return tuple(
         _describe(part, faults)
@@ -120,32 +160,6 @@ def find_faults(posture: Posture, settings: CellSettings) -> dict[str, tuple[str
     for part, fault in _check_facts(posture, settings):
         faults.setdefault(part, []).append(fault)
     return {part: tuple(found) for part, found in faults.items()}
-
-
-def render_posture(posture: Posture) -> dict[str, Any]:
-    """Return a posture as plain values, for a status file."""
-    return {**asdict(posture), "trials": [asdict(trial) for trial in posture.trials], "rlimits": {**posture.rlimits}}
-
-
-def read_posture(values: Any) -> Posture:
-    """Read what `render_posture` returned.
-
-    Raises:
-        Undecided: it is something else; nothing holds that cannot be read.
-    """
-    try:
-        posture = Posture(
-            **{
-                **values,
-                "trials": tuple(Trial(**trial) for trial in values["trials"][:_MOST_TRIALS]),
-                "rlimits": {name: values["rlimits"][name] for name in RLIMITS},
-            }
-        )
-    except (TypeError, KeyError) as error:
-        raise Undecided("not a posture") from error
-    if not _is_sound(posture):
-        raise Undecided("a posture with values that are none")
-    return posture
 
 
 def _is_sound(posture: Posture) -> bool:
@@ -183,8 +197,3 @@ def _describe(part: str, faults: tuple[str, ...]) -> str:
     kernel = os.uname().release
     unsafe = f"; or weaken the cell: unsafe_without: [{exempted_by}] in cell.yaml" if exempted_by else ""
     return f"cell: {part} does not hold: {shown}; it {_ADVICE[exempted_by or LIMITS]} (this is Linux {kernel}){unsafe}"
-
-
-def _read_own_status() -> dict[str, str]:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from garrison.cell.posture import Posture, read_posture, render_posture
+from garrison.cell.posture import Posture
 from garrison.errors import ConfigError, Undecided
 
 CLOSING, LOADING, SERVING, ENDED, UNREADABLE = STAGES = ("closing", "loading", "serving", "ended", "unreadable")
@@ -22,7 +22,7 @@ MOST_FILES = 2000
 MOST_VIOLATIONS = 1000
 MOST_COUNT = 2**63
 _FILE_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.([1-9][0-9]{0,9})\.json")
-_VIOLATION = re.compile(r"(closing|loading|serving)/[a-z0-9_]{1,40}")
+_VIOLATION = re.compile(r"(closing|loading|serving)/[a-z0-9_ ]{1,40}")
 _COUNTS = ("pid", "supervisor", "output_dropped_bytes", "threads", "memory_bytes", "scratch_bytes")
 _MOST_TEXT = 500
 
@@ -55,7 +55,7 @@ def write_status(path: Path, status: Status) -> None:
     Raises:
         ConfigError: it cannot be written: what is not reported is not seen.
     """
-    posture = None if status.posture is None else render_posture(status.posture)
+    posture = None if status.posture is None else status.posture.to_json()
     values = {**asdict(status), "posture": posture, "violations": {**status.violations}}
     draft = path.with_name(f".{path.name}")
     try:
@@ -109,7 +109,7 @@ def _read_plain_file(path: Path) -> bytes:
 def _parse(values: Any) -> Status:
     if not isinstance(values, dict) or values.keys() != Status.__dataclass_fields__.keys() or not _is_sound(values):
         raise Undecided("not a status")
-    posture = None if values["posture"] is None else read_posture(values["posture"])
+    posture = None if values["posture"] is None else Posture.from_json(values["posture"])
     return Status(**{**values, "posture": posture})
 
 

@@ -12,11 +12,9 @@ import pytest
 from garrison.cell.posture import (
     RLIMITS,
     Posture,
+    check_posture,
     find_faults,
-    find_problems,
     judge,
-    read_posture,
-    render_posture,
     try_everything,
 )
 from garrison.cell.settings import CellSettings
@@ -35,11 +33,11 @@ BY_A_USER_WITHOUT_RIGHTS = {  # what somebody who is not root may not do anyway,
 }
 SCRIPT = """
 import json, pathlib, sys
-from garrison.cell.posture import render_posture, try_everything
+from garrison.cell.posture import try_everything
 from garrison.cell.trials import Surroundings
 parent, run = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 places = (run / "cells/settings.json", run / "models", run / "models/m", run / "scratch")
-print(json.dumps(render_posture(try_everything(Surroundings(parent, *places, 7)))))
+print(json.dumps(try_everything(Surroundings(parent, *places, 7)).to_json()))
 """
 
 
@@ -60,7 +58,7 @@ def try_outside(around, tmp_path):
     def call(*before):
         command = [*before, sys.executable, "-I", "-c", SCRIPT, str(os.getpid()), str(tmp_path)]
         done = subprocess.run(command, capture_output=True, check=True, timeout=30)
-        return read_posture(json.loads(done.stdout))
+        return Posture.from_json(json.loads(done.stdout))
 
     return call
 
@@ -143,7 +141,7 @@ def test_only_the_expected_error_is_a_refusal(around, monkeypatch, raised, held,
 
 def test_what_cannot_be_found_out_is_undecided(around, monkeypatch):
     monkeypatch.setattr("garrison.cell.trials.ATTEMPTS", ())
-    monkeypatch.setattr("garrison.cell.posture._read_own_status", dict)
+    monkeypatch.setattr("garrison.cell.posture.read_own_status", dict)
     with pytest.raises(Undecided, match="KeyError"):
         try_everything(around)
 
@@ -152,25 +150,25 @@ def test_what_cannot_be_found_out_is_undecided(around, monkeypatch):
 
 
 def test_a_sound_posture_has_no_problem():
-    assert find_problems(make_posture(), SETTINGS) == ()
+    assert judge(make_posture(), SETTINGS) == ()
     assert make_posture().held == dict.fromkeys(PARTS, True)
-    judge(make_posture(), SETTINGS)
+    check_posture(make_posture(), SETTINGS)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_one_thing_that_was_possible_is_a_problem(part):
-    (problem,) = find_problems(with_fault(part), SETTINGS)
+    (problem,) = judge(with_fault(part), SETTINGS)
     assert problem.startswith(f"cell: {part} does not hold: ")
     assert POSSIBLE in problem
     assert with_fault(part).held == {name: name != part for name in PARTS}
     with pytest.raises(ConfigError, match=part):
-        judge(with_fault(part), SETTINGS)
+        check_posture(with_fault(part), SETTINGS)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_what_was_not_tried_does_not_hold(part):
     posture = make_posture(trials=tuple(trial for trial in make_posture().trials if trial.part != part))
-    (problem,) = find_problems(posture, SETTINGS)
+    (problem,) = judge(posture, SETTINGS)
     assert f"{part} does not hold: nothing was tried" in problem
     assert posture.held[part] is False
 
@@ -193,7 +191,7 @@ def test_what_was_not_tried_does_not_hold(part):
 )
 def test_a_fact_that_is_not_as_it_must_be_is_a_problem(changes, part):
     assert list(find_faults(make_posture(**changes), SETTINGS)) == [part]
-    assert len(find_problems(make_posture(**changes), SETTINGS)) == 1
+    assert len(judge(make_posture(**changes), SETTINGS)) == 1
 
 
 @pytest.mark.parametrize(
@@ -209,24 +207,32 @@ def test_a_fact_that_is_not_as_it_must_be_is_a_problem(changes, part):
 def test_what_may_be_missing_is_reported_but_no_problem(unsafe, exempt):
     settings = dataclasses.replace(SETTINGS, unsafe_without=unsafe)
     for part in PARTS:
-        assert bool(find_problems(with_fault(part), settings)) == (part not in exempt)
+        assert bool(judge(with_fault(part), settings)) == (part not in exempt)
         assert list(find_faults(with_fault(part), settings)) == [part]
 
 
 def test_a_problem_says_what_the_kernel_lacks_and_which_setting_weakens():
-    (landlock,) = find_problems(make_posture(landlock_abi=0), SETTINGS)
+    (landlock,) = judge(make_posture(landlock_abi=0), SETTINGS)
     assert "Linux 5.13" in landlock
     assert os.uname().release in landlock
     assert "unsafe_without: [landlock]" in landlock
-    (limits,) = find_problems(make_posture(dumpable=True), SETTINGS)
+    (limits,) = judge(make_posture(dumpable=True), SETTINGS)
     assert "unsafe" not in limits
 
 
+def test_a_summary_names_what_does_not_hold():
+    assert (
+        make_posture().summary()
+        == f"Landlock ABI 7, user 1000, {len(ATTEMPTS)} of {len(ATTEMPTS)} attempts failed as they must"
+    )
+    assert with_fault("network").summary().endswith("; not held: network")
+
+
 def test_a_problem_names_three_of_many():
-    (problem, *_) = find_problems(make_posture(trials=()), SETTINGS)
+    (problem, *_) = judge(make_posture(trials=()), SETTINGS)
     assert problem.count("nothing was tried") == 1
     possible = tuple(dataclasses.replace(trial, held=False) for trial in make_posture().trials)
-    assert all(" more" in problem for problem in find_problems(make_posture(trials=possible), SETTINGS)[:-1])
+    assert all(" more" in problem for problem in judge(make_posture(trials=possible), SETTINGS)[:-1])
 
 
 # Passing on -----------------------------------------------------------------------------------------------------------
@@ -234,11 +240,11 @@ def test_a_problem_names_three_of_many():
 
 def test_a_posture_is_read_as_it_was_written():
     posture = with_fault("network")
-    assert read_posture(json.loads(json.dumps(render_posture(posture)))) == posture
+    assert Posture.from_json(json.loads(json.dumps(posture.to_json()))) == posture
 
 
 def without(key):
-    return {name: value for name, value in render_posture(make_posture()).items() if name != key}
+    return {name: value for name, value in make_posture().to_json().items() if name != key}
 
 
 @pytest.mark.parametrize(
@@ -264,4 +270,4 @@ def without(key):
 )
 def test_what_is_no_posture_is_not_read_as_one(values):
     with pytest.raises(Undecided):
-        read_posture(values)
+        Posture.from_json(values)
