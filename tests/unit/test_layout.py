@@ -22,7 +22,6 @@ ALLOWED = {
     "installation": {"errors"},
     "unix_http": {"errors"},
     "process": {"errors"},
-    "cell": EDGE | {"cell"},
     "eventlog": {"errors"},
     "describe": {"errors", "contract"},
     "checks": {"errors", "reasons", "settings", "contract", "checks"},
@@ -30,8 +29,9 @@ ALLOWED = {
     "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve", "cell"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
+    "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
-    | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "cell"},
+    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
 OUTSIDE_A_WORKER = ("properties", "readiness", "server")
 BESIDE_A_MODEL = sorted(

@@ -32,9 +32,11 @@ __all__ = [
     "Posture",
     "Surroundings",
     "Trial",
-    "check_posture",
     "find_faults",
+    "find_problems",
     "judge",
+    "read_posture",
+    "render_posture",
     "try_everything",
 ]
 
@@ -84,27 +86,6 @@ class Posture:
         tried = f"{sum(trial.held for trial in self.trials)} of {len(self.trials)} attempts failed as they must"
         return f"Landlock ABI {self.landlock_abi}, user {self.uid}, {tried}" + (f"; not held: {broken}" * bool(broken))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, for a message or a status file."""
-        return {**asdict(self), "trials": [asdict(trial) for trial in self.trials], "rlimits": {**self.rlimits}}
-
-    @classmethod
-    def from_json(cls, values: Any) -> "Posture":
-        """Read what `to_json` returned.
-
-        Raises:
-            Undecided: it is something else; nothing holds that cannot be read.
-        """
-        try:
-            trials = tuple(Trial(**trial) for trial in values["trials"][:_MOST_TRIALS])
-            rlimits = {name: values["rlimits"][name] for name in RLIMITS}
-            posture = cls(**{**values, "trials": trials, "rlimits": rlimits})
-        except (TypeError, KeyError) as error:
-            raise Undecided("not a posture") from error
-        if not _is_sound(posture):
-            raise Undecided("a posture with values that are none")
-        return posture
-
 
 def try_everything(around: Surroundings) -> Posture:
     """Try all that must fail in here, and look at what is in force.
@@ -129,17 +110,17 @@ def try_everything(around: Surroundings) -> Posture:
         raise Undecided(f"what is in force in a cell cannot be read ({type(error).__name__}: {error})") from error
 
 
-def check_posture(posture: Posture, settings: CellSettings) -> None:
+def judge(posture: Posture, settings: CellSettings) -> None:
     """Check that all that the settings require is in force.
 
     Raises:
         ConfigError: with a sentence for each part that does not hold, and what the kernel lacks for it.
     """
-    if problems := judge(posture, settings):
+    if problems := find_problems(posture, settings):
         raise ConfigError(*problems)
 
 
-def judge(posture: Posture, settings: CellSettings) -> tuple[str, ...]:
+def find_problems(posture: Posture, settings: CellSettings) -> tuple[str, ...]:
     """Return a sentence for each part that does not hold and that `unsafe_without` does not exempt."""
     return tuple(
         _describe(part, faults)
@@ -160,6 +141,28 @@ def find_faults(posture: Posture, settings: CellSettings) -> dict[str, tuple[str
     for part, fault in _check_facts(posture, settings):
         faults.setdefault(part, []).append(fault)
     return {part: tuple(found) for part, found in faults.items()}
+
+
+def render_posture(posture: Posture) -> dict[str, Any]:
+    """Return a posture as plain values, for a message or a status file."""
+    return {**asdict(posture), "trials": [asdict(trial) for trial in posture.trials], "rlimits": {**posture.rlimits}}
+
+
+def read_posture(values: Any) -> Posture:
+    """Read what `render_posture` returned.
+
+    Raises:
+        Undecided: it is something else; nothing holds that cannot be read.
+    """
+    try:
+        trials = tuple(Trial(**trial) for trial in values["trials"][:_MOST_TRIALS])
+        rlimits = {name: values["rlimits"][name] for name in RLIMITS}
+        posture = Posture(**{**values, "trials": trials, "rlimits": rlimits})
+    except (TypeError, KeyError) as error:
+        raise Undecided("not a posture") from error
+    if not _is_sound(posture):
+        raise Undecided("a posture with values that are none")
+    return posture
 
 
 def _is_sound(posture: Posture) -> bool:

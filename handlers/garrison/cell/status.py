@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from garrison.cell.posture import Posture
+from garrison.cell.posture import Posture, read_posture, render_posture
 from garrison.errors import ConfigError, Undecided
 
 CLOSING, LOADING, SERVING, ENDED, UNREADABLE = STAGES = ("closing", "loading", "serving", "ended", "unreadable")
@@ -55,7 +55,7 @@ def write_status(path: Path, status: Status) -> None:
     Raises:
         ConfigError: it cannot be written: what is not reported is not seen.
     """
-    posture = None if status.posture is None else status.posture.to_json()
+    posture = None if status.posture is None else render_posture(status.posture)
     values = {**asdict(status), "posture": posture, "violations": {**status.violations}}
     draft = path.with_name(f".{path.name}")
     try:
@@ -109,7 +109,7 @@ def _read_plain_file(path: Path) -> bytes:
 def _parse(values: Any) -> Status:
     if not isinstance(values, dict) or values.keys() != Status.__dataclass_fields__.keys() or not _is_sound(values):
         raise Undecided("not a status")
-    posture = None if values["posture"] is None else Posture.from_json(values["posture"])
+    posture = None if values["posture"] is None else read_posture(values["posture"])
     return Status(**{**values, "posture": posture})
 
 

@@ -12,9 +12,11 @@ import pytest
 from garrison.cell.posture import (
     RLIMITS,
     Posture,
-    check_posture,
     find_faults,
+    find_problems,
     judge,
+    read_posture,
+    render_posture,
     try_everything,
 )
 from garrison.cell.settings import CellSettings
@@ -33,11 +35,11 @@ BY_A_USER_WITHOUT_RIGHTS = {  # what somebody who is not root may not do anyway,
 }
 SCRIPT = """
 import json, pathlib, sys
-from garrison.cell.posture import try_everything
+from garrison.cell.posture import render_posture, try_everything
 from garrison.cell.trials import Surroundings
 parent, run = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 places = (run / "cells/settings.json", run / "models", run / "models/m", run / "scratch")
-print(json.dumps(try_everything(Surroundings(parent, *places, 7)).to_json()))
+print(json.dumps(render_posture(try_everything(Surroundings(parent, *places, 7)))))
 """
 
 
@@ -58,7 +60,7 @@ def try_outside(around, tmp_path):
     def call(*before):
         command = [*before, sys.executable, "-I", "-c", SCRIPT, str(os.getpid()), str(tmp_path)]
         done = subprocess.run(command, capture_output=True, check=True, timeout=30)
-        return Posture.from_json(json.loads(done.stdout))
+        return read_posture(json.loads(done.stdout))
 
     return call
 
@@ -150,25 +152,25 @@ def test_what_cannot_be_found_out_is_undecided(around, monkeypatch):
 
 
 def test_a_sound_posture_has_no_problem():
-    assert judge(make_posture(), SETTINGS) == ()
+    assert find_problems(make_posture(), SETTINGS) == ()
     assert make_posture().held == dict.fromkeys(PARTS, True)
-    check_posture(make_posture(), SETTINGS)
+    judge(make_posture(), SETTINGS)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_one_thing_that_was_possible_is_a_problem(part):
-    (problem,) = judge(with_fault(part), SETTINGS)
+    (problem,) = find_problems(with_fault(part), SETTINGS)
     assert problem.startswith(f"cell: {part} does not hold: ")
     assert POSSIBLE in problem
     assert with_fault(part).held == {name: name != part for name in PARTS}
     with pytest.raises(ConfigError, match=part):
-        check_posture(with_fault(part), SETTINGS)
+        judge(with_fault(part), SETTINGS)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_what_was_not_tried_does_not_hold(part):
     posture = make_posture(trials=tuple(trial for trial in make_posture().trials if trial.part != part))
-    (problem,) = judge(posture, SETTINGS)
+    (problem,) = find_problems(posture, SETTINGS)
     assert f"{part} does not hold: nothing was tried" in problem
     assert posture.held[part] is False
 
@@ -191,7 +193,7 @@ def test_what_was_not_tried_does_not_hold(part):
 )
 def test_a_fact_that_is_not_as_it_must_be_is_a_problem(changes, part):
     assert list(find_faults(make_posture(**changes), SETTINGS)) == [part]
-    assert len(judge(make_posture(**changes), SETTINGS)) == 1
+    assert len(find_problems(make_posture(**changes), SETTINGS)) == 1
 
 
 @pytest.mark.parametrize(
@@ -207,16 +209,16 @@ def test_a_fact_that_is_not_as_it_must_be_is_a_problem(changes, part):
 def test_what_may_be_missing_is_reported_but_no_problem(unsafe, exempt):
     settings = dataclasses.replace(SETTINGS, unsafe_without=unsafe)
     for part in PARTS:
-        assert bool(judge(with_fault(part), settings)) == (part not in exempt)
+        assert bool(find_problems(with_fault(part), settings)) == (part not in exempt)
         assert list(find_faults(with_fault(part), settings)) == [part]
 
 
 def test_a_problem_says_what_the_kernel_lacks_and_which_setting_weakens():
-    (landlock,) = judge(make_posture(landlock_abi=0), SETTINGS)
+    (landlock,) = find_problems(make_posture(landlock_abi=0), SETTINGS)
     assert "Linux 5.13" in landlock
     assert os.uname().release in landlock
     assert "unsafe_without: [landlock]" in landlock
-    (limits,) = judge(make_posture(dumpable=True), SETTINGS)
+    (limits,) = find_problems(make_posture(dumpable=True), SETTINGS)
     assert "unsafe" not in limits
 
 
@@ -229,10 +231,10 @@ def test_a_summary_names_what_does_not_hold():
 
 
 def test_a_problem_names_three_of_many():
-    (problem, *_) = judge(make_posture(trials=()), SETTINGS)
+    (problem, *_) = find_problems(make_posture(trials=()), SETTINGS)
     assert problem.count("nothing was tried") == 1
     possible = tuple(dataclasses.replace(trial, held=False) for trial in make_posture().trials)
-    assert all(" more" in problem for problem in judge(make_posture(trials=possible), SETTINGS)[:-1])
+    assert all(" more" in problem for problem in find_problems(make_posture(trials=possible), SETTINGS)[:-1])
 
 
 # Passing on -----------------------------------------------------------------------------------------------------------
@@ -240,11 +242,11 @@ def test_a_problem_names_three_of_many():
 
 def test_a_posture_is_read_as_it_was_written():
     posture = with_fault("network")
-    assert Posture.from_json(json.loads(json.dumps(posture.to_json()))) == posture
+    assert read_posture(json.loads(json.dumps(render_posture(posture)))) == posture
 
 
 def without(key):
-    return {name: value for name, value in make_posture().to_json().items() if name != key}
+    return {name: value for name, value in render_posture(make_posture()).items() if name != key}
 
 
 @pytest.mark.parametrize(
@@ -270,4 +272,4 @@ def without(key):
 )
 def test_what_is_no_posture_is_not_read_as_one(values):
     with pytest.raises(Undecided):
-        Posture.from_json(values)
+        read_posture(values)
