@@ -173,8 +173,7 @@ class Supervisor:
         self._counts.stage = Stage.ENDED
         if self._door is not None:
             self._close_door(self._door)
-        self._write_status(last=True)
-        scratch.remove(self._plan.scratch)
+        self._write_status(last=True)  # the launcher then reads the worker's counts, and removes its scratch directory
 
     # --- system calls -----------------------------------------------------------------------------------------------
 
