@@ -85,6 +85,11 @@ class Inside:
         """Tell the supervisor how far this process is."""
         self._control.send(encode(message, content))
 
+    def start_serving(self) -> None:
+        """Give up what only loading needs; returns when it is gone."""
+        self.tell(SERVING)
+        self.wait()
+
     def wait(self) -> Any:
         """Wait for the supervisor's answer and return it; without a supervisor there is no process either."""
         return decode(self._control.recv(MAX_MESSAGE_BYTES))[1]

@@ -97,7 +97,7 @@ def _measure_directory(directory: int, depth: int, room: int) -> tuple[int, int]
 
 
 def _measure_inner(directory: int, name: str, depth: int, room: int) -> tuple[int, int]:
-    if depth == 0:
+    if depth < 0:
         raise Undecided(f"deeper than {MAX_DEPTH} directories")
     try:
         inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)

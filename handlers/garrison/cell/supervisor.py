@@ -63,7 +63,7 @@ class Task(Protocol):
         """Import what the work needs; nothing of the model."""
 
     def run(self, inside: Inside) -> None:
-        """Do the work; says `inside.tell(SERVING)` once everything is loaded."""
+        """Do the work; calls `inside.start_serving()` once everything is loaded."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +242,7 @@ class Supervisor:
             self._open_door(self._door)
         elif message == SERVING:
             self._start_serving("loaded")
+            self._answer([])
         elif message == DENIED:
             self._answer(self._counts.denied)
 
