@@ -17,8 +17,7 @@ from garrison.cell.plan import find_status, make_plan
 from garrison.cell.supervisor import Door, Supervisor
 from garrison.errors import ConfigError, GarrisonError
 from garrison.torchserve.worker import CELL_VARIABLE
-
-METRICS_DIRECTORY = "metrics"
+from garrison.watch.families import METRICS_DIRECTORY
 
 
 class TorchServeTask:

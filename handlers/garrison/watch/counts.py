@@ -23,9 +23,8 @@ from prometheus_client.utils import floatToGoString
 
 from garrison.errors import Undecided
 from garrison.reasons import OWN_REASONS, REASONS
-from garrison.watch.families import CONTRACT, COUNTER, OTHER, STEPS, Family
+from garrison.watch.families import CONTRACT, COUNTER, METRICS_DIRECTORY, OTHER, STEPS, Family
 
-DIRECTORY = "metrics"  # in a worker's scratch
 MAX_FILES = 16  # two a process
 MAX_FILE_BYTES = 2**20  # a worker's counts take a few kilobytes, in a file of 64 KiB
 MAX_ENTRIES = 4000  # of all files together; ours are about 150
@@ -71,7 +70,7 @@ def _read_files(scratch: Path) -> Iterator[bytes]:
     try:
         outer = os.open(scratch, _DIRECTORY_FLAGS)
         try:
-            directory = os.open(DIRECTORY, _DIRECTORY_FLAGS, dir_fd=outer)
+            directory = os.open(METRICS_DIRECTORY, _DIRECTORY_FLAGS, dir_fd=outer)
         finally:
             os.close(outer)
         try:

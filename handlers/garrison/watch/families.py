@@ -6,6 +6,7 @@ rest. What a worker writes can therefore neither name a new metric nor grow the 
 
 from dataclasses import dataclass
 
+METRICS_DIRECTORY = "metrics"  # in a worker's scratch directory
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 STEPS = ("admit", "infer", "explain", "present")
 OTHER = "other"
