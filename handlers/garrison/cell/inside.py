@@ -23,8 +23,9 @@ from typing import Any
 
 from garrison.cell import landlock, limits, seccomp
 from garrison.cell.calls import make_rules
-from garrison.cell.posture import Posture, Surroundings, try_everything
+from garrison.cell.posture import Posture, try_everything
 from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
+from garrison.cell.trials import Surroundings
 from garrison.errors import Undecided
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -83,6 +84,11 @@ class Inside:
     def tell(self, message: str, content: Any = None) -> None:
         """Tell the supervisor how far this process is."""
         self._control.send(encode(message, content))
+
+    def start_serving(self) -> None:
+        """Give up what only loading needs; returns when it is gone."""
+        self.tell(SERVING)
+        self.wait()
 
     def wait(self) -> Any:
         """Wait for the supervisor's answer and return it; without a supervisor there is no process either."""

@@ -15,13 +15,13 @@ import socket
 import sys
 from pathlib import Path
 
-from garrison.cell.inside import SERVING, CellPlan, Inside
+from garrison.cell.inside import CellPlan, Inside
 from garrison.cell.landlock import probe_abi
-from garrison.cell.posture import Surroundings
 from garrison.cell.reach import has_cuda, list_reach
 from garrison.cell.scratch import make_scratch
 from garrison.cell.settings import RENDERED_FILE, read_rendered
 from garrison.cell.supervisor import Door, Supervisor
+from garrison.cell.trials import Surroundings
 from garrison.errors import EXIT_CONFIG, ConfigError, GarrisonError
 
 LAUNCH_VARIABLE = "GARRISON_PYTHON"  # scripts/worker-python starts nothing without it
@@ -45,7 +45,7 @@ class TorchServeTask:
         """Answer the server until it is gone."""
         from garrison.torchserve.loop import serve
 
-        serve(inside.receive_connection(), self._metrics_config, lambda: inside.tell(SERVING))
+        serve(inside.receive_connection(), self._metrics_config, inside.start_serving)
 
 
 def main(arguments: list[str] | None = None) -> None:
