@@ -1,37 +1,51 @@
-"""Start one TorchServe worker: TorchServe's command line enters, TorchServe's own worker runs.
+"""Start one TorchServe worker in its cell: TorchServe's command line enters, a supervised worker runs.
 
 `scripts/worker-python` is the interpreter that TorchServe is told to use; it runs this module under `python -I`, so
 that neither the model's directory (which TorchServe puts on PYTHONPATH) nor the working directory can shadow a module.
-Before anything of the model is imported, the environment is cut down to an allow-list and the worker is tied to the
-life of its server.
+This process becomes the worker's supervisor (see `garrison.cell.supervisor`); the worker is its child, and closed in
+before anything of the model is imported or parsed.
 
-It does not confine what the model's code does afterwards; the cell will.
+TorchServe starts a worker in its model's directory: that is how the model is known before the server says a word.
 """
 
+import argparse
 import importlib.util
 import os
-import runpy
+import socket
 import sys
-import threading
 from pathlib import Path
 
-from garrison.errors import EXIT_CONFIG
+from garrison.cell.inside import SERVING, CellPlan, Inside
+from garrison.cell.landlock import probe_abi
+from garrison.cell.posture import Surroundings
+from garrison.cell.reach import has_cuda, list_reach
+from garrison.cell.scratch import make_scratch
+from garrison.cell.settings import RENDERED_FILE, read_rendered
+from garrison.cell.supervisor import Door, Supervisor
+from garrison.errors import EXIT_CONFIG, ConfigError, GarrisonError
 
-WORKER_MODULE = "ts.model_service_worker"
 LAUNCH_VARIABLE = "GARRISON_PYTHON"  # scripts/worker-python starts nothing without it
-KEPT_VARIABLES = frozenset(
-    {
-        "PATH",
-        "LANG",
-        "HOME",
-        "TMPDIR",
-        "OMP_NUM_THREADS",
-        "MALLOC_ARENA_MAX",
-        "CUDA_VISIBLE_DEVICES",
-        "TORCHINDUCTOR_CACHE_DIR",
-        "PROMETHEUS_MULTIPROC_DIR",
-    }
-)
+CELL_VARIABLE = "GARRISON_CELL"  # the supervisors' directory, in the run directory
+METRICS_DIRECTORY = "metrics"
+KEPT_VARIABLES = frozenset({"LANG", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX", "CUDA_VISIBLE_DEVICES", CELL_VARIABLE})
+
+
+class TorchServeTask:
+    """TorchServe's own worker, over a connection that the supervisor hands in."""
+
+    def __init__(self, metrics_config: str) -> None:
+        self._metrics_config = metrics_config
+
+    def prepare(self) -> None:
+        """Import torch and TorchServe's worker."""
+        sys.dont_write_bytecode = True
+        import garrison.torchserve.loop  # noqa: F401
+
+    def run(self, inside: Inside) -> None:
+        """Answer the server until it is gone."""
+        from garrison.torchserve.loop import serve
+
+        serve(inside.receive_connection(), self._metrics_config, lambda: inside.tell(SERVING))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,12 +58,11 @@ def main(arguments: list[str] | None = None) -> None:
     keep_environment()
     if started_by_wrapper:  # what was removed can still be read in /proc/self/environ: start again without it, once
         os.execve(sys.executable, [sys.executable, "-I", "-m", __spec__.name, *arguments], dict(os.environ))  # noqa: S606
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # whoever calls torch.load in here, with whatever arguments
-    os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # or TorchServe's worker would parse JSON, unbounded, before we do
-    os.umask(0o077)
-    threading.Thread(target=_exit_with_server, args=(_socket_path(arguments),), daemon=True).start()
-    sys.argv = arguments
-    runpy.run_module(WORKER_MODULE, run_name="__main__")
+    try:
+        sys.exit(_supervise(_parse(arguments[1:])))
+    except GarrisonError as error:
+        sys.stderr.write(f"worker-python: {error}\n")
+        sys.exit(error.exit_code)
 
 
 def keep_environment() -> None:
@@ -59,24 +72,80 @@ def keep_environment() -> None:
             del os.environ[name]
 
 
+def _supervise(options: argparse.Namespace) -> int:
+    os.umask(0o077)
+    cells, model_directory = _find_cells(), Path.cwd()
+    name = f"{model_directory.name}.{os.getpid()}"
+    scratch = make_scratch(cells.parent / "tmp" / "workers", name)
+    (scratch / METRICS_DIRECTORY).mkdir()
+    cuda = has_cuda()
+    plan = CellPlan(
+        model=model_directory.name,
+        settings=read_rendered(cells / RENDERED_FILE),
+        rules=list_reach(model_directory, scratch, cuda=cuda),
+        scratch=scratch,
+        environment=_make_environment(scratch),
+        surroundings=Surroundings(
+            parent=os.getpid(),
+            outside_file=cells / RENDERED_FILE,
+            models_directory=model_directory.parent,
+            model_directory=model_directory,
+            scratch=scratch,
+            landlock_abi=probe_abi(),
+        ),
+        cuda=cuda,
+    )
+    task = TorchServeTask(options.metrics_config)
+    return Supervisor(plan, task, cells / f"{name}.json", _make_door(Path(options.sock_name))).run()
+
+
+def _find_cells() -> Path:
+    if CELL_VARIABLE not in os.environ:
+        raise ConfigError(f"{CELL_VARIABLE}: not set; start the server by `garrison serve`")
+    return Path(os.environ[CELL_VARIABLE])
+
+
+def _make_environment(scratch: Path) -> dict[str, str]:
+    """Return the worker's whole environment."""
+    kept = {name: value for name, value in os.environ.items() if name != CELL_VARIABLE}
+    return kept | {
+        "PATH": "/usr/bin:/bin",
+        "USER": "worker",  # or libraries would look for a name in /etc/passwd
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "PROMETHEUS_MULTIPROC_DIR": str(scratch / METRICS_DIRECTORY),
+        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",  # whoever calls torch.load in here, with whatever arguments
+        "TS_DECODE_INPUT_REQUEST": "false",  # or TorchServe's worker would parse JSON, unbounded, before we do
+    }
+
+
+def _make_door(path: Path) -> Door:
+    """Listen where TorchServe will connect, and tell it in its own words when the worker is there."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(1)
+    return Door(listener, path, os.getppid(), _announce)
+
+
+def _announce(pid: int) -> None:
+    os.write(1, f"[PID]{pid}\nTorch worker started.\n".encode())
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="worker-python", allow_abbrev=False)
+    parser.add_argument("--sock-type", choices=["unix"], required=True)
+    parser.add_argument("--sock-name", required=True)
+    parser.add_argument("--metrics-config", required=True)
+    return parser.parse_args(arguments)
+
+
 def _is_worker_script(path: Path) -> bool:
     package = importlib.util.find_spec("ts")
     if package is None or not package.submodule_search_locations:
         return False
     return path == Path(package.submodule_search_locations[0]) / "model_service_worker.py"
-
-
-def _socket_path(arguments: list[str]) -> str:
-    return arguments[arguments.index("--sock-name") + 1] if "--sock-name" in arguments[:-1] else ""
-
-
-def _exit_with_server(socket_path: str) -> None:
-    """End when the server does: its end of our standard input closes even if it was killed."""
-    while os.read(0, 4096):
-        pass
-    if socket_path:
-        Path(socket_path).unlink(missing_ok=True)
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""What becomes of each system call of a worker: the filter for the kernel, and the supervisor's answers to the rest.
+
+The kernel lets pass by itself what inference needs. Everything else waits for the supervisor, which looks at the
+call's number and registers, and at the stage the worker is in:
+
+    closing  the cell was just closed, and is tried from inside: what is forbidden fails, and that is what is wanted
+    loading  torch is imported, the model's code and weights are loaded
+    serving  the model answers requests; what only loading needs is over
+
+New threads, new files and shared mappings pass while there is room for them. It keeps no state but counts.
+"""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from garrison.cell.seccomp import ALLOW, Condition, Notification, Rule, fail_with
+from garrison.cell.syscalls import INFERENCE, LOADING
+
+MAX_SHARED_MAPPINGS = 4096  # in a worker's life: counts, and libraries that map what they read
+
+_THREAD_FLAGS = 0x00010000 | 0x00000800 | 0x00000100  # CLONE_THREAD, _SIGHAND and _VM
+_OTHER_CLONE_FLAGS = 0x7E02E000 | 0x80  # namespaces, CLONE_PTRACE, _VFORK, _PARENT; 0x80 is CLONE_NEWTIME
+_UNNAMED_FILE = 0o20000000  # the bit by which O_TMPFILE differs from O_DIRECTORY
+_CREATING_FLAGS = 0o100 | _UNNAMED_FILE  # O_CREAT
+_MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
+_PRCTL_OPTIONS = (15, 16, 3, 2, 21, 23, 39, 0x53564D41)  # names, questions, PR_SET_VMA; nothing that opens a door
+_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # terminal? its size? bytes waiting? blocking, close on exec
+_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)  # copies, flags, locks; F_SETOWN would send signals to others
+_OPENS = {"open": 1, "openat": 2}  # which argument holds the flags
+_MAKES = ("creat", "mkdir", "mkdirat")
+
+
+class Stage(StrEnum):
+    """How far a worker is."""
+
+    CLOSING = "closing"
+    LOADING = "loading"
+    SERVING = "serving"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the worker may still take: threads, files in its scratch directory, shared mappings."""
+
+    threads: int
+    files: int
+    mappings: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the supervisor answers: `error` 0 lets the call pass; `forbidden` says that it counts as a violation."""
+
+    error: int
+    forbidden: bool = False
+
+
+PASS = Verdict(0)
+FORBIDDEN = Verdict(errno.EPERM, forbidden=True)
+
+
+def make_rules(pid: int, *, cuda: bool) -> tuple[Rule, ...]:
+    """Return what the kernel decides alone, for the process with this id; `cuda` leaves ioctl to the driver's files."""
+    special: Mapping[str, tuple[Rule, ...]] = {
+        "mmap": (_allow("mmap", Condition(3, 0, mask=_MAP_SHARED)),),
+        "prctl": tuple(_allow("prctl", Condition(0, option)) for option in _PRCTL_OPTIONS),
+        "fcntl": tuple(_allow("fcntl", Condition(1, command)) for command in _FCNTLS),
+        "ioctl": _allow_ioctls(cuda=cuda),
+        "kill": (_allow("kill", Condition(0, pid)),),
+        "tgkill": (_allow("tgkill", Condition(0, pid)),),
+        "prlimit64": (_allow("prlimit64", Condition(2, 0, whole=True)),),  # without a new limit, it only asks
+        **{name: (_allow(name, Condition(flags, 0, mask=_CREATING_FLAGS)),) for name, flags in _OPENS.items()},
+        **dict.fromkeys(("clone", *_MAKES), ()),
+    }
+    rules = [Rule("clone3", fail_with(errno.ENOSYS))]  # its flags lie in memory; the C library then uses clone
+    for name in INFERENCE:
+        rules.extend(special.get(name, (_allow(name),)))
+    return tuple(rules)
+
+
+def decide(notification: Notification, stage: Stage, room: Room) -> Verdict:
+    """Answer a call that the kernel did not let pass by itself."""
+    call, arguments = notification.call, notification.arguments
+    if call == "clone":
+        return _decide_clone(arguments[0], room)
+    if call in _OPENS and arguments[_OPENS[call]] & _UNNAMED_FILE:
+        return Verdict(errno.EOPNOTSUPP)  # nobody could count it; Python then makes one that has a name
+    if call in _MAKES or call in _OPENS:
+        return PASS if room.files > 0 else Verdict(errno.ENOSPC)
+    if call == "mmap":
+        shared_memory = arguments[3] & _MAP_ANONYMOUS  # no limit of the kernel bounds it
+        return FORBIDDEN if shared_memory else PASS if room.mappings > 0 else Verdict(errno.ENOMEM)
+    if call in LOADING and stage is Stage.LOADING:
+        return PASS
+    return FORBIDDEN
+
+
+def _decide_clone(flags: int, room: Room) -> Verdict:
+    if flags & _THREAD_FLAGS != _THREAD_FLAGS or flags & _OTHER_CLONE_FLAGS:
+        return FORBIDDEN
+    return PASS if room.threads > 0 else Verdict(errno.EAGAIN)
+
+
+def _allow_ioctls(*, cuda: bool) -> tuple[Rule, ...]:
+    if cuda:  # the driver's numbers have no pattern; the worker can open no terminal (TIOCSTI), Landlock sees to that
+        return (_allow("ioctl"),)
+    return tuple(_allow("ioctl", Condition(1, command)) for command in _IOCTLS)
+
+
+def _allow(call: str, *conditions: Condition) -> Rule:
+    return Rule(call, ALLOW, conditions)

@@ -1,0 +1,132 @@
+"""Close the cell from inside: a freshly forked child enters, a confined process leaves, before anything of the model.
+
+The steps, in `close`, in this order:
+
+    1 tie        the child dies with its supervisor
+    2 limits     descriptors, scratch as the working directory, environment, resource limits
+    3 privileges no capability, none to be gained, no core dump, no other process that looks in
+    4 Landlock   what may be read and written (before numpy, whose import starts threads)
+    5 seccomp    what may be called; the listener goes to the supervisor, and no copy of it stays
+    6 posture    all of it is tried
+
+What the child says to its supervisor afterwards may come from hostile code. It can only say that it is further than it
+is, which takes rights away, or ask what was denied to it.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from garrison.cell import landlock, limits, seccomp
+from garrison.cell.calls import make_rules
+from garrison.cell.posture import Posture, Surroundings, try_everything
+from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
+from garrison.errors import Undecided
+
+MAX_MESSAGE_BYTES = 64 * 1024
+
+LISTENER, CLOSED, PREPARED, SERVING, DENIED = "listener", "closed", "prepared", "serving", "denied"
+ANSWER = "answer"
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """What one worker's cell is made of.
+
+    `rules` say what it may read and write, `scratch` is the one place among it where it may write; `environment` is
+    all that it gets; `surroundings` are what must be out of its reach.
+    """
+
+    model: str
+    settings: CellSettings
+    rules: landlock.Rules
+    scratch: Path
+    environment: Mapping[str, str]
+    surroundings: Surroundings
+    cuda: bool
+
+
+class Inside:
+    """The child's line to its supervisor."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+
+    def close_cell(self, plan: CellPlan, supervisor: int) -> Posture:
+        """Close the cell around this process, and return what was found by trying it.
+
+        Raises:
+            ConfigError: the kernel does not give what it takes.
+        """
+        limits.die_with_parent(supervisor)  # 1
+        rules = replace(plan.rules, read=(*plan.rules.read, Path(f"/proc/{os.getpid()}")))
+        held = _hold(path for path in rules.read if path.is_relative_to("/proc"))
+        limits.close_descriptors({0, 1, 2, self._control.fileno(), *held})  # 2
+        os.chdir(plan.scratch)
+        os.environ.clear()
+        os.environ.update(plan.environment)
+        os.umask(0o077)
+        limits.set_limits(plan.settings.memory_bytes, plan.settings.threads, plan.settings.scratch_max_bytes)
+        limits.drop_capabilities()  # 3
+        limits.set_no_new_privs()
+        limits.set_undumpable()
+        if LANDLOCK not in plan.settings.unsafe_without:
+            landlock.restrict(rules)  # 4
+        if SECCOMP not in plan.settings.unsafe_without:
+            self._filter_calls(cuda=plan.cuda)  # 5
+        return try_everything(plan.surroundings)  # 6
+
+    def tell(self, message: str, content: Any = None) -> None:
+        """Tell the supervisor how far this process is."""
+        self._control.send(encode(message, content))
+
+    def wait(self) -> Any:
+        """Wait for the supervisor's answer and return it; without a supervisor there is no process either."""
+        return decode(self._control.recv(MAX_MESSAGE_BYTES))[1]
+
+    def ask_denied(self) -> list[str]:
+        """Ask which system calls were denied to this process lately, the last one at the end."""
+        self.tell(DENIED)
+        answer = self.wait()
+        return [str(name) for name in answer] if isinstance(answer, list) else []
+
+    def receive_connection(self) -> socket.socket:
+        """Wait for the server's connection.
+
+        Raises:
+            Undecided: the supervisor is gone.
+        """
+        _, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1)
+        if not descriptors:
+            raise Undecided("the supervisor handed over no connection")
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptors[0])
+
+    def _filter_calls(self, *, cuda: bool) -> None:
+        program = seccomp.assemble(make_rules(os.getpid(), cuda=cuda), seccomp.NOTIFY)
+        listener = seccomp.install_with_listener(program)
+        socket.send_fds(self._control, [encode(LISTENER)], [listener])
+        os.close(listener)
+        self.wait()  # from here on somebody answers
+
+
+def _hold(paths: Iterable[Path]) -> list[int]:
+    """Keep files below /proc as they are: the kernel makes them anew once nobody holds them, and a rule is for one."""
+    return [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths]
+
+
+def decode(data: bytes) -> tuple[str, Any]:
+    """Return a message and its content; what is no message is one without a name."""
+    try:
+        message, content = json.loads(data)
+    except (ValueError, TypeError, RecursionError):
+        return "", None
+    return (message, content) if isinstance(message, str) else ("", None)
+
+
+def encode(message: str, content: Any = None) -> bytes:
+    """Write a message."""
+    return json.dumps([message, content]).encode()

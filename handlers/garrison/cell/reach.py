@@ -1,0 +1,61 @@
+"""What a worker may read and write: the interpreter's places and its model's enter, Landlock's rules leave.
+
+Read-only: the Python installation, the system's libraries, Garrison's own code, the model's directory and its files in
+the store, and single files of the system that libraries ask for. Read-write: the scratch directory. With CUDA, the
+driver's device files and `/proc`, which `cuInit` fails without. Nothing else has a name in a cell.
+"""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+import garrison
+from garrison.cell.landlock import Rules
+
+SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo")
+SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/random", "/dev/zero")
+KERNEL_FILES = (
+    *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory"),
+    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage"),
+)
+NULL = Path("/dev/null")
+CUDA_DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+CUDA_PERSISTENCE = Path("/run/nvidia-persistenced")
+_CUDA_CONTROL = Path("/dev/nvidiactl")
+
+
+def has_cuda() -> bool:
+    """Say whether NVIDIA's driver offers its device files here."""
+    return _CUDA_CONTROL.exists()
+
+
+def list_reach(model_directory: Path, scratch: Path, devices: Path = Path("/dev"), *, cuda: bool) -> Rules:
+    """Return the rules of one worker; `devices` is where device files lie."""
+    read = [*_list_python(), *_existing(map(Path, SYSTEM_LIBRARIES + SYSTEM_FILES + KERNEL_FILES))]
+    read += _list_model(model_directory)
+    write = [scratch, NULL]
+    if cuda:
+        write += [*_existing(devices / name for name in CUDA_DEVICES), *sorted(devices.glob("nvidia[0-9]*"))]
+        write.append(Path("/proc"))
+        read += _existing([CUDA_PERSISTENCE])
+    return Rules(read=tuple(dict.fromkeys(read)), write=tuple(write))
+
+
+def _list_python() -> list[Path]:
+    """Return where this interpreter and its packages lie; a virtual environment's are in two places."""
+    directories = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    own = Path(garrison.__file__).parent
+    files = [Path(sys.prefix) / "pyvenv.cfg", Path(os.path.realpath(sys.executable))]
+    return [path.resolve() for path in _existing([*directories, own, *files])]
+
+
+def _list_model(directory: Path) -> list[Path]:
+    """Return a served model's directory and where the links in it lead: its files in the store."""
+    links = [path.resolve() for path in sorted(directory.iterdir()) if path.is_symlink()]
+    return [directory.resolve(), *links]
+
+
+def _existing(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.exists()]

@@ -1,0 +1,404 @@
+"""Keep one worker in its cell: a plan and a task enter, the worker's exit status leaves.
+
+The supervisor forks the worker, and does until its end what the worker cannot be trusted with:
+
+    calls     answer what the kernel's filter does not decide, count and report what is forbidden
+    output    pass on what the worker prints, stamped and bounded
+    server    make the socket that the server connects to, and hand over the one connection
+    watch     its threads, memory and scratch directory; end it when it takes too much, or when the server is gone
+
+It runs no code and parses no data of the model, only lines, registers and messages of a few fixed words. If it dies,
+the kernel kills the worker, and until then every call that the filter does not let pass fails. What it cannot see is a
+read or write that Landlock denies: that fails, uncounted.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from garrison.cell import calls, scratch, seccomp
+from garrison.cell.calls import Room, Stage
+from garrison.cell.inside import (
+    ANSWER,
+    CLOSED,
+    DENIED,
+    MAX_MESSAGE_BYTES,
+    PREPARED,
+    SERVING,
+    CellPlan,
+    Inside,
+    decode,
+    encode,
+)
+from garrison.cell.output import Relay
+from garrison.cell.posture import Posture, judge
+from garrison.cell.settings import END
+from garrison.cell.status import Status, write_status
+from garrison.cell.syscalls import ATTACKS
+from garrison.errors import GarrisonError
+
+LOADING_LIMIT_S = 600  # TorchServe's own limit is shorter; this one holds without it
+CONNECTION_LIMIT_S = 60
+TICK_S = 0.25
+READ_BYTES = 64 * 1024
+KEPT_DENIALS = 16
+EXIT_ENDED = 1
+
+
+class Task(Protocol):
+    """What the worker does in its cell."""
+
+    def prepare(self) -> None:
+        """Import what the work needs; nothing of the model."""
+
+    def run(self, inside: Inside) -> None:
+        """Do the work; says `inside.tell(SERVING)` once everything is loaded."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where the server connects: a listening socket, whose process may do so, and who is told that it is open."""
+
+    listener: socket.socket
+    path: Path
+    server: int
+    announce: Callable[[int], None]
+
+
+@dataclass
+class _Counts:
+    stage: Stage = Stage.CLOSING
+    posture: Posture | None = None
+    violations: Counter[str] = field(default_factory=Counter)
+    denied: list[str] = field(default_factory=list)
+    threads: int = 1
+    memory_bytes: int = 0
+    scratch_bytes: int = 0
+    files: int = 0
+    mappings: int = 0
+    ended: str = ""
+
+
+class Supervisor:
+    """One worker, from the fork to its end."""
+
+    def __init__(self, plan: CellPlan, task: Task, status_file: Path, door: Door | None = None) -> None:
+        self._plan, self._task, self._status_file, self._door = plan, task, status_file, door
+        self._counts = _Counts()
+        self._relay = Relay(plan.model, _print)
+        self._listener = -1
+        self._written: Status | None = None
+
+    def run(self) -> int:
+        """Start the worker, and look after it until it ends; return its exit status."""
+        self._began = time.monotonic()
+        pipes = {name: os.pipe() for name in ("stdout", "stderr")}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        supervisor = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            ours.close()
+            _become_worker(self._plan, self._task, Inside(theirs), supervisor, [write for _, write in pipes.values()])
+        theirs.close()
+        for _, write in pipes.values():
+            os.close(write)
+        self._control = ours
+        self._outputs = {read: name for name, (read, _) in pipes.items()}
+        signal.signal(signal.SIGTERM, lambda *_: self._end("the server ended it"))
+        self._watch = select.poll()
+        for descriptor in (0, ours.fileno(), *self._outputs):
+            self._watch.register(descriptor, select.POLLIN)
+        try:
+            return self._look_after()
+        finally:
+            self._clean_up()
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def _look_after(self) -> int:
+        exit_code = None
+        next_tick = 0.0
+        while exit_code is None:
+            self._hold_back_output()
+            for descriptor, _ in self._watch.poll(TICK_S * 1000):
+                self._serve(descriptor)
+            if (now := time.monotonic()) >= next_tick:
+                next_tick = now + TICK_S
+                self._measure(now - self._began)
+                self._write_status()
+            exit_code = self._exit_code()
+        self._drain_output()
+        return exit_code
+
+    def _serve(self, descriptor: int) -> None:
+        if descriptor == self._listener:
+            self._answer_call()
+        elif descriptor in self._outputs:
+            self._read_output(descriptor)
+        elif descriptor == self._control.fileno():
+            self._read_message()
+        elif descriptor == 0:
+            if not os.read(0, READ_BYTES):  # the server is gone, even if it was killed
+                self._watch.unregister(0)
+                self._end("the server is gone")
+        elif self._door is not None:
+            self._accept(self._door)
+
+    def _exit_code(self) -> int | None:
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        if not pid:
+            return None
+        code = os.waitstatus_to_exitcode(status)
+        self._counts.ended = self._counts.ended or (f"signal {-code}" if code < 0 else f"exit status {code}")
+        return code if code >= 0 else EXIT_ENDED
+
+    def _end(self, why: str) -> None:
+        if not self._counts.ended:
+            self._counts.ended = why
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)  # not yet waited for, so the id is still the worker's
+
+    def _clean_up(self) -> None:
+        self._counts.stage = Stage.ENDED
+        if self._door is not None:
+            self._close_door(self._door)
+        self._write_status(last=True)
+        scratch.remove(self._plan.scratch)
+
+    # --- system calls -----------------------------------------------------------------------------------------------
+
+    def _answer_call(self) -> None:
+        notification = seccomp.receive(self._listener)
+        if notification is None:
+            return
+        verdict = calls.decide(notification, self._counts.stage, self._measure_room(notification.call))
+        if verdict.forbidden:
+            self._count_violation(notification.call)
+        if verdict.forbidden and self._ends_for(notification.call):
+            self._end(f"it called {notification.call}")
+        elif verdict.error:
+            seccomp.refuse(self._listener, notification, verdict.error)
+        else:
+            self._counts.mappings += notification.call == "mmap"
+            seccomp.let_pass(self._listener, notification)
+
+    def _measure_room(self, call: str) -> Room:
+        """Measure what the decision about a call needs, exactly and now."""
+        settings = self._plan.settings
+        if call == "clone":
+            self._read_process()
+        elif call != "mmap":
+            self._counts.scratch_bytes, self._counts.files = scratch.measure(self._plan.scratch)
+        return Room(
+            threads=settings.threads - self._counts.threads,
+            files=settings.scratch_max_files - self._counts.files,
+            mappings=calls.MAX_SHARED_MAPPINGS - self._counts.mappings,
+        )
+
+    def _ends_for(self, call: str) -> bool:
+        return self._counts.stage is Stage.SERVING and self._plan.settings.on_violation == END and call in ATTACKS
+
+    def _count_violation(self, call: str) -> None:
+        stage = self._counts.stage
+        if stage is Stage.CLOSING:
+            return  # our own trials
+        self._counts.denied = [*self._counts.denied, call][-KEPT_DENIALS:]
+        key = f"{stage}/{call}"
+        self._counts.violations[key] += 1
+        count = self._counts.violations[key]
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: a loop must not fill the log
+            ended = "; it is ended" if self._ends_for(call) else ""
+            self._relay.tell(
+                "violation", f"a forbidden system call while {stage}: {call}{ended}", call=call, stage=stage, count=count
+            )
+
+    # --- messages, connection, output -------------------------------------------------------------------------------
+
+    def _read_message(self) -> None:
+        data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1)
+        for descriptor in descriptors:
+            self._take_listener(descriptor)
+        if not data:
+            self._watch.unregister(self._control)
+            return
+        message, content = decode(data)
+        if message == CLOSED and self._counts.stage is Stage.CLOSING:
+            self._judge(Posture.from_json(content))
+        elif message == PREPARED and self._door is not None:
+            self._open_door(self._door)
+        elif message == SERVING:
+            self._start_serving("loaded")
+        elif message == DENIED:
+            self._answer(self._counts.denied)
+
+    def _take_listener(self, descriptor: int) -> None:
+        if self._listener >= 0:  # only the first, which came before anything of the model
+            os.close(descriptor)
+            return
+        self._listener = descriptor
+        self._watch.register(descriptor, select.POLLIN)
+        self._answer([])
+
+    def _answer(self, content: list[str]) -> None:
+        with contextlib.suppress(OSError):  # a worker that does not read its answers
+            self._control.send(encode(ANSWER, content), socket.MSG_DONTWAIT)
+
+    def _judge(self, posture: Posture) -> None:
+        self._counts.posture = posture
+        problems = judge(posture, self._plan.settings)
+        if problems:
+            self._relay.tell("cell_open", "the cell does not hold: " + "; ".join(problems))
+            self._end("its cell does not hold")
+            return
+        self._counts.stage = Stage.LOADING
+        self._answer([])
+        self._relay.tell("cell_closed", f"the cell is closed: {posture.summary()}")
+
+    def _start_serving(self, why: str) -> None:
+        if self._counts.stage is Stage.LOADING:
+            self._counts.stage = Stage.SERVING
+            self._relay.tell("cell_sealed", f"only what inference needs is allowed from here on ({why})")
+
+    def _open_door(self, door: Door) -> None:
+        door.announce(self._pid)
+        self._watch.register(door.listener, select.POLLIN)
+
+    def _accept(self, door: Door) -> None:
+        connection, _ = door.listener.accept()
+        with connection:
+            peer, user, _ = _read_peer(connection)
+            if (peer, user) != (door.server, os.geteuid()):
+                self._relay.tell("stranger", f"process {peer} of user {user} connected in the server's place")
+                return
+            socket.send_fds(self._control, [encode(ANSWER)], [connection.fileno()])
+        self._close_door(door)
+
+    def _close_door(self, door: Door) -> None:
+        self._door = None
+        with contextlib.suppress(KeyError):
+            self._watch.unregister(door.listener)
+        door.listener.close()
+        door.path.unlink(missing_ok=True)
+
+    def _read_output(self, descriptor: int) -> None:
+        data = os.read(descriptor, min(READ_BYTES, max(self._relay.allowance(), 1)))
+        if data:
+            self._relay.feed(self._outputs[descriptor], data)
+        else:
+            self._watch.unregister(descriptor)
+            del self._outputs[descriptor]
+
+    def _hold_back_output(self) -> None:
+        """Let a worker that prints too fast wait in its own pipe."""
+        wanted = select.POLLIN if self._relay.allowance() > 0 else 0
+        for descriptor in self._outputs:
+            self._watch.modify(descriptor, wanted)
+
+    def _drain_output(self) -> None:
+        for descriptor, stream in self._outputs.items():
+            os.set_blocking(descriptor, False)
+            with contextlib.suppress(BlockingIOError):
+                self._relay.feed(stream, os.read(descriptor, READ_BYTES))
+        self._relay.flush()
+
+    # --- watch ------------------------------------------------------------------------------------------------------
+
+    def _measure(self, age_s: float) -> None:
+        counts, settings = self._counts, self._plan.settings
+        self._relay.flush()
+        self._read_process()
+        counts.scratch_bytes, counts.files = scratch.measure(self._plan.scratch)
+        if counts.scratch_bytes > settings.scratch_max_bytes:
+            self._too_much("scratch_full", f"wrote {counts.scratch_bytes} bytes, of {settings.scratch_max_bytes} allowed")
+        elif counts.memory_bytes > settings.memory_bytes:
+            self._too_much("memory_full", f"holds {counts.memory_bytes} bytes, of {settings.memory_bytes} allowed")
+        if age_s > LOADING_LIMIT_S:
+            self._start_serving(f"not loaded after {LOADING_LIMIT_S} s")
+        if self._door is not None and age_s > LOADING_LIMIT_S:
+            self._end("the server did not connect")
+
+    def _too_much(self, event: str, told: str) -> None:
+        if not self._counts.ended:
+            self._relay.tell(event, f"{told}; it is ended")
+        self._end(told)
+
+    def _read_process(self) -> None:
+        """Read how many threads the worker has and how much memory it holds; anyone may read that of anyone."""
+        with contextlib.suppress(OSError, ValueError):
+            text = Path(f"/proc/{self._pid}/status").read_text()
+            values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+            self._counts.threads = int(values.get("Threads", "1"))
+            self._counts.memory_bytes = sum(
+                int(values.get(name, "0").split()[0]) * 1024 for name in ("RssAnon", "RssShmem")
+            )
+
+    def _write_status(self, *, last: bool = False) -> None:
+        counts = self._counts
+        status = Status(
+            model=self._plan.model,
+            pid=self._pid,
+            supervisor=os.getpid(),
+            stage=counts.stage,
+            posture=counts.posture,
+            violations=dict(counts.violations),
+            output_dropped_bytes=self._relay.dropped_bytes,
+            threads=counts.threads,
+            memory_bytes=counts.memory_bytes,
+            scratch_bytes=counts.scratch_bytes,
+            ended=counts.ended,
+        )
+        if status != self._written or last:
+            write_status(self._status_file, status)
+            self._written = status
+
+
+def _read_peer(connection: socket.socket) -> tuple[int, int, int]:
+    """Return process, user and group of who connected, as the kernel knows them."""
+    pid, user, group = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, user, group
+
+
+def _print(line: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the server is gone; our standard input says so, too
+        view = memoryview(line)
+        while view:
+            view = view[os.write(1, view) :]
+
+
+def _become_worker(plan: CellPlan, task: Task, inside: Inside, supervisor: int, outputs: list[int]) -> NoReturn:
+    """Close the cell and do the task, in the child that was just forked; nothing of the supervisor's is left behind."""
+    status = EXIT_ENDED
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for number, descriptor in enumerate((null, *outputs)):
+            os.dup2(descriptor, number)
+        inside.tell(CLOSED, inside.close_cell(plan, supervisor).to_json())
+        inside.wait()
+        task.prepare()
+        inside.tell(PREPARED)
+        task.run(inside)
+        status = 0
+    except GarrisonError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        status = error.exit_code
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else EXIT_ENDED
+    except BaseException:  # noqa: BLE001 - the supervisor's frames are above us; nothing may get there
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
