@@ -21,7 +21,6 @@ ALLOWED = {
     "installation": {"errors"},
     "unix_http": {"errors"},
     "process": {"errors"},
-    "cell": EDGE | {"cell"},
     "eventlog": {"errors"},
     "describe": {"errors", "contract"},
     "checks": {"errors", "settings", "contract", "checks"},
@@ -29,8 +28,9 @@ ALLOWED = {
     "torchserve": EDGE | {"checks", "watch", "torchserve", "cell"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
+    "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
-    | {"checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "cell"},
+    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
 OUTSIDE_A_WORKER = ("properties", "readiness", "server")
 BESIDE_A_MODEL = sorted(

@@ -62,14 +62,16 @@ PASS = Verdict(0)
 FORBIDDEN = Verdict(errno.EPERM, forbidden=True)
 
 
-def make_rules(pid: int, *, cuda: bool) -> tuple[Rule, ...]:
-    """Return what the kernel decides alone, for the process with this id; `cuda` leaves ioctl to the driver's files."""
+def make_rules(pid: int, control: int, *, cuda: bool) -> tuple[Rule, ...]:
+    """Return what the kernel decides alone, for a process and its line to the supervisor, a descriptor.
+
+    `cuda` leaves ioctl to the driver's files.
+    """
     special: Mapping[str, tuple[Rule, ...]] = {
         "mmap": (_allow("mmap", Condition(3, 0, mask=_MAP_SHARED)),),
         "prctl": tuple(_allow("prctl", Condition(0, option)) for option in _PRCTL_OPTIONS),
         "fcntl": tuple(_allow("fcntl", Condition(1, command)) for command in _FCNTLS),
         "ioctl": _allow_ioctls(cuda=cuda),
-        "kill": (_allow("kill", Condition(0, pid)),),
         "tgkill": (_allow("tgkill", Condition(0, pid)),),
         "prlimit64": (_allow("prlimit64", Condition(2, 0, whole=True)),),  # without a new limit, it only asks
         **{name: (_allow(name, Condition(flags, 0, mask=_CREATING_FLAGS)),) for name, flags in _OPENS.items()},
@@ -78,6 +80,7 @@ def make_rules(pid: int, *, cuda: bool) -> tuple[Rule, ...]:
     rules = [Rule("clone3", fail_with(errno.ENOSYS))]  # its flags lie in memory; the C library then uses clone
     for name in INFERENCE:
         rules.extend(special.get(name, (_allow(name),)))
+    rules.extend(_allow(name, Condition(0, control)) for name in ("sendmsg", "recvmsg"))  # descriptors pass here
     return tuple(rules)
 
 

@@ -106,7 +106,7 @@ class Inside:
         return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptors[0])
 
     def _filter_calls(self, *, cuda: bool) -> None:
-        program = seccomp.assemble(make_rules(os.getpid(), cuda=cuda), seccomp.NOTIFY)
+        program = seccomp.assemble(make_rules(os.getpid(), self._control.fileno(), cuda=cuda), seccomp.NOTIFY)
         listener = seccomp.install_with_listener(program)
         socket.send_fds(self._control, [encode(LISTENER)], [listener])
         os.close(listener)

@@ -42,7 +42,7 @@ from garrison.cell.inside import (
     encode,
 )
 from garrison.cell.output import Relay
-from garrison.cell.posture import Posture, judge
+from garrison.cell.posture import Posture, find_problems, read_posture, render_posture
 from garrison.cell.settings import END
 from garrison.cell.status import Status, write_status
 from garrison.cell.syscalls import ATTACKS
@@ -234,7 +234,7 @@ class Supervisor:
             return
         message, content = decode(data)
         if message == CLOSED and self._counts.stage is Stage.CLOSING:
-            self._judge(Posture.from_json(content))
+            self._judge(read_posture(content))
         elif message == PREPARED and self._door is not None:
             self._open_door(self._door)
         elif message == SERVING:
@@ -256,14 +256,13 @@ class Supervisor:
 
     def _judge(self, posture: Posture) -> None:
         self._counts.posture = posture
-        problems = judge(posture, self._plan.settings)
-        if problems:
+        if problems := find_problems(posture, self._plan.settings):
             self._relay.tell("cell_open", "the cell does not hold: " + "; ".join(problems))
             self._end("its cell does not hold")
             return
         self._counts.stage = Stage.LOADING
         self._answer([])
-        self._relay.tell("cell_closed", f"the cell is closed: {posture.summary()}")
+        self._relay.tell("cell_closed", f"the cell is closed (Landlock {posture.landlock_abi}, {len(posture.trials)} attempts failed as they must)")
 
     def _start_serving(self, why: str) -> None:
         if self._counts.stage is Stage.LOADING:
@@ -384,7 +383,7 @@ def _become_worker(plan: CellPlan, task: Task, inside: Inside, supervisor: int, 
         null = os.open(os.devnull, os.O_RDONLY)
         for number, descriptor in enumerate((null, *outputs)):
             os.dup2(descriptor, number)
-        inside.tell(CLOSED, inside.close_cell(plan, supervisor).to_json())
+        inside.tell(CLOSED, render_posture(inside.close_cell(plan, supervisor)))
         inside.wait()
         task.prepare()
         inside.tell(PREPARED)

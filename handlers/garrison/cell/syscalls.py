@@ -68,8 +68,8 @@ _TIME = (
         "select", "pselect6", "times", "getrusage",
 )  # fmt: skip
 
-# Who and where it is, and chance. uname: TorchServe writes the host's name in its metrics. prlimit64: only to read. sysinfo: glibc, before
-# it sorts much. arch_prctl: oneDNN asks for AMX so, on processors that have it.
+# Who and where it is, and chance. uname: TorchServe writes the host's name in its metrics. prlimit64: only to read.
+# sysinfo: glibc, before it sorts much. arch_prctl: oneDNN asks for AMX so, on processors that have it.
 _FACTS = (
         "getpid", "getppid", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getrandom", "prlimit64",
         "arch_prctl",
@@ -82,6 +82,25 @@ INFERENCE = _SPEAK + _READ_FILES + _WRITE_SCRATCH + _MEMORY + _THREADS + _SIGNAL
 # getsockopt: Python, once, when the connected socket becomes an object. sched_setaffinity: importing torch counts the
 # processors by moving to each.
 LOADING = ("getsockopt", "sched_setaffinity")
+
+# Never, and nobody calls it by accident: a worker that does so while it serves is ended -----------------------------------
+
+# Other programs and processes; other memory; other namespaces and file systems; other networks; the kernel itself;
+# other identities. What is on no list at all only fails.
+ATTACKS = frozenset(
+    """
+    execve execveat fork vfork clone kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo
+    pidfd_open pidfd_getfd pidfd_send_signal
+    ptrace process_vm_readv process_vm_writev process_madvise kcmp userfaultfd memfd_create memfd_secret
+    unshare setns mount umount2 pivot_root chroot open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
+    name_to_handle_at open_by_handle_at mknod mknodat
+    socket connect bind listen accept accept4 sendmmsg recvmmsg
+    bpf perf_event_open io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key
+    init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct syslog iopl ioperm
+    personality modify_ldt seccomp ptrace setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid
+    setgroups capset
+    """.split()
+)
 
 # The table ------------------------------------------------------------------------------------------------------------
 
