@@ -6,8 +6,8 @@ device, an abstract socket or a process of somebody else: those are denied every
 interface is three of them and has not changed since Linux 5.13 other than by growing.
 
 It does not defend against looking: whether a path exists, `stat`, `readlink` and `chdir` are not governed. Neither are
-descriptors that are open already, `chmod`, `chown`, `setxattr` and `utime` on a file that may be seen, connecting to a
-unix socket that has a path, UDP, listening by TCP without binding, executing a file that has no path (`memfd_create`),
+descriptors that are open already, `chmod`, `chown`, `setxattr` and `utime` on a file that may be seen, listening by TCP
+without binding, connecting as a part of sending (TCP fast open), executing a file that has no path (`memfd_create`),
 and, for a process with CAP_SYS_ADMIN or CAP_PERFMON, another one's environment in `/proc`. That is for seccomp and for
 having no capabilities. What an older kernel lacks, `list_gaps` says.
 """
@@ -26,8 +26,8 @@ from garrison.errors import ConfigError, Undecided
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK = (
     1 << bit for bit in range(10)
 )
-MAKE_FIFO, MAKE_BLOCK, MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV = (1 << bit for bit in range(10, 16))
-BIND_TCP, CONNECT_TCP = 1, 2
+MAKE_FIFO, MAKE_BLOCK, MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV, RESOLVE_UNIX = (1 << bit for bit in range(10, 17))
+BIND_TCP, CONNECT_TCP, BIND_UDP, CONNECT_SEND_UDP = 1, 2, 4, 8
 SCOPE_ABSTRACT_SOCKET, SCOPE_SIGNAL = 1, 2
 
 READING = READ_FILE | READ_DIR
@@ -38,14 +38,17 @@ _OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  # the kern
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _RULE_PATH_BENEATH, _RULE_PORT = 1, 2
 _VERSION = 1
-_NETWORK_SINCE, _SCOPES_SINCE = 4, 6
 _PR_SET_NO_NEW_PRIVS = 38
-_GAPS = {  # from which version on the kernel governs what
+_REFER_SINCE, _TRUNCATE_SINCE, _TCP_SINCE, _IOCTL_SINCE, _SCOPES_SINCE = range(2, 7)
+_SOCKETS_SINCE, _UDP_SINCE = 9, 10
+_GAPS = {  # from which version on the kernel governs what; what REFER would give is denied before it, too
     1: "any file at all (Linux 5.13)",
-    3: "truncating a file that may only be read (Linux 6.2)",
-    _NETWORK_SINCE: "TCP: binding and connecting (Linux 6.7)",
-    5: "device files: ioctl (Linux 6.10)",
+    _TRUNCATE_SINCE: "truncating a file that may only be read (Linux 6.2)",
+    _TCP_SINCE: "TCP: binding and connecting (Linux 6.7)",
+    _IOCTL_SINCE: "device files: ioctl (Linux 6.10)",
     _SCOPES_SINCE: "abstract unix sockets and signals to other processes (Linux 6.12)",
+    _SOCKETS_SINCE: "connecting to a unix socket that has a path (Linux 7.1)",
+    _UDP_SINCE: "UDP: binding and sending (Linux 7.2)",
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -120,7 +123,7 @@ def restrict(rules: Rules) -> None:
     try:
         for path, rights in rules:
             _add_path(ruleset, path, rights & _handled_files(abi))
-        if rules.bind_ephemeral_port and abi >= _NETWORK_SINCE:
+        if rules.bind_ephemeral_port and abi >= _TCP_SINCE:
             _add_rule(ruleset, _RULE_PORT, _Port(BIND_TCP, 0), "for port 0")
         _call("prctl", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _call("landlock_restrict_self", _libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)))
@@ -138,7 +141,8 @@ def _check_single_thread() -> None:
 
 
 def _create_ruleset(abi: int) -> int:
-    network = BIND_TCP | CONNECT_TCP if abi >= _NETWORK_SINCE else 0
+    network = BIND_TCP | CONNECT_TCP if abi >= _TCP_SINCE else 0
+    network |= BIND_UDP | CONNECT_SEND_UDP if abi >= _UDP_SINCE else 0
     scopes = SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL if abi >= _SCOPES_SINCE else 0
     handled = _Ruleset(_handled_files(abi), network, scopes)  # an older kernel takes the long form if its rest is zero
     size = ctypes.c_size_t(ctypes.sizeof(handled))
@@ -147,7 +151,8 @@ def _create_ruleset(abi: int) -> int:
 
 def _handled_files(abi: int) -> int:
     handled = (MAKE_SYM << 1) - 1
-    for since, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
+    newer = {_REFER_SINCE: REFER, _TRUNCATE_SINCE: TRUNCATE, _IOCTL_SINCE: IOCTL_DEV, _SOCKETS_SINCE: RESOLVE_UNIX}
+    for since, right in newer.items():
         handled |= right if abi >= since else 0
     return handled
 
