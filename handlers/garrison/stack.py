@@ -24,6 +24,8 @@ from garrison.admission.settings import load_admission
 from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import AdmittedModel, Store
 from garrison.archive import CONTRACT_FILE, PackedModel
+from garrison.cell.settings import FILE as CELL_FILE
+from garrison.cell.settings import load_cell
 from garrison.contract import load_contract
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog
@@ -36,7 +38,7 @@ from garrison.gateway.settings import load_clients, load_gateway
 from garrison.process import Child, describe_exit, last_words, load_failure
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
 from garrison.torchserve.served import write_served
-from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan
+from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan, prepare_directories
 from garrison.unix_http import Page, UnixServer
 from garrison.watch.metrics import CONTENT_TYPE, render_metrics
 
@@ -148,13 +150,13 @@ class Stack:
 
     def _prepare_servers(self) -> None:
         scratch = self.run_directory / "tmp"
-        scratch.mkdir(mode=0o700)
-        (scratch / "metrics").mkdir(mode=0o700)
+        cell = load_cell(self.settings.config / CELL_FILE)
         served = self.run_directory / "models"
         for model in self.admitted:
             write_served(model.packed, model.record, model.directory, served / model.record.model)
-        self.plan = ServerPlan(self.models, served, self.settings.config, self.run_directory, scratch)
+        self.plan = ServerPlan(self.models, served, self.settings.config, self.run_directory, scratch, cell)
         check_plan(self.plan)
+        prepare_directories(self.plan)
         self.envoy = find_envoy()
         self.envoy_config = self.run_directory / "envoy.json"
         self.envoy_config.write_text(json.dumps(self.render_gateway(), indent=2))
@@ -263,7 +265,7 @@ class Stack:
 
     def _render_metrics(self) -> Page:
         try:
-            return Page(http.HTTPStatus.OK, CONTENT_TYPE, render_metrics(self.plan.metrics_directory))
+            return Page(http.HTTPStatus.OK, CONTENT_TYPE, render_metrics(self.plan.workers_directory))
         except Undecided as error:
             self.log.tell("metrics_failed", str(error))
             return Page(http.HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"the metrics cannot be read")

@@ -23,8 +23,9 @@ from typing import Any
 
 from garrison.cell import landlock, limits, seccomp
 from garrison.cell.calls import make_rules
-from garrison.cell.posture import Posture, Surroundings, try_everything
+from garrison.cell.posture import Posture, try_everything
 from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
+from garrison.cell.trials import Surroundings
 from garrison.errors import Undecided
 
 MAX_MESSAGE_BYTES = 64 * 1024

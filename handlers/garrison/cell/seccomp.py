@@ -1,4 +1,4 @@
-"""Filter system calls: rules enter, a filter that the kernel applies leaves, with a listener for what it does not decide.
+"""Filter system calls: rules enter, a filter that the kernel applies leaves, with a listener for the rest.
 
 A rule names a system call, conditions on its arguments, and what happens; the first rule that fits decides, and the
 default the rest. Conditions see registers only: what an argument points to can be changed by another thread after it

@@ -220,7 +220,11 @@ class Supervisor:
         if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: a loop must not fill the log
             ended = "; it is ended" if self._ends_for(call) else ""
             self._relay.tell(
-                "violation", f"a forbidden system call while {stage}: {call}{ended}", call=call, stage=stage, count=count
+                "violation",
+                f"a forbidden system call while {stage}: {call}{ended}",
+                call=call,
+                stage=stage,
+                count=count,
             )
 
     # --- messages, connection, output -------------------------------------------------------------------------------
@@ -262,7 +266,10 @@ class Supervisor:
             return
         self._counts.stage = Stage.LOADING
         self._answer([])
-        self._relay.tell("cell_closed", f"the cell is closed (Landlock {posture.landlock_abi}, {len(posture.trials)} attempts failed as they must)")
+        self._relay.tell(
+            "cell_closed",
+            f"the cell is closed (Landlock {posture.landlock_abi}, {len(posture.trials)} attempts failed as they must)",
+        )
 
     def _start_serving(self, why: str) -> None:
         if self._counts.stage is Stage.LOADING:
@@ -315,11 +322,13 @@ class Supervisor:
 
     def _measure(self, age_s: float) -> None:
         counts, settings = self._counts, self._plan.settings
-        self._relay.flush()
+        self._relay.tick()
         self._read_process()
         counts.scratch_bytes, counts.files = scratch.measure(self._plan.scratch)
         if counts.scratch_bytes > settings.scratch_max_bytes:
-            self._too_much("scratch_full", f"wrote {counts.scratch_bytes} bytes, of {settings.scratch_max_bytes} allowed")
+            self._too_much(
+                "scratch_full", f"wrote {counts.scratch_bytes} bytes, of {settings.scratch_max_bytes} allowed"
+            )
         elif counts.memory_bytes > settings.memory_bytes:
             self._too_much("memory_full", f"holds {counts.memory_bytes} bytes, of {settings.memory_bytes} allowed")
         if age_s > LOADING_LIMIT_S:
@@ -383,6 +392,7 @@ def _become_worker(plan: CellPlan, task: Task, inside: Inside, supervisor: int, 
         null = os.open(os.devnull, os.O_RDONLY)
         for number, descriptor in enumerate((null, *outputs)):
             os.dup2(descriptor, number)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what was said before the end counts
         inside.tell(CLOSED, render_posture(inside.close_cell(plan, supervisor)))
         inside.wait()
         task.prepare()

@@ -14,7 +14,7 @@ def name_of(number: int) -> str:
     return _NAMES.get(number, f"syscall {number}")
 
 
-# Always allowed, while the model loads and while it serves -------------------------------------------------------------
+# Always allowed, while the model loads and while it serves ------------------------------------------------------------
 
 # Requests and answers on the one connected socket (Python's recv and sendall), lines on standard output. writev is
 # how glibc writes its last message before abort(). The two names are asked for by Python's warning about a socket
@@ -83,23 +83,21 @@ INFERENCE = _SPEAK + _READ_FILES + _WRITE_SCRATCH + _MEMORY + _THREADS + _SIGNAL
 # processors by moving to each.
 LOADING = ("getsockopt", "sched_setaffinity")
 
-# Never, and nobody calls it by accident: a worker that does so while it serves is ended -----------------------------------
+# Never, and nobody calls it by accident: a worker that does so while it serves is ended -------------------------------
 
 # Other programs and processes; other memory; other namespaces and file systems; other networks; the kernel itself;
 # other identities. What is on no list at all only fails.
 ATTACKS = frozenset(
-    """
-    execve execveat fork vfork clone kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo
-    pidfd_open pidfd_getfd pidfd_send_signal
-    ptrace process_vm_readv process_vm_writev process_madvise kcmp userfaultfd memfd_create memfd_secret
-    unshare setns mount umount2 pivot_root chroot open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
-    name_to_handle_at open_by_handle_at mknod mknodat
-    socket connect bind listen accept accept4 sendmmsg recvmmsg
-    bpf perf_event_open io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key
-    init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct syslog iopl ioperm
-    personality modify_ldt seccomp ptrace setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid
-    setgroups capset
-    """.split()
+    """\
+execve execveat fork vfork clone kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_getfd
+pidfd_send_signal ptrace process_vm_readv process_vm_writev process_madvise kcmp userfaultfd memfd_create
+memfd_secret unshare setns mount umount2 pivot_root chroot open_tree move_mount fsopen fsconfig fsmount fspick
+mount_setattr name_to_handle_at open_by_handle_at mknod mknodat socket connect bind listen accept accept4
+sendmmsg recvmmsg bpf perf_event_open io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key
+init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct syslog iopl ioperm
+personality modify_ldt seccomp setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
+capset
+""".split()  # noqa: SIM905 - as long as the table
 )
 
 # The table ------------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import garrison.torchserve.base  # noqa: F401 - what every model needs, before anything of the model
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.model_service_worker import TorchModelServiceWorker
+
+import garrison.torchserve.base  # noqa: F401 - what every model needs, before anything of the model
 
 
 def serve(connection: socket.socket, metrics_config: str, loaded: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.archive import PackedModel
+from garrison.cell.settings import RENDERED_FILE, CellSettings, render
 from garrison.contract import Contract, count_server_bytes
 from garrison.errors import ConfigError
 from garrison.installation import find_installed
@@ -33,7 +34,7 @@ class ServerPlan:
     """Where TorchServe runs and what it serves.
 
     `models_directory` holds a directory for each model (see `served`), `run_directory` the sockets,
-    `scratch_directory` everything the JVM and the workers write.
+    `scratch_directory` everything the JVM and the workers write. `cell` bounds each worker.
     """
 
     models: tuple[PackedModel, ...]
@@ -41,11 +42,17 @@ class ServerPlan:
     config_directory: Path
     run_directory: Path
     scratch_directory: Path
+    cell: CellSettings
 
     @property
-    def metrics_directory(self) -> Path:
-        """Where each worker keeps its counts."""
-        return self.scratch_directory / "metrics"
+    def cells_directory(self) -> Path:
+        """Where the workers' supervisors read their settings and write what they see; no worker reaches it."""
+        return self.run_directory / "cells"
+
+    @property
+    def workers_directory(self) -> Path:
+        """Where each worker has its scratch directory."""
+        return self.scratch_directory / "workers"
 
     @property
     def management_socket(self) -> Path:
@@ -66,6 +73,17 @@ def check_plan(plan: ServerPlan) -> None:
         raise ConfigError(f"{plan.config_directory / 'log4j2.xml'}: missing; put the file of the release back")
     if len(os.fsencode(plan.run_directory / _LONGEST_SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
         raise ConfigError(f"{plan.run_directory}: too long for a unix socket; give a shorter --run-dir, such as /tmp/g")
+
+
+def prepare_directories(plan: ServerPlan) -> None:
+    """Make the directories of the run directory that TorchServe and its workers need, and tell the supervisors.
+
+    Raises:
+        ConfigError: they cannot be written.
+    """
+    for directory in (plan.scratch_directory, plan.workers_directory, plan.cells_directory):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    render(plan.cell, plan.cells_directory / RENDERED_FILE)
 
 
 def build_command(plan: ServerPlan) -> list[str]:
@@ -121,7 +139,7 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
         "LOG_LOCATION": str(plan.scratch_directory),
         "MALLOC_ARENA_MAX": str(MALLOC_ARENAS),
         "OMP_NUM_THREADS": str(THREADS_PER_WORKER),
-        "PROMETHEUS_MULTIPROC_DIR": str(plan.metrics_directory),
+        "GARRISON_CELL": str(plan.cells_directory),
         "GARRISON_PYTHON": sys.executable,
         "GARRISON_RUN": str(plan.run_directory),
         "GARRISON_MAX_RESPONSE_BYTES": str(max(c.outputs.max_bytes for c in contracts) + RESPONSE_ROOM_BYTES),

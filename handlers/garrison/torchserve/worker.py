@@ -17,11 +17,11 @@ from pathlib import Path
 
 from garrison.cell.inside import SERVING, CellPlan, Inside
 from garrison.cell.landlock import probe_abi
-from garrison.cell.posture import Surroundings
 from garrison.cell.reach import has_cuda, list_reach
 from garrison.cell.scratch import make_scratch
 from garrison.cell.settings import RENDERED_FILE, read_rendered
 from garrison.cell.supervisor import Door, Supervisor
+from garrison.cell.trials import Surroundings
 from garrison.errors import EXIT_CONFIG, ConfigError, GarrisonError
 
 LAUNCH_VARIABLE = "GARRISON_PYTHON"  # scripts/worker-python starts nothing without it

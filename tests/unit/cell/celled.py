@@ -13,11 +13,11 @@ from typing import Any
 
 from garrison.cell.inside import SERVING, CellPlan, Inside
 from garrison.cell.landlock import probe_abi
-from garrison.cell.posture import Surroundings
 from garrison.cell.reach import list_reach
 from garrison.cell.scratch import make_scratch
 from garrison.cell.settings import CellSettings
 from garrison.cell.supervisor import Supervisor
+from garrison.cell.trials import Surroundings
 
 MEBIBYTE = 2**20
 SETTINGS = CellSettings(

@@ -145,6 +145,8 @@ class Listening:
                 os._exit(status)
         _, (self.listener,), _, _ = socket.recv_fds(ours, 1, 1)
         ours.send(b"x")
+        ours.close()
+        theirs.close()
 
     def next(self):
         """Wait for a notification, for ten seconds at most."""
