@@ -1,9 +1,9 @@
 """Take the file system and the network away from this process: rules enter, a restricted process goes on.
 
 Every access right that the running kernel knows is *handled*: what no rule gives is denied, for this process and for
-whatever it starts. Nothing gives connecting by TCP, moving or linking a file to another directory, making a FIFO or a
-device, an abstract socket or a process of somebody else: those are denied everywhere. Raw system calls, because the
-interface is three of them and has not changed since Linux 5.13 other than by growing.
+whatever it starts. Nothing gives connecting by TCP, making a FIFO or a device, an abstract socket or a process of
+somebody else: those are denied everywhere. Raw system calls, because the interface is three of them and has not changed
+since Linux 5.13 other than by growing.
 
 It does not defend against looking: whether a path exists, `stat`, `readlink` and `chdir` are not governed. Neither are
 descriptors that are open already, `chmod`, `chown`, `setxattr` and `utime` on a file that may be seen, listening by TCP
@@ -73,7 +73,8 @@ class Rules:
     """What stays reachable: files, or directories with all below them; a link stands for what it points to.
 
     `execute` also gives reading, `write` gives reading, making and removing files and directories (and ioctl, on a
-    device file). Rules on one path add up: `sockets` and `links` give making unix sockets and symbolic links, no more.
+    device file). Rules on one path add up: `sockets` and `links` give making unix sockets and symbolic links, `moves`
+    renaming and linking from one directory to another, and no more than that.
     `bind_ephemeral_port` gives binding by TCP to a port that the kernel picks.
     """
 
@@ -82,6 +83,7 @@ class Rules:
     write: tuple[Path, ...] = ()
     sockets: tuple[Path, ...] = ()
     links: tuple[Path, ...] = ()
+    moves: tuple[Path, ...] = ()
     bind_ephemeral_port: bool = False
 
     def __iter__(self) -> Iterator[tuple[Path, int]]:
@@ -91,6 +93,7 @@ class Rules:
         yield from ((path, WRITING | IOCTL_DEV) for path in self.write)
         yield from ((path, MAKE_SOCK) for path in self.sockets)
         yield from ((path, MAKE_SYM) for path in self.links)
+        yield from ((path, REFER) for path in self.moves)
 
 
 def probe_abi() -> int:

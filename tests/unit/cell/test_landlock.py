@@ -217,8 +217,16 @@ def test_sockets_and_links_are_made_where_they_are_given(place: Path) -> None:
     assert confined(place, link, links=(outside,)) == ""
 
 
-@pytest.mark.parametrize("kind", ["sockets", "links"])
-def test_making_sockets_or_links_gives_nothing_else(place: Path, kind: str) -> None:
+def test_files_are_moved_between_directories_where_that_is_given(place: Path) -> None:
+    inside = place / "inside"
+    assert confined(place, lambda: (inside / "note").rename(inside / "sub/note")) == "EXDEV"
+    assert confined(place, lambda: (inside / "note").rename(place / "outside/note"), moves=(inside,)) == "EXDEV"
+    moved = confined(place, lambda: (inside / "note").rename(inside / "sub/note"), moves=(inside,))
+    assert moved == ("" if ABI >= 2 else "EXDEV")
+
+
+@pytest.mark.parametrize("kind", ["sockets", "links", "moves"])
+def test_what_is_given_for_one_thing_gives_no_other(place: Path, kind: str) -> None:
     given = {kind: (place / "outside",)}
     for what in ("read", "read a directory", "write", "make a file", "remove a file", "make a directory"):
         assert confined(place, lambda what=what: FILES[what](place), **given) == "EACCES"
