@@ -29,9 +29,9 @@ import torch
 
 from garrison.archive import PackedModel, open_model
 from garrison.checks import Item, Request, present_answers, read_request
-from garrison.checks.reasons import REASONS
 from garrison.contract import Contract, ImageInput
 from garrison.errors import ConfigError, Failed, Malformed, Refused, TooLarge
+from garrison.reasons import OWN_REASONS, REASONS
 from garrison.torchserve.batching import (
     Array,
     Tensors,
@@ -62,10 +62,6 @@ from garrison.watch.metrics import ContractMetrics
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
 BODY_NAMES = ("body", "data")
 REASON_HEADER = "x-garrison-reason"
-OWN_REASONS = (
-    *("bad_form", "internal", "model_failed", "answer_too_large"),
-    *("no_explanations", "too_many_evaluations", "out_of_time"),
-)
 HOOKS = ("load", "prepare", "infer", "present")
 _DESCRIPTION = b'{"ready": true}'
 _NATIVE = ("__getattribute__", "__getattr__", "__delattr__", "__new__", "__reduce_ex__")

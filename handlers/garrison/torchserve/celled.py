@@ -12,17 +12,12 @@ import socket
 import sys
 from pathlib import Path
 
-from garrison.cell.inside import CellPlan, Inside
-from garrison.cell.landlock import probe_abi
-from garrison.cell.reach import has_cuda, list_reach
-from garrison.cell.scratch import make_scratch
-from garrison.cell.settings import RENDERED_FILE, read_rendered
+from garrison.cell.inside import Inside
+from garrison.cell.plan import find_status, make_plan
 from garrison.cell.supervisor import Door, Supervisor
-from garrison.cell.trials import Surroundings
 from garrison.errors import ConfigError, GarrisonError
 from garrison.torchserve.worker import CELL_VARIABLE
-
-METRICS_DIRECTORY = "metrics"
+from garrison.watch.families import METRICS_DIRECTORY
 
 
 class TorchServeTask:
@@ -56,29 +51,11 @@ def main() -> None:
 
 def _supervise(options: argparse.Namespace) -> int:
     os.umask(0o077)
-    cells, model_directory = _find_cells(), Path.cwd()
-    name = f"{model_directory.name}.{os.getpid()}"
-    scratch = make_scratch(cells.parent / "tmp" / "workers", name)
-    (scratch / METRICS_DIRECTORY).mkdir()
-    cuda = has_cuda()
-    plan = CellPlan(
-        model=model_directory.name,
-        settings=read_rendered(cells / RENDERED_FILE),
-        rules=list_reach(model_directory, scratch, cuda=cuda),
-        scratch=scratch,
-        environment=_make_environment(scratch),
-        surroundings=Surroundings(
-            parent=os.getpid(),
-            outside_file=cells / RENDERED_FILE,
-            models_directory=model_directory.parent,
-            model_directory=model_directory,
-            scratch=scratch,
-            landlock_abi=probe_abi(),
-        ),
-        cuda=cuda,
-    )
+    cells = _find_cells()
+    plan = make_plan(cells, Path.cwd(), _make_environment)
+    (plan.scratch / METRICS_DIRECTORY).mkdir()
     task = TorchServeTask(options.metrics_config)
-    return Supervisor(plan, task, cells / f"{name}.json", _make_door(Path(options.sock_name))).run()
+    return Supervisor(plan, task, find_status(cells, plan.model), _make_door(Path(options.sock_name))).run()
 
 
 def _find_cells() -> Path:

@@ -13,6 +13,7 @@ programs, and a model file is Python: what they compute is not confined here; th
 
 import importlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -134,6 +135,8 @@ def _read_safetensors(data: bytes, name: str) -> dict[str, torch.Tensor]:
 
 
 def _load_onnx(data: bytes, name: str, device: torch.device) -> Model:
+    # Or it writes an identifier of this machine below HOME and reports each session, from a thread of its own.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     onnxruntime = _import_for(name, "onnxruntime", "'garrison[onnx]'")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the server has one thread per worker
