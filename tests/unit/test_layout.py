@@ -33,7 +33,7 @@ ALLOWED = {
     "stack": EDGE
     | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
-OUTSIDE_A_WORKER = ("properties", "readiness", "server")
+OUTSIDE_A_WORKER = ("properties", "reach", "readiness", "server")
 BESIDE_A_MODEL = sorted(
     f"torchserve/{path.name}" for path in (PACKAGE / "torchserve").glob("*.py") if path.stem not in OUTSIDE_A_WORKER
 )

@@ -33,8 +33,10 @@ class TorchServeTask:
 
     def run(self, inside: Inside) -> None:
         """Answer the server until it is gone."""
+        from garrison.torchserve.forbidden import ask_by
         from garrison.torchserve.loop import serve
 
+        ask_by(inside.ask_denied)
         serve(inside.receive_connection(), self._metrics_config, inside.start_serving)
 
 
