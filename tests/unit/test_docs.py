@@ -21,13 +21,12 @@ from garrison.admission.vet import fault, linter
 from garrison.admission.vet.allowed import read_standing_list
 from garrison.archive import WEIGHT_SUFFIXES
 from garrison.checks.kserve import DATATYPES
-from garrison.checks.reasons import REASONS
 from garrison.cli import build_parser
 from garrison.contract import TASKS, load_contract
 from garrison.gateway.connection import _access_log
 from garrison.gateway.replies import OTHER, REPLIES
+from garrison.reasons import OWN_REASONS, REASONS
 from garrison.record import RECORD_FILE, SIGNATURE_FILE
-from garrison.torchserve.base import OWN_REASONS
 from garrison.torchserve.properties import LOCKED, TUNABLE
 from garrison.torchserve.server import _KEPT_VARIABLES
 from garrison.torchserve.worker import KEPT_VARIABLES

@@ -52,6 +52,12 @@ def measure(path: Path) -> tuple[int, int]:
         return UNMEASURABLE, UNMEASURABLE
 
 
+def count_free_bytes(path: Path) -> int:
+    """Return how much room is left where a directory lies."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
 def remove(path: Path) -> None:
     """Remove a directory whatever is in it; does nothing if it is not there.
 
@@ -97,7 +103,7 @@ def _measure_directory(directory: int, depth: int, room: int) -> tuple[int, int]
 
 
 def _measure_inner(directory: int, name: str, depth: int, room: int) -> tuple[int, int]:
-    if depth == 0:
+    if depth < 0:
         raise Undecided(f"deeper than {MAX_DEPTH} directories")
     try:
         inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)

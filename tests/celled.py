@@ -1,6 +1,6 @@
 """Run a piece of Python in a real cell, under a real supervisor, without TorchServe: `run_celled(code, directory)`.
 
-As a script it is that supervisor; the code finds `inside`, its line to the supervisor, and `SERVING`.
+As a script it is that supervisor; the code finds `inside`, its line to the supervisor.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from garrison.cell.inside import SERVING, CellPlan, Inside
+from garrison.cell.inside import CellPlan, Inside
 from garrison.cell.landlock import probe_abi
 from garrison.cell.reach import list_reach
 from garrison.cell.scratch import make_scratch
@@ -55,26 +55,37 @@ class _Code:
 
     def run(self, inside: Inside) -> None:
         """Run the code."""
-        exec(compile(self._code, "handler.py", "exec"), {"inside": inside, "SERVING": SERVING})
+        exec(compile(self._code, "handler.py", "exec"), {"inside": inside})
 
 
 def run_celled(code: str, directory: Path, timeout_s: float = 60, **settings: Any) -> Outcome:
-    """Run code in a cell below a directory; `settings` change `SETTINGS`."""
+    """Run code in a cell below a directory, to its end; `settings` change `SETTINGS`."""
+    with start_celled(code, directory, **settings) as process:
+        try:
+            process.wait(timeout_s)
+        finally:
+            process.kill()
+        events = tuple(json.loads(line) for line in process.stdout or ())
+    return Outcome(process.returncode, events, read_status(directory))
+
+
+def start_celled(code: str, directory: Path, **settings: Any) -> subprocess.Popen[bytes]:
+    """Start code in a cell as `run_celled` does, and leave it running."""
     for name in ("cells", "models/mine", "models/other", "tmp/workers"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     for name in ("models/mine/weights", "models/other/weights", "cells/settings.json"):
         (directory / name).write_text("secret")
+    for left in (directory / "cells").glob("mine.*.json"):
+        left.unlink()
     spec = json.dumps({"code": code, "directory": str(directory), "settings": {**asdict(SETTINGS), **settings}})
-    with subprocess.Popen(
-        [sys.executable, "-I", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"SPEC": spec}
-    ) as process:
-        try:
-            written, _ = process.stdout, process.wait(timeout_s)
-        finally:
-            process.kill()
-        events = tuple(json.loads(line) for line in written)
-    (status,) = (directory / "cells").glob("mine.*.json")
-    return Outcome(process.returncode, events, json.loads(status.read_text()))
+    command = [sys.executable, "-I", __file__]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"SPEC": spec})
+
+
+def read_status(directory: Path) -> dict[str, Any]:
+    """Return what the supervisor wrote, or nothing if it has not yet."""
+    files = [*(directory / "cells").glob("mine.*.json")]
+    return dict(json.loads(files[0].read_text())) if files else {}
 
 
 def main() -> None:
