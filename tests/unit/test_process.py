@@ -269,10 +269,12 @@ import subprocess, sys, time
 from garrison.process import adopt_orphans, end_orphans, reap_orphans, _list_children
 adopt_orphans()
 own = subprocess.Popen(["sleep", "60"])
-leaving = "import subprocess; print(subprocess.Popen(['sleep', sys.argv[1]], stdout=-3, stderr=-3, start_new_session=True).pid)"
+leaving = (
+    "import os, subprocess, sys; "
+    "print(subprocess.Popen(['sleep', sys.argv[1]], stdout=-3, start_new_session=True).pid, flush=True); os._exit(0)"
+)
 def orphan(seconds):
-    code = "import sys;" + leaving
-    return int(subprocess.run([sys.executable, "-c", code, seconds], check=True, capture_output=True).stdout)
+    return int(subprocess.run([sys.executable, "-c", leaving, seconds], check=True, stdout=-1).stdout)
 brief = orphan("0")
 while _list_children() != {own.pid, brief}: time.sleep(0.01)
 while brief in _list_children():
