@@ -1,16 +1,19 @@
 """Which system calls the server is refused: nothing enters, the filter's rules leave.
 
 A deny-list, unlike a worker's: the JVM is not the model's, and a filter holds for all that is started below it, so that
-a worker's own list can only be shorter. There is no listener either: a process has one, and the workers' need it. What
-is refused fails with EPERM, which the JVM takes for a missing permission.
+a worker's own list can only be shorter. A listener would be the only one that processes below may have, and a plain
+error would go before their supervisors' notifications: what a worker tries would fail unseen. So calls are refused by
+the one verdict that gives way to a notification, and fail with ENOSYS where nobody is notified.
 
 It cannot see what an argument points to: which address is bound or connected to, which path is opened. That is
-Landlock's part. Listening by TCP is left to the JVM, because TorchServe's two gRPC servers cannot be switched off.
+Landlock's part. Listening by TCP is left to the JVM, because TorchServe's two gRPC servers cannot be switched off. An
+intruder in the JVM who runs machine code can notify himself, and let his own calls pass; what Landlock denies and what
+needs a privilege stays out of his reach.
 """
 
 import errno
 
-from garrison.cell.seccomp import ALLOW, Condition, Rule, fail_with
+from garrison.cell.seccomp import ALLOW, REFUSE_UNLESS_NOTIFIED, Condition, Rule, fail_with
 
 _UNIX, _INTERNET = 1, (2, 10)  # AF_UNIX; AF_INET, AF_INET6
 _STREAM, _KIND = 1, 0xF  # SOCK_STREAM; the rest of the word are flags
@@ -19,7 +22,7 @@ _FAST_OPEN = 0x20000000  # MSG_FASTOPEN connects without connect(), past Landloc
 _SENDS = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}  # which argument holds the flags
 _NAMESPACES = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)  # CLONE_NEW*
 _TERMINAL_IOCTLS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing into a terminal
-_OWN = (Condition(0, 0),)  # the process id 0: the caller
+_OWN, _ONLY_ASKS = (Condition(0, 0),), (Condition(2, 0, whole=True),)  # prlimit64: process id 0; no new limit
 
 # Other processes: looking into them, taking their descriptors, changing how they run.
 _OTHER_PROCESSES = (
@@ -63,22 +66,20 @@ _MACHINE = (
     *("swapon", "swapoff", "acct", "syslog", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex"),
     *("sethostname", "setdomainname", "iopl", "ioperm", "vhangup"),
 )
-DENIED = (
-    _OTHER_PROCESSES + _SHARED_OBJECTS + _IDENTITY + _MOUNTS + _ATTRIBUTES + _KERNEL_SURFACE + _MACHINE
-)  # fmt: skip
+DENIED = _OTHER_PROCESSES + _SHARED_OBJECTS + _IDENTITY + _MOUNTS + _ATTRIBUTES + _KERNEL_SURFACE + _MACHINE
 
 
 def make_server_rules() -> tuple[Rule, ...]:
     """Return what is refused to the server and to all that it starts; the rest is allowed."""
-    refuse = fail_with(errno.EPERM)
+    never, refuse = fail_with(errno.EPERM), REFUSE_UNLESS_NOTIFIED
     return (
-        *(Rule(call, refuse, (Condition(flags, _FAST_OPEN, mask=_FAST_OPEN),)) for call, flags in _SENDS.items()),
-        *(Rule("ioctl", refuse, (Condition(1, request),)) for request in _TERMINAL_IOCTLS),
-        *(Rule("clone", refuse, (Condition(0, flag, mask=flag),)) for flag in _NAMESPACES),
+        *(Rule(call, never, (Condition(flags, _FAST_OPEN, mask=_FAST_OPEN),)) for call, flags in _SENDS.items()),
+        *(Rule("ioctl", never, (Condition(1, request),)) for request in _TERMINAL_IOCTLS),
         Rule("clone3", fail_with(errno.ENOSYS)),  # its flags lie in memory; the C library then uses clone
+        *(Rule("clone", refuse, (Condition(0, flag, mask=flag),)) for flag in _NAMESPACES),
         *_allow_sockets(),
         Rule("socket", refuse),
-        *(Rule("prlimit64", ALLOW, conditions) for conditions in (_OWN, (Condition(2, 0, whole=True),))),
+        *(Rule("prlimit64", ALLOW, conditions) for conditions in (_OWN, _ONLY_ASKS)),
         Rule("prlimit64", refuse),
         *(Rule(call, refuse) for call in DENIED),
     )

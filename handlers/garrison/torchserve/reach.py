@@ -40,7 +40,7 @@ def list_server_reach(plan: "ServerPlan", java: Path) -> Rules:
         for directory in sorted(plan.models_directory.iterdir())
     ]
     files = (plan.config_directory / name for name in plan.config_files)
-    own = (java.parent.parent, *_list_interpreter(), plan.models_directory, *files)
+    own = (java.parent.parent, *_list_interpreter(), plan.models_directory, plan.hosts_file, *files)
     kernel = (path for path in map(Path, _KERNEL_FILES) if path.exists())
     rules = Rules(
         read=tuple(dict.fromkeys((*own, *kernel, *(path for worker in workers for path in worker.read)))),

