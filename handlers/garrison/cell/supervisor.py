@@ -51,6 +51,7 @@ from garrison.errors import GarrisonError
 LOADING_LIMIT_S = 600  # TorchServe's own limit is shorter; this one holds without it
 CONNECTION_LIMIT_S = 60
 TICK_S = 0.25
+HELD_S = 0.01
 MEASURES_TOLD_EVERY_S = 5.0
 READ_BYTES = 64 * 1024
 KEPT_DENIALS = 16
@@ -133,8 +134,8 @@ class Supervisor:
         exit_code = None
         next_tick = 0.0
         while exit_code is None:
-            self._hold_back_output()
-            for descriptor, _ in self._watch.poll(TICK_S * 1000):
+            wait_s = self._hold_back_output()
+            for descriptor, _ in self._watch.poll(wait_s * 1000):
                 self._serve(descriptor)
             if (now := time.monotonic()) >= next_tick:
                 next_tick = now + TICK_S
@@ -306,11 +307,12 @@ class Supervisor:
             self._watch.unregister(descriptor)
             del self._outputs[descriptor]
 
-    def _hold_back_output(self) -> None:
-        """Let a worker that prints too fast wait in its own pipe."""
-        wanted = select.POLLIN if self._relay.allowance() > 0 else 0
+    def _hold_back_output(self) -> float:
+        """Let a worker that prints too fast wait in its own pipe; return for how long to look at other things only."""
+        held = self._relay.allowance() == 0
         for descriptor in self._outputs:
-            self._watch.modify(descriptor, wanted)
+            self._watch.modify(descriptor, 0 if held else select.POLLIN)
+        return HELD_S if held else TICK_S
 
     def _drain_output(self) -> None:
         for descriptor, stream in self._outputs.items():
