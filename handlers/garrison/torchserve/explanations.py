@@ -26,8 +26,9 @@ from garrison.archive import PackedModel
 from garrison.checks import Item
 from garrison.contract import ABLATION, GRADIENTS, Contract, Explanations
 from garrison.errors import ConfigError, Overloaded, Refused, TooLarge, Unsupported
-from garrison.torchserve.batching import Tensors, is_out_of_memory, say_why
+from garrison.torchserve.batching import Tensors, say_why
 from garrison.torchserve.blank import make_largest_item
+from garrison.torchserve.device import is_out_of_memory
 from garrison.torchserve.policy import check_finite, model_failed
 from garrison.torchserve.probes import Probe, Question
 

@@ -25,7 +25,9 @@ import torch
 
 from garrison.archive import STATE_SUFFIXES, PackedModel
 from garrison.errors import ConfigError
+from garrison.torchserve.device import is_out_of_memory
 from garrison.torchserve.exported import load_exported
+from garrison.torchserve.forbidden import explain
 from garrison.torchserve.source import describe_error, load_class
 
 MIN_TORCH = (2, 10)  # older ones can be made to run code by a state dict, `weights_only` or not
@@ -43,6 +45,15 @@ def load_weights(model: PackedModel, device: torch.device, file: str = "") -> Mo
         ArtifactRefused: the file is not the one that was admitted.
     """
     name = file or model.weights
+    try:
+        return _load_format(model, name, device)
+    except ConfigError as error:
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):  # then nothing is wrong with the file
+            raise ConfigError(f"{name}: loading it {explain(error.__cause__)}") from error
+        raise
+
+
+def _load_format(model: PackedModel, name: str, device: torch.device) -> Model:
     data = model.read(name)
     if model.model_file is not None and name.endswith(STATE_SUFFIXES):
         return _load_eager(model.read(model.model_file), model.model_file, data, name, device)
