@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ CELL_ENDINGS = frozenset(
     {"cell_open", "scratch_full", "memory_full"}
 )  # the supervisor's events before it ends a worker
 MAX_TOLD_CHARACTERS = 700
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Sink = Callable[[bytes], None]
@@ -93,6 +93,36 @@ class Child:
                 self.last_lines.append(line.decode("utf-8", "replace"))
                 with contextlib.suppress(OSError, ValueError):  # a full disk or a closed log must not block the child
                     sink(line)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none is lost: a worker's, for one."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans(own: Collection[int]) -> None:
+    """Take leave of adopted processes that have ended; `own` are our own children, for whom somebody waits already."""
+    for pid in _list_children() - {*own}:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def end_orphans(own: Collection[int]) -> None:
+    """Kill adopted processes, and what they leave behind in turn."""
+    while orphans := _list_children() - {*own}:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _list_children() -> set[int]:
+    """Return all children of this process; the kernel lists them by the thread that started them."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def describe_exit(code: int) -> str:

@@ -37,7 +37,15 @@ from garrison.gateway.drain import drain_envoy
 from garrison.gateway.envoy import GatewaySockets, envoy_command, find_envoy, render_envoy, validate_envoy
 from garrison.gateway.keys import public_jwks
 from garrison.gateway.settings import load_clients, load_gateway
-from garrison.process import Child, describe_exit, last_words, load_failure
+from garrison.process import (
+    Child,
+    adopt_orphans,
+    describe_exit,
+    end_orphans,
+    last_words,
+    load_failure,
+    reap_orphans,
+)
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
 from garrison.torchserve.served import write_served
 from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan, prepare_directories
@@ -116,6 +124,7 @@ class Stack:
         """
         started = time.monotonic()
         self._running = True
+        adopt_orphans()
         with contextlib.ExitStack() as parts:
             parts.callback(self._place.remove)
             readiness = ReadinessServer(self.run_directory / "ready.sock")
@@ -196,6 +205,7 @@ class Stack:
             if self.log.failure:
                 raise Undecided(f"the log cannot be written ({self.log.failure}); what is not logged is not seen")
             self._replace_dead(monitor, readiness)
+            reap_orphans(self._own_pids())
             self._sweep_workers()
             states = monitor.poll()
             self._tell_workers(states)
@@ -237,6 +247,9 @@ class Stack:
         self._restarts[name] = [*recent, now]
         self._stopping.wait(min(2 ** len(recent), 30) / 2)
 
+    def _own_pids(self) -> list[int]:
+        return [child.pid for child in self._children.values()]
+
     def _sweep_workers(self) -> None:
         try:
             news, self._sweep_failure = self.workers.sweep(), ""
@@ -271,6 +284,7 @@ class Stack:
         readiness.ready = False  # load balancers see it before the first connection is refused
         gateway = self._children.get("gateway")
         with parts:
+            parts.callback(end_orphans, self._own_pids())
             for name in ("server", "gateway"):  # stopped in the other order
                 if name in self._children:
                     parts.callback(self._children[name].stop, STOP_TIMEOUT_S)

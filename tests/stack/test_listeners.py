@@ -40,7 +40,7 @@ def listeners(family: dict[int, str]) -> list[tuple[str, str, str]]:
 
 
 def test_the_family_is_complete(family: dict[int, str], running: RunningStack) -> None:
-    assert sorted(family.values()) == ["envoy", "java", "python", "python", "python"]
+    assert sorted(family.values()) == ["envoy", "java", "python", "python", "python"]  # serve, supervisor, worker
     assert set(running.worker_pids()) < set(family)
 
 
@@ -83,6 +83,7 @@ def test_not_even_a_forged_packet_is_answered(listeners: list[tuple[str, str, st
 def test_everything_else_is_a_known_file(listeners: list[tuple[str, str, str]], running: RunningStack) -> None:
     found = sorted((Path(path), program) for program, protocol, path in listeners if protocol == "unix")
     assert found == sorted((running.run_directory / name, program) for name, program in SOCKETS.items())
+    assert not [path for path, _ in found if not path.is_absolute()]  # @ is the abstract namespace
 
 
 def test_only_their_owner_gets_to_the_sockets(running: RunningStack) -> None:

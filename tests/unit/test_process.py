@@ -262,3 +262,36 @@ def test_without_a_reason_the_last_lines_are_told_as_the_worker_wrote_them():
     assert (
         last_words(Ended(["not JSON", '"text"', "{}", "[" * 9])) == '\n    not JSON\n    "text"\n    {}\n    [[[[[[[[['
     )
+
+
+ORPHANAGE = """
+import subprocess, sys, time
+from garrison.process import adopt_orphans, end_orphans, reap_orphans, _list_children
+adopt_orphans()
+own = subprocess.Popen(["sleep", "60"])
+leaving = (
+    "import os, subprocess, sys; "
+    "print(subprocess.Popen(['sleep', sys.argv[1]], stdout=-3, start_new_session=True).pid, flush=True); os._exit(0)"
+)
+def orphan(seconds):
+    return int(subprocess.run([sys.executable, "-c", leaving, seconds], check=True, stdout=-1).stdout)
+brief = orphan("0")
+while _list_children() != {own.pid, brief}: time.sleep(0.01)
+while brief in _list_children():
+    reap_orphans([own.pid])
+    time.sleep(0.01)
+lasting = orphan("60")
+while _list_children() != {own.pid, lasting}: time.sleep(0.01)
+reap_orphans([own.pid])
+print(lasting in _list_children())
+end_orphans([own.pid])
+print(_list_children() == {own.pid}, own.poll())
+own.kill()
+own.wait()
+"""
+
+
+def test_orphans_are_adopted_reaped_and_ended_and_our_own_left_alone():
+    """Even one that began a session of its own."""
+    told = subprocess.run([sys.executable, "-c", ORPHANAGE], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.split() == ["True", "True", "None"]

@@ -270,10 +270,7 @@ class Supervisor:
             return
         self._counts.stage = Stage.LOADING
         self._answer([])
-        self._relay.tell(
-            "cell_closed",
-            f"the cell is closed (Landlock {posture.landlock_abi}, {len(posture.trials)} attempts failed as they must)",
-        )
+        self._relay.tell("cell_closed", f"the cell is closed: {posture.summary()}")
 
     def _start_serving(self, why: str) -> None:
         if self._counts.stage is Stage.LOADING:
