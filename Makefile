@@ -55,6 +55,10 @@ campaign-flood: ## Flood Garrison and stock TorchServe with bombs, side by side;
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.flood $(CAMPAIGN)
 
+campaign-cell: ## Measure what the cell costs, next to Garrison before it; for half an hour, wants a quiet machine.
+	@scripts/setup --dev --bench
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.cell $(CAMPAIGN)
+
 campaign-interrupted: ## Kill 200 admissions at random moments; the store is always old or new.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.interrupted $(CAMPAIGN)

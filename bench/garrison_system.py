@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from garrison.process import Child
 CLIENTS = "clients:\n  bench: {{models: [{model}], requests_per_second: 100000, burst: 1000000}}\n"
 
 
+@dataclass
 class Garrison:
-    """Every gate on; the contract is in `contracts/`."""
+    """Every gate on; the contract is in `contracts/`. `python` and `config` may be those of another release."""
 
-    name = "garrison"
-    title = "Garrison (TLS, key, contract)"
+    name: str = "garrison"
+    title: str = "Garrison (TLS, key, contract)"
+    python: Path = Path(sys.executable)
+    config: Path = field(default_factory=lambda: find_installed("config"))
 
     def supports(self, prepared: Prepared) -> bool:
         """Serve everything."""
@@ -34,7 +38,7 @@ class Garrison:
         """Pack the model, issue a key, serve."""
         model = prepared.workload.model
         models = pack(prepared, directory / "models")
-        shutil.copytree(find_installed("config"), directory / "config")
+        shutil.copytree(self.config, directory / "config")
         (directory / "config" / "clients.yaml").write_text(CLIENTS.format(model=model))
         init_keys(directory / "state" / "keys")
         key = issue_key(directory / "state" / "keys", "bench", [model], timedelta(days=1)).token
@@ -51,7 +55,7 @@ class Garrison:
             "--log",
             directory / "log.jsonl",
         )
-        command = [sys.executable, "-m", "garrison.cli", *map(str, arguments)]
+        command = [str(self.python), "-m", "garrison.cli", *map(str, arguments)]
         child = Child("Garrison", command, {"PATH": os.environ.get("PATH", "")}, directory, ignore)
         with run_child(child, Target(f"https://127.0.0.1:{port}/predictions/{model}", key), prepared) as running:
             yield running

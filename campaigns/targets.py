@@ -13,11 +13,12 @@ from campaigns import seeds
 from campaigns.seeds import CONTRACTS
 from garrison.checks import Item, Request, read_request
 from garrison.checks.json_text import read_json
-from garrison.checks.reasons import MAX_DETAIL_CHARACTERS, REASONS
+from garrison.checks.reasons import MAX_DETAIL_CHARACTERS
 from garrison.checks.request import present_answers
 from garrison.contract import Contract, ImageInput, Input, TableInput, TensorInput, TextInput, load_contract
 from garrison.contract import parse_contract as parse
 from garrison.errors import ConfigError, Failed, Refused
+from garrison.reasons import REASONS
 
 LABELS = ("red", "green", "blue")
 JSON_DEPTH, JSON_VALUES = 10, 200

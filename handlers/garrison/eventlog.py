@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NoReturn, TextIO
 
 MAX_MESSAGE_CHARACTERS = 2000
 WORKER_LOGGER = "MODEL_LOG"  # TorchServe's name for what workers print
+WORKER_GATES = ("contract", "cell")  # what a worker says, and what its supervisor does
 
 
 class EventLog:
@@ -59,11 +60,17 @@ class EventLog:
 
 
 def _unwrap(event: dict[str, Any]) -> dict[str, Any]:
-    """Bring a handler's own event, which a worker printed as JSON and TorchServe wrapped as a message, to the top."""
+    """Bring an event that came by a worker's standard output, wrapped by TorchServe as a message, to the top.
+
+    The worker's supervisor stamped it: it says which gate speaks, and a worker cannot say "cell". What bears no such
+    stamp is no such event.
+    """
     if event.get("logger") != WORKER_LOGGER:
         return event
     inner = _parse_object(str(event.get("message", "")).strip().encode())
-    return event if inner is None else {**inner, "time": event.get("time", ""), "gate": "contract"}
+    if inner is None or inner.get("gate") not in WORKER_GATES:
+        return event
+    return {**inner, "time": event.get("time", "")}
 
 
 def _parse_object(line: bytes) -> dict[str, Any] | None:

@@ -85,7 +85,8 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask took away
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:  # the umask took something away
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -13,15 +13,25 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from garrison.errors import ConfigError
 
 MAX_LINE_BYTES = 16 * 1024
 KEPT_LINES = 100  # a worker that fails writes about 30; the reason must still be there when the next one starts
 _EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception|Refused): (.+)"  # the last line of Python's traceback
-_PR_SET_PDEATHSIG = 1
+_STAMP = ("gate", "event", "model")
+WORKER_LOGGER = "MODEL_LOG"  # TorchServe's name for what workers print
+LOAD_FAILED = "load_failed"
+CELL_GATE = "cell"
+CELL_ENDINGS = frozenset(
+    {"cell_open", "scratch_full", "memory_full"}
+)  # the supervisor's events before it ends a worker
+MAX_TOLD_CHARACTERS = 700
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Sink = Callable[[bytes], None]
@@ -85,6 +95,36 @@ class Child:
                     sink(line)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none is lost: a worker's, for one."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans(own: Collection[int]) -> None:
+    """Take leave of adopted processes that have ended; `own` are our own children, for whom somebody waits already."""
+    for pid in _list_children() - {*own}:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def end_orphans(own: Collection[int]) -> None:
+    """Kill adopted processes, and what they leave behind in turn."""
+    while orphans := _list_children() - {*own}:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _list_children() -> set[int]:
+    """Return all children of this process; the kernel lists them by the thread that started them."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
+
+
 def describe_exit(code: int) -> str:
     """Put an exit status into words."""
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
@@ -92,18 +132,27 @@ def describe_exit(code: int) -> str:
 
 def last_words(child: Child) -> str:
     """Return the last lines of a server's output that say something, for a message to a person."""
-    lines = [_message(line) for line in child.last_lines]
+    lines = [_read_line(line).text for line in child.last_lines]
     spoken = [line for line in lines if line and not line.startswith(("at ", "File ", "^"))]
     return "".join(f"\n    {line}" for line in spoken[-4:])
 
 
 def load_failure(child: Child, model: str) -> str:
-    """Return why a model was not loaded: TorchServe's line about it, else the last exception, else the last lines."""
-    lines = [_message(line) for line in reversed(child.last_lines)]
-    for pattern in (rf"Failed to load model {re.escape(model)}, exception (.+)", _EXCEPTION):
-        for line in lines:
-            if match := re.fullmatch(pattern, line):
-                return f": {match[1]}; mend the model and pack it again"
+    """Return why a model was not loaded: what its worker said, else its last exception, its cell, the last lines."""
+    lines = [_read_line(line) for line in reversed(child.last_lines)]
+    own = [line for line in lines if line.model == model]
+    unstamped = [line for line in lines if not line.model]  # the server's, and what a supervisor says itself
+    for told in (
+        *(line.text for line in own if line.event == LOAD_FAILED),
+        *_matches(rf"Failed to load model {re.escape(model)}, exception (.+)", unstamped),
+        *_matches(_EXCEPTION, own),
+    ):
+        return f": {told}; mend the model and pack it again"
+    for told in (
+        *(line.text for line in own if line.gate == CELL_GATE and line.event in CELL_ENDINGS),
+        *_matches(r"worker-python: (.+)", unstamped),
+    ):
+        return f": {told}; see cell.yaml"
     return last_words(child)
 
 
@@ -112,9 +161,33 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _message(line: str) -> str:
+@dataclass(frozen=True)
+class _Line:
+    """A server's line, or what a worker printed that the server passed on; gate, event and model are the relay's."""
+
+    text: str
+    gate: str = ""
+    event: str = ""
+    model: str = ""
+
+
+def _read_line(line: str) -> _Line:
+    event = _read_object(line)
+    if event.get("logger") == WORKER_LOGGER:
+        event = _read_object(str(event.get("message", ""))) or event
+    if not event:
+        return _Line(line.strip()[:MAX_TOLD_CHARACTERS])
+    text, *stamp = (str(event.get(name, "")).strip()[:MAX_TOLD_CHARACTERS] for name in ("message", *_STAMP))
+    return _Line(text, *stamp)
+
+
+def _read_object(text: str) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-    except ValueError:
-        return line.strip()[:300]
-    return str(event.get("message", "")).strip()[:300] if isinstance(event, dict) else ""
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _matches(pattern: str, lines: Iterable[_Line]) -> Iterator[str]:
+    return (match[1] for line in lines if (match := re.fullmatch(pattern, line.text)))

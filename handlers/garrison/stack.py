@@ -24,8 +24,10 @@ from garrison.admission.settings import load_admission
 from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import AdmittedModel, Store
 from garrison.archive import CONTRACT_FILE, PackedModel
+from garrison.cell.posture import find_faults, judge
+from garrison.cell.probe import probe_posture
 from garrison.cell.settings import FILE as CELL_FILE
-from garrison.cell.settings import load_cell
+from garrison.cell.settings import CellSettings, load_cell
 from garrison.contract import load_contract
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Undecided
 from garrison.eventlog import EventLog
@@ -35,12 +37,21 @@ from garrison.gateway.drain import drain_envoy
 from garrison.gateway.envoy import GatewaySockets, envoy_command, find_envoy, render_envoy, validate_envoy
 from garrison.gateway.keys import public_jwks
 from garrison.gateway.settings import load_clients, load_gateway
-from garrison.process import Child, describe_exit, last_words, load_failure
+from garrison.process import (
+    Child,
+    adopt_orphans,
+    describe_exit,
+    end_orphans,
+    last_words,
+    load_failure,
+    reap_orphans,
+)
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
 from garrison.torchserve.served import write_served
 from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan, prepare_directories
 from garrison.unix_http import Page, UnixServer
-from garrison.watch.metrics import CONTENT_TYPE, render_metrics
+from garrison.watch.page import CONTENT_TYPE
+from garrison.watch.workers import Workers
 
 START_TIMEOUT_S = 180
 STUCK_AFTER_S = 300  # TorchServe gives up restarting a worker after this long; then we restart TorchServe
@@ -83,6 +94,7 @@ class Stack:
         self._restarts: dict[str, list[float]] = {"server": [], "gateway": []}
         self._workers: dict[str, frozenset[int]] = {}
         self._failed_starts: dict[str, set[int]] = {}
+        self._sweep_failure = ""
 
     def prepare(self) -> None:
         """Check everything and write what the servers will read; starts nothing.
@@ -93,6 +105,7 @@ class Stack:
         """
         self.admitted = open_admitted(self.settings, self.log)
         self.gateway = load_gateway(self.settings.config / "gateway.yaml")
+        self.cell = open_cell(self.settings.config / CELL_FILE, self.log)
         check_port(self.gateway.address, self.settings.port)
         self.certificate = ensure_certificate(self.settings.state / "certificates")
         self._place = RunDirectory(self.settings.run_directory)
@@ -111,6 +124,7 @@ class Stack:
         """
         started = time.monotonic()
         self._running = True
+        adopt_orphans()
         with contextlib.ExitStack() as parts:
             parts.callback(self._place.remove)
             readiness = ReadinessServer(self.run_directory / "ready.sock")
@@ -150,13 +164,14 @@ class Stack:
 
     def _prepare_servers(self) -> None:
         scratch = self.run_directory / "tmp"
-        cell = load_cell(self.settings.config / CELL_FILE)
         served = self.run_directory / "models"
         for model in self.admitted:
             write_served(model.packed, model.record, model.directory, served / model.record.model)
-        self.plan = ServerPlan(self.models, served, self.settings.config, self.run_directory, scratch, cell)
+        self.plan = ServerPlan(self.models, served, self.settings.config, self.run_directory, scratch, self.cell)
         check_plan(self.plan)
         prepare_directories(self.plan)
+        names = [model.contract.model for model in self.models]
+        self.workers = Workers(self.plan.cells_directory, self.plan.workers_directory, names, self.cell)
         self.envoy = find_envoy()
         self.envoy_config = self.run_directory / "envoy.json"
         self.envoy_config.write_text(json.dumps(self.render_gateway(), indent=2))
@@ -190,6 +205,8 @@ class Stack:
             if self.log.failure:
                 raise Undecided(f"the log cannot be written ({self.log.failure}); what is not logged is not seen")
             self._replace_dead(monitor, readiness)
+            reap_orphans(self._own_pids())
+            self._sweep_workers()
             states = monitor.poll()
             self._tell_workers(states)
             readiness.ready = all(state.ready for state in states)
@@ -230,6 +247,18 @@ class Stack:
         self._restarts[name] = [*recent, now]
         self._stopping.wait(min(2 ** len(recent), 30) / 2)
 
+    def _own_pids(self) -> list[int]:
+        return [child.pid for child in self._children.values()]
+
+    def _sweep_workers(self) -> None:
+        try:
+            news, self._sweep_failure = self.workers.sweep(), ""
+        except Undecided as error:
+            news = () if str(error) == self._sweep_failure else (str(error),)
+            self._sweep_failure = str(error)
+        for sentence in news:
+            self.log.tell("metrics_failed", sentence)
+
     def _tell_workers(self, states: list[ModelState]) -> None:
         if not self.ready.is_set():
             return
@@ -255,6 +284,7 @@ class Stack:
         readiness.ready = False  # load balancers see it before the first connection is refused
         gateway = self._children.get("gateway")
         with parts:
+            parts.callback(end_orphans, self._own_pids())
             for name in ("server", "gateway"):  # stopped in the other order
                 if name in self._children:
                     parts.callback(self._children[name].stop, STOP_TIMEOUT_S)
@@ -265,7 +295,7 @@ class Stack:
 
     def _render_metrics(self) -> Page:
         try:
-            return Page(http.HTTPStatus.OK, CONTENT_TYPE, render_metrics(self.plan.workers_directory))
+            return Page(http.HTTPStatus.OK, CONTENT_TYPE, self.workers.render())
         except Undecided as error:
             self.log.tell("metrics_failed", str(error))
             return Page(http.HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"the metrics cannot be read")
@@ -279,6 +309,24 @@ class Stack:
             return
         if not finished:
             self.log.tell("drain_timeout", f"requests were still running after {longest + 1} s; they are cut off")
+
+
+def open_cell(path: Path, log: EventLog) -> CellSettings:
+    """Read `cell.yaml`, and check by closing a cell that this machine can give what it requires.
+
+    Raises:
+        ConfigError: the file is wrong, or the kernel lacks something; each sentence says what and what to do.
+    """
+    settings = load_cell(path)
+    posture = probe_posture(settings)
+    judge(posture, settings)
+    if settings.unsafe_without:
+        missing = ", ".join(find_faults(posture, settings)) or "nothing, on this machine: take it out"
+        allowed = ", ".join(settings.unsafe_without)
+        log.tell(
+            "unsafe_cell", f"{path}: unsafe_without: [{allowed}]: models may run in a weaker cell; missing: {missing}"
+        )
+    return settings
 
 
 def open_admitted(settings: StackSettings, log: EventLog) -> tuple[AdmittedModel, ...]:

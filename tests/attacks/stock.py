@@ -8,7 +8,6 @@ collector of system metrics is off, which no attack needs.
 import contextlib
 import http.client
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from garrison.torchserve.server import find_java, find_server_home
 from garrison.unix_http import Answer, send_request
 from stack.running import DIGITS, REPOSITORY
 
+STOCK_HANDLER = REPOSITORY / "tests" / "attacks" / "stock_handler.py"
 START_TIMEOUT_S = 90
 PROPERTIES = """\
 inference_address=unix:{0}/inference.sock
@@ -39,6 +39,7 @@ class StockServer:
     """A running TorchServe without any gate."""
 
     directory: Path
+    pid: int
 
     def predict(self, body: bytes, kind: str = "application/octet-stream") -> Answer:
         """Send an image to the digits model."""
@@ -53,14 +54,16 @@ class StockServer:
         workers = json.loads(self.manage("GET", "/models/digits").body)[0]["workers"]
         return next(int(worker["pid"]) for worker in workers if worker["status"] == "READY")
 
-    def ask(self, socket: str, method: str, target: str, body: bytes = b"", kind: str = "text/plain") -> Answer:
-        return send_request(self.directory / f"{socket}.sock", method, target, 60, body, {"content-type": kind})
+    def ask(
+        self, socket: str, method: str, target: str, body: bytes = b"", kind: str = "text/plain", timeout_s: float = 60
+    ) -> Answer:
+        return send_request(self.directory / f"{socket}.sock", method, target, timeout_s, body, {"content-type": kind})
 
 
 @contextlib.contextmanager
-def run_stock(directory: Path) -> Iterator[StockServer]:
+def run_stock(directory: Path, handler: Path = STOCK_HANDLER) -> Iterator[StockServer]:
     """Pack the digits the stock way and serve them; everything happens in one directory."""
-    store = pack_stock(directory)
+    store = pack_stock(directory, handler)
     (directory / "config.properties").write_text(PROPERTIES.format(directory))
     home = find_server_home()
     command = [
@@ -71,7 +74,7 @@ def run_stock(directory: Path) -> Iterator[StockServer]:
     ]
     environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(directory), "LOG_LOCATION": str(directory)}
     child = Child("TorchServe", command, {**environment, "OMP_NUM_THREADS": "1"}, directory, lambda line: None)
-    server = StockServer(directory)
+    server = StockServer(directory, child.pid)
     try:
         wait_until_ready(server, child)
         yield server
@@ -79,11 +82,10 @@ def run_stock(directory: Path) -> Iterator[StockServer]:
         child.stop(10)
 
 
-def pack_stock(directory: Path) -> Path:
-    """Make digits.mar with torch-model-archiver and the stock-like handler; return the model store."""
-    store, handler = directory / "store", directory / "stock_handler.py"
+def pack_stock(directory: Path, handler: Path) -> Path:
+    """Make digits.mar with torch-model-archiver and a handler; return the model store."""
+    store = directory / "store"
     store.mkdir()
-    shutil.copyfile(REPOSITORY / "tests" / "attacks" / "stock_handler.py", handler)
     arguments = [
         *("--model-name", "digits", "--version", "1", "--serialized-file", str(DIGITS / "model.pt")),
         *("--handler", str(handler), "--extra-files", str(DIGITS / "labels.json"), "--export-path", str(store)),

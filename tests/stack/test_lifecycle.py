@@ -24,6 +24,7 @@ from stack.running import Answer, RunningStack, Target, pack_digits
 
 BATCH_DELAY_S = 3
 GONE_WITHIN_S = 10
+FAMILY = 5  # serve, java, a worker and its supervisor, Envoy
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +193,8 @@ def test_what_is_killed_comes_back_and_the_client_is_not_left_hanging(mortal: Ru
     wait_for(lambda: words.format(pid) in mortal.said()[said_before:], f"serve says {words!r}: {mortal.said()}")
     wait_for(lambda: is_answered(mortal), "predictions again")
     new = set(find_family(mortal.pid)) - others
-    assert len(new) == (2 if victim == "java" else 1)  # with java goes its worker
-    assert len(find_family(mortal.pid)) == 4
+    assert len(new) == {"worker": 2, "java": 3, "envoy": 1}[victim]  # a worker and its supervisor come and go together
+    assert len(find_family(mortal.pid)) == FAMILY
     wait_for(mortal.is_ready, "ready again")  # the gateway asks for health once a second, predictions come back sooner
 
 
@@ -213,7 +214,7 @@ def test_without_a_worker_it_is_not_ready_and_requests_are_refused_not_kept(mort
 
 def test_when_serve_itself_is_killed_nothing_outlives_it(started: RunningStack) -> None:
     family = list(find_family(started.pid))
-    assert len(family) == 4
+    assert len(family) == FAMILY
     request = InFlight(started.target)
     os.kill(started.pid, signal.SIGKILL)
     assert started.wait()[0] == -signal.SIGKILL

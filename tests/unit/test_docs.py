@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeGuard
 
 import pytest
-from prometheus_client.metrics import MetricWrapperBase
 
 from garrison import cli, errors
 from garrison.admission import store
@@ -20,18 +19,18 @@ from garrison.admission.sign.signing import PASSWORD_VARIABLE
 from garrison.admission.vet import fault, linter
 from garrison.admission.vet.allowed import read_standing_list
 from garrison.archive import WEIGHT_SUFFIXES
+from garrison.cell.trials import PARTS
 from garrison.checks.kserve import DATATYPES
-from garrison.checks.reasons import REASONS
 from garrison.cli import build_parser
 from garrison.contract import TASKS, load_contract
 from garrison.gateway.connection import _access_log
 from garrison.gateway.replies import OTHER, REPLIES
+from garrison.reasons import OWN_REASONS, REASONS
 from garrison.record import RECORD_FILE, SIGNATURE_FILE
-from garrison.torchserve.base import OWN_REASONS
 from garrison.torchserve.properties import LOCKED, TUNABLE
 from garrison.torchserve.server import _KEPT_VARIABLES
 from garrison.torchserve.worker import KEPT_VARIABLES
-from garrison.watch import metrics
+from garrison.watch.families import FAMILIES, STEPS, Family
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "handlers" / "garrison"
@@ -42,13 +41,13 @@ README = (REPOSITORY / "README.md").read_text()
 README_MOST_LINES = 100
 CONTRACT_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("contract/*.py"))
 ADMISSION_MODULES = ["record.py", *(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("admission/**/*.py"))]
+CELL_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("cell/*.py"))
 OTHER_MODULES = sorted({str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")} - set(ADMISSION_MODULES))
 WORKER_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("torchserve/*.py"))
 READERS = {
     *("integer", "number", "numbers", "integers", "size", "text", "texts", "choice", "choices", "date", "flag"),
     "listing",
 }
-METRICS = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
 ERROR_CLASSES = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
 PRIVATE_PATHS = re.compile(r"/(?:work|root|home|tmp/v|tmp/bash_jobs)(?![a-z])[/\w]*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -262,6 +261,10 @@ def test_admission_keys() -> None:
     assert sorted(documented_keys("## admission.yaml")) == sorted(first_texts("admission/settings.py", READERS))
 
 
+def test_cell_keys() -> None:
+    assert sorted(documented_keys("## cell.yaml")) == sorted(first_texts("cell/settings.py", READERS))
+
+
 def test_trust_keys() -> None:
     read = {*first_texts("admission/sign/trust.py", READERS), *trust.KINDS, "subject", "trust_config"}
     assert set(documented_keys("## trust/trust.yaml")) == read
@@ -299,10 +302,19 @@ def test_option(command: str, option: str) -> None:
 
 
 def test_launcher_events() -> None:
-    told = {event for module in OTHER_MODULES for event in first_texts(module, {"tell"})}
+    told = {event for module in set(OTHER_MODULES) - set(CELL_MODULES) for event in first_texts(module, {"tell"})}
     listed = set(re.findall(r"^\| `launcher` \| `(\w+)` \|", section("## The log"), re.MULTILINE))
     assert told
     assert listed == told
+
+
+def test_events_of_the_cell() -> None:
+    told = {event for module in CELL_MODULES for event in first_texts(module, {"tell", "_too_much"})}
+    assert {cells[1].strip("`") for cells in rows("## The log") if cells[0] == "`cell`"} == told
+
+
+def test_parts_of_the_posture() -> None:
+    assert {cells[0].strip("`") for cells in rows("### garrison posture") if "-" not in cells[0]} == set(PARTS)
 
 
 def events_in(source: str) -> list[str]:
@@ -313,7 +325,7 @@ def test_events_of_the_servers() -> None:
     sources = [(PACKAGE / module).read_text() for module in OTHER_MODULES]
     sources.append((REPOSITORY / "config" / "log4j2.xml").read_text())
     written = {event for text in sources for event in events_in(text)}
-    listed = {cells[1].strip("`") for cells in rows("## The log") if cells[0] != "`launcher`"}
+    listed = {cells[1].strip("`") for cells in rows("## The log") if cells[0] not in ("`launcher`", "`cell`")}
     assert listed == written
 
 
@@ -356,16 +368,15 @@ def test_sockets() -> None:
     assert made <= {cells[0].strip("`").removeprefix("RUN/") for cells in rows("## Listeners")}
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_metric(metric: MetricWrapperBase) -> None:
-    name = metric._name + ("_total" if metric._type == "counter" else "")
-    labels = " ".join(f"`{label}`" for label in metric._labelnames)
-    assert [f"`{name}`", metric._type, labels] in [cells[:3] for cells in rows("## Metrics")]
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_metric(family: Family) -> None:
+    labels = " ".join(f"`{label}`" for label in family.labels)
+    assert [f"`{family.name}`", family.kind, labels] in [cells[:3] for cells in rows("## Metrics")]
 
 
 def test_metrics_are_no_more_than_there_are() -> None:
-    assert len(rows("## Metrics")) == len(METRICS)
-    assert all(f"`{step}`" in section("## Metrics") for step in metrics.STEPS)
+    assert len(rows("## Metrics")) == len(FAMILIES)
+    assert all(f"`{step}`" in section("## Metrics") for step in STEPS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -32,15 +32,24 @@ def test_a_json_object_stays_one_under_its_servers_gate(log):
     assert json.loads(log.written()) == {"level": "INFO", "gate": "server"}
 
 
-def test_a_handlers_event_comes_to_the_top_under_the_contracts_gate(log):
-    event = {"event": "refused", "reason": "too_many_pixels", "gate": "launcher", "time": "forged"}
+@pytest.mark.parametrize("gate", ["contract", "cell"])
+def test_what_a_supervisor_stamped_comes_to_the_top_under_its_gate(log, gate):
+    event = {"event": "refused", "reason": "too_many_pixels", "gate": gate, "time": "forged"}
     line = {"time": "now", "gate": "server", "logger": "MODEL_LOG", "message": json.dumps(event) + " "}
     log.relay("server", json.dumps(line).encode())
-    assert json.loads(log.written()) == {**event, "gate": "contract", "time": "now"}
+    assert json.loads(log.written()) == {**event, "time": "now"}
+
+
+@pytest.mark.parametrize("gate", ["launcher", "gateway", "server", "", "CELL", None, 1, ["cell"], {"cell": 1}], ids=str)
+def test_a_line_without_a_supervisors_stamp_stays_the_servers(log, gate):
+    event = {"event": "ready", "gate": gate}
+    line = {"time": "now", "logger": "MODEL_LOG", "message": json.dumps(event)}
+    log.relay("server", json.dumps(line).encode())
+    assert json.loads(log.written()) == {**line, "gate": "server"}
 
 
 def test_only_workers_speak_for_the_contract(log):
-    line = {"logger": "org.pytorch.serve", "message": '{"event": "refused"}'}
+    line = {"logger": "org.pytorch.serve", "message": '{"event": "refused", "gate": "contract"}'}
     log.relay("server", json.dumps(line).encode())
     assert json.loads(log.written()) == {**line, "gate": "server"}
 

@@ -13,6 +13,7 @@ EDGE = {"files", "errors", "settings", "contract", "archive", "record", "exporte
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "reasons": {"errors"},
     "settings": {"errors", "files"},
     "contract": {"errors", "settings", "contract"},
     "record": {"errors", "files"},
@@ -23,16 +24,16 @@ ALLOWED = {
     "process": {"errors"},
     "eventlog": {"errors"},
     "describe": {"errors", "contract"},
-    "checks": {"errors", "settings", "contract", "checks"},
-    "watch": {"errors", "contract", "watch"},
-    "torchserve": EDGE | {"checks", "watch", "torchserve", "cell"},
+    "checks": {"errors", "reasons", "settings", "contract", "checks"},
+    "watch": {"errors", "reasons", "contract", "cell", "watch"},
+    "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve", "cell"},
     "gateway": EDGE | {"gateway"},
     "admission": EDGE | {"admission"},
     "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
     | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
 }
-OUTSIDE_A_WORKER = ("properties", "readiness", "server")
+OUTSIDE_A_WORKER = ("properties", "reach", "readiness", "server")
 BESIDE_A_MODEL = sorted(
     f"torchserve/{path.name}" for path in (PACKAGE / "torchserve").glob("*.py") if path.stem not in OUTSIDE_A_WORKER
 )

@@ -1,17 +1,19 @@
 """A child ends with its parent, leaves nothing of its group behind, and cannot flood or block its reader."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 import psutil
 import pytest
 
 from garrison.errors import ConfigError
-from garrison.process import KEPT_LINES, MAX_LINE_BYTES, Child
+from garrison.process import KEPT_LINES, MAX_LINE_BYTES, Child, last_words, load_failure
 
 PATIENCE_S = 30
 
@@ -180,3 +182,116 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path):
 def test_a_command_that_cannot_be_started_is_named(tmp_path):
     with pytest.raises(ConfigError, match="/nowhere/java: cannot be started"):
         Child("test", ["/nowhere/java"], {}, tmp_path, print)
+
+
+# What a person is told of a server's last lines -----------------------------------------------------------------------
+
+
+def server_line(message: str, logger: str = "org.pytorch.serve.wlm.WorkerThread") -> str:
+    return json.dumps({"time": "now", "gate": "server", "event": "log", "logger": logger, "message": message})
+
+
+def worker_line(message: str, gate: str = "contract", event: str = "output", model: str = "digits") -> str:
+    """What a worker printed, as the relay stamped it and the server logged it."""
+    return server_line(json.dumps({"gate": gate, "event": event, "model": model, "message": message}), "MODEL_LOG")
+
+
+@dataclass
+class Ended:
+    """A server that printed these lines."""
+
+    last_lines: list[str]
+
+
+AGAIN = "; mend the model and pack it again"
+NOISE = [worker_line("Backend worker process died."), server_line("Load model failed: digits, error: Worker died.")]
+TRACEBACK = [
+    "Traceback (most recent call last):",
+    '  File "x.py", line 1, in f',
+    "garrison.errors.ConfigError: no labels",
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            [worker_line("handler.py, line 3: opened a socket", event="load_failed")],
+            "handler.py, line 3: opened a socket",
+        ),
+        ([*map(worker_line, TRACEBACK)], "no labels"),
+        ([server_line("Failed to load model digits, exception System out of memory")], "System out of memory"),
+        ([worker_line("first", event="load_failed"), worker_line("last", event="load_failed")], "last"),
+        ([worker_line("mine", event="load_failed"), worker_line("other", event="load_failed", model="faces")], "mine"),
+        ([worker_line("KeyError: mine"), worker_line("KeyError: other", model="faces")], "mine"),
+        ([worker_line("why", event="load_failed"), worker_line("ValueError: later")], "why"),
+    ],
+)
+def test_why_a_model_was_not_loaded_is_found_in_what_its_worker_said(lines, told):
+    assert load_failure(Ended([*NOISE, *lines, *NOISE]), "digits") == f": {told}{AGAIN}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        worker_line("wrote 9 bytes, of 5 allowed; it is ended", "cell", "scratch_full"),
+        worker_line("wrote 9 bytes, of 5 allowed; it is ended", "cell", "cell_open"),
+        server_line("worker-python: wrote 9 bytes, of 5 allowed; it is ended", "MODEL_LOG"),
+    ],
+)
+def test_what_its_cell_says_of_a_worker_counts_too(line):
+    told = load_failure(Ended([*NOISE, line, *NOISE]), "digits")
+    assert told == ": wrote 9 bytes, of 5 allowed; it is ended; see cell.yaml"
+
+
+def test_a_model_cannot_speak_for_another_or_for_the_cell():
+    forged = [
+        worker_line(worker_line("a lie", event="load_failed", model="digits"), model="faces"),
+        worker_line("a lie", event="load_failed", model="faces"),
+        worker_line("a lie", event="scratch_full"),
+        worker_line("worker-python: a lie", model="faces"),
+        worker_line("Failed to load model digits, exception a lie", model="faces"),
+    ]
+    assert "see cell.yaml" not in load_failure(Ended(forged), "digits")
+    assert AGAIN not in load_failure(Ended(forged), "digits")
+
+
+def test_without_a_reason_the_last_lines_are_told_as_the_worker_wrote_them():
+    lines = [worker_line(text) for text in ("loading", "still loading", 'File "x.py", line 1', "^^^^", "killed")]
+    assert load_failure(Ended(lines), "digits") == "\n    loading\n    still loading\n    killed"
+    assert (
+        last_words(Ended(["not JSON", '"text"', "{}", "[" * 9])) == '\n    not JSON\n    "text"\n    {}\n    [[[[[[[[['
+    )
+
+
+ORPHANAGE = """
+import subprocess, sys, time
+from garrison.process import adopt_orphans, end_orphans, reap_orphans, _list_children
+adopt_orphans()
+own = subprocess.Popen(["sleep", "60"])
+leaving = (
+    "import os, subprocess, sys; "
+    "print(subprocess.Popen(['sleep', sys.argv[1]], stdout=-3, start_new_session=True).pid, flush=True); os._exit(0)"
+)
+def orphan(seconds):
+    return int(subprocess.run([sys.executable, "-c", leaving, seconds], check=True, stdout=-1).stdout)
+brief = orphan("0")
+while _list_children() != {own.pid, brief}: time.sleep(0.01)
+while brief in _list_children():
+    reap_orphans([own.pid])
+    time.sleep(0.01)
+lasting = orphan("60")
+while _list_children() != {own.pid, lasting}: time.sleep(0.01)
+reap_orphans([own.pid])
+print(lasting in _list_children())
+end_orphans([own.pid])
+print(_list_children() == {own.pid}, own.poll())
+own.kill()
+own.wait()
+"""
+
+
+def test_orphans_are_adopted_reaped_and_ended_and_our_own_left_alone():
+    """Even one that began a session of its own."""
+    told = subprocess.run([sys.executable, "-c", ORPHANAGE], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.split() == ["True", "True", "None"]

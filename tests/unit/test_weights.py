@@ -4,6 +4,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import onnx
@@ -211,6 +213,22 @@ def test_onnx_weights_in_another_file_are_not_read(packed_model, tmp_path, monke
     monkeypatch.chdir(directory)
     with pytest.raises(ConfigError, match=r"w\.onnx: cannot be loaded as one ONNX file"):
         load_weights(open_packed_model(directory), CPU)
+
+
+def test_onnx_reports_nothing_about_this_machine(packed_model, tmp_path):
+    """Left alone, the runtime keeps an identifier and a queue of reports below HOME as soon as it is imported."""
+    directory = packed_model(weights="w.onnx", files={"w.onnx": onnx_model()})
+    home = tmp_path / "home"
+    home.mkdir()
+    code = f"""
+import torch
+from pathlib import Path
+from garrison.archive import open_packed_model
+from garrison.torchserve.weights import load_weights
+load_weights(open_packed_model(Path({str(directory)!r})), torch.device("cpu"))
+"""
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"HOME": str(home)}, check=True, timeout=120)
+    assert list(home.iterdir()) == []
 
 
 # --- torch.export: its loader unpickles, evaluates and starts what the file says

@@ -11,6 +11,7 @@ New threads, new files and shared mappings pass while there is room for them. It
 """
 
 import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,13 +24,15 @@ MAX_SHARED_MAPPINGS = 4096  # in a worker's life: counts, and libraries that map
 _THREAD_FLAGS = 0x00010000 | 0x00000800 | 0x00000100  # CLONE_THREAD, _SIGHAND and _VM
 _OTHER_CLONE_FLAGS = 0x7E02E000 | 0x80  # namespaces, CLONE_PTRACE, _VFORK, _PARENT; 0x80 is CLONE_NEWTIME
 _UNNAMED_FILE = 0o20000000  # the bit by which O_TMPFILE differs from O_DIRECTORY
-_CREATING_FLAGS = 0o100 | _UNNAMED_FILE  # O_CREAT
+_ACCESS, _TRUNCATE = 0o3, 0o1000
+_CHANGING_FLAGS = 0o100 | _TRUNCATE | _UNNAMED_FILE  # O_CREAT, O_TRUNC
 _MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
 _PRCTL_OPTIONS = (15, 16, 3, 2, 21, 23, 39, 0x53564D41)  # names, questions, PR_SET_VMA; nothing that opens a door
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # terminal? its size? bytes waiting? blocking, close on exec
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)  # copies, flags, locks; F_SETOWN would send signals to others
 _OPENS = {"open": 1, "openat": 2}  # which argument holds the flags
 _MAKES = ("creat", "mkdir", "mkdirat")
+MAKING = frozenset((*_OPENS, *_MAKES))  # when it comes to the supervisor
 
 
 class Stage(StrEnum):
@@ -74,7 +77,7 @@ def make_rules(pid: int, control: int, *, cuda: bool) -> tuple[Rule, ...]:
         "ioctl": _allow_ioctls(cuda=cuda),
         "tgkill": (_allow("tgkill", Condition(0, pid)),),
         "prlimit64": (_allow("prlimit64", Condition(2, 0, whole=True)),),  # without a new limit, it only asks
-        **{name: (_allow(name, Condition(flags, 0, mask=_CREATING_FLAGS)),) for name, flags in _OPENS.items()},
+        **{name: _allow_opening(name, flags) for name, flags in _OPENS.items()},
         **dict.fromkeys(("clone", *_MAKES), ()),
     }
     rules = [Rule("clone3", fail_with(errno.ENOSYS))]  # its flags lie in memory; the C library then uses clone
@@ -89,10 +92,12 @@ def decide(notification: Notification, stage: Stage, room: Room) -> Verdict:
     call, arguments = notification.call, notification.arguments
     if call == "clone":
         return _decide_clone(arguments[0], room)
-    if call in _OPENS and arguments[_OPENS[call]] & _UNNAMED_FILE:
-        return Verdict(errno.EOPNOTSUPP)  # nobody could count it; Python then makes one that has a name
-    if call in _MAKES or call in _OPENS:
+    if call in _OPENS:
+        return _decide_open(arguments[_OPENS[call]], room)
+    if call in _MAKES:
         return PASS if room.files > 0 else Verdict(errno.ENOSPC)
+    if call == "sched_setaffinity" and arguments[0] != 0:
+        return FORBIDDEN  # another process of this user
     if call == "mmap":
         shared_memory = arguments[3] & _MAP_ANONYMOUS  # no limit of the kernel bounds it
         return FORBIDDEN if shared_memory else PASS if room.mappings > 0 else Verdict(errno.ENOMEM)
@@ -105,6 +110,21 @@ def _decide_clone(flags: int, room: Room) -> Verdict:
     if flags & _THREAD_FLAGS != _THREAD_FLAGS or flags & _OTHER_CLONE_FLAGS:
         return FORBIDDEN
     return PASS if room.threads > 0 else Verdict(errno.EAGAIN)
+
+
+def _decide_open(flags: int, room: Room) -> Verdict:
+    access = flags & _ACCESS
+    if access == _ACCESS or (flags & _TRUNCATE and access == os.O_RDONLY):
+        return FORBIDDEN  # either would cut a file that may only be read, where Landlock is older than Linux 6.2
+    if flags & _UNNAMED_FILE:
+        return Verdict(errno.EOPNOTSUPP)  # nobody could count it; Python then makes one that has a name
+    return PASS if room.files > 0 or not flags & os.O_CREAT else Verdict(errno.ENOSPC)
+
+
+def _allow_opening(call: str, flags: int) -> tuple[Rule, ...]:
+    """Let files be opened for reading, writing or both, if that neither makes nor cuts one."""
+    modes = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR)
+    return tuple(_allow(call, Condition(flags, mode, mask=_CHANGING_FLAGS | _ACCESS)) for mode in modes)
 
 
 def _allow_ioctls(*, cuda: bool) -> tuple[Rule, ...]:

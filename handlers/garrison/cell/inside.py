@@ -26,7 +26,7 @@ from garrison.cell.calls import make_rules
 from garrison.cell.posture import Posture, try_everything
 from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
 from garrison.cell.trials import Surroundings
-from garrison.errors import Undecided
+from garrison.errors import ConfigError, Undecided
 
 MAX_MESSAGE_BYTES = 64 * 1024
 
@@ -75,10 +75,13 @@ class Inside:
         limits.drop_capabilities()  # 3
         limits.set_no_new_privs()
         limits.set_undumpable()
-        if LANDLOCK not in plan.settings.unsafe_without:
+        if landlock.probe_abi() or LANDLOCK not in plan.settings.unsafe_without:  # what there is, is used
             landlock.restrict(rules)  # 4
-        if SECCOMP not in plan.settings.unsafe_without:
+        try:
             self._filter_calls(cuda=plan.cuda)  # 5
+        except ConfigError:
+            if SECCOMP not in plan.settings.unsafe_without:
+                raise
         return try_everything(plan.surroundings)  # 6
 
     def tell(self, message: str, content: Any = None) -> None:

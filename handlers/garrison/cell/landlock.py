@@ -1,14 +1,15 @@
 """Take the file system and the network away from this process: rules enter, a restricted process goes on.
 
 Every access right that the running kernel knows is *handled*: what no rule gives is denied, for this process and for
-whatever it starts. There are no rules for the network, for moving or linking a file to another directory, for device
-files and symbolic links unless asked for, so those are denied everywhere. Raw system calls, because the interface is
-three of them and has not changed since Linux 5.13 other than by growing.
+whatever it starts. Nothing gives connecting by TCP, making a FIFO or a device, an abstract socket or a process of
+somebody else: those are denied everywhere. Raw system calls, because the interface is three of them and has not changed
+since Linux 5.13 other than by growing.
 
 It does not defend against looking: whether a path exists, `stat`, `readlink` and `chdir` are not governed. Neither are
-descriptors that are open already, `chmod`, `chown`, `setxattr` and `utime` on a file that may be seen, connecting to a
-unix socket that has a path, UDP, and reading `/proc` of a process with fewer capabilities when `/proc` is given: that
-is for seccomp, for file permissions and for having no capabilities. What an older kernel lacks, `list_gaps` says.
+descriptors that are open already, `chmod`, `chown`, `setxattr` and `utime` on a file that may be seen, listening by TCP
+without binding, connecting as a part of sending (TCP fast open), executing a file that has no path (`memfd_create`),
+and, for a process with CAP_SYS_ADMIN or CAP_PERFMON, another one's environment in `/proc`. That is for seccomp and for
+having no capabilities. What an older kernel lacks, `list_gaps` says.
 """
 
 import ctypes
@@ -25,8 +26,8 @@ from garrison.errors import ConfigError, Undecided
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK = (
     1 << bit for bit in range(10)
 )
-MAKE_FIFO, MAKE_BLOCK, MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV = (1 << bit for bit in range(10, 16))
-BIND_TCP, CONNECT_TCP = 1, 2
+MAKE_FIFO, MAKE_BLOCK, MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV, RESOLVE_UNIX = (1 << bit for bit in range(10, 17))
+BIND_TCP, CONNECT_TCP, BIND_UDP, CONNECT_SEND_UDP = 1, 2, 4, 8
 SCOPE_ABSTRACT_SOCKET, SCOPE_SIGNAL = 1, 2
 
 READING = READ_FILE | READ_DIR
@@ -35,15 +36,19 @@ WRITING = READING | WRITE_FILE | TRUNCATE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR 
 _OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  # the kernel refuses any other right on a file
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
-_RULE_PATH_BENEATH = 1
+_RULE_PATH_BENEATH, _RULE_PORT = 1, 2
 _VERSION = 1
 _PR_SET_NO_NEW_PRIVS = 38
-_GAPS = {  # from which version on the kernel governs what
+_REFER_SINCE, _TRUNCATE_SINCE, _TCP_SINCE, _IOCTL_SINCE, _SCOPES_SINCE = range(2, 7)
+_SOCKETS_SINCE, _UDP_SINCE = 9, 10
+_GAPS = {  # from which version on the kernel governs what; what REFER would give is denied before it, too
     1: "any file at all (Linux 5.13)",
-    3: "truncating a file that may only be read (Linux 6.2)",
-    4: "TCP: binding and connecting (Linux 6.7)",
-    5: "device files: ioctl (Linux 6.10)",
-    6: "abstract unix sockets and signals to other processes (Linux 6.12)",
+    _TRUNCATE_SINCE: "truncating a file that may only be read (Linux 6.2)",
+    _TCP_SINCE: "TCP: binding and connecting (Linux 6.7)",
+    _IOCTL_SINCE: "device files: ioctl (Linux 6.10)",
+    _SCOPES_SINCE: "abstract unix sockets and signals to other processes (Linux 6.12)",
+    _SOCKETS_SINCE: "connecting to a unix socket that has a path (Linux 7.1)",
+    _UDP_SINCE: "UDP: binding and sending (Linux 7.2)",
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +57,10 @@ _libc.syscall.restype = ctypes.c_long
 
 class _Ruleset(ctypes.Structure):
     _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scopes", ctypes.c_uint64))
+
+
+class _Port(ctypes.Structure):
+    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
 
 
 class _Beneath(ctypes.Structure):
@@ -64,7 +73,9 @@ class Rules:
     """What stays reachable: files, or directories with all below them; a link stands for what it points to.
 
     `execute` also gives reading, `write` gives reading, making and removing files and directories (and ioctl, on a
-    device file), `sockets` and `links` what `write` does and making unix sockets or symbolic links.
+    device file). Rules on one path add up: `sockets` and `links` give making unix sockets and symbolic links, `moves`
+    renaming and linking from one directory to another, and no more than that.
+    `bind_ephemeral_port` gives binding by TCP to a port that the kernel picks.
     """
 
     read: tuple[Path, ...] = ()
@@ -72,14 +83,17 @@ class Rules:
     write: tuple[Path, ...] = ()
     sockets: tuple[Path, ...] = ()
     links: tuple[Path, ...] = ()
+    moves: tuple[Path, ...] = ()
+    bind_ephemeral_port: bool = False
 
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         """Go through the paths and the rights that each one gives."""
         yield from ((path, READING) for path in self.read)
         yield from ((path, EXECUTING) for path in self.execute)
         yield from ((path, WRITING | IOCTL_DEV) for path in self.write)
-        yield from ((path, WRITING | MAKE_SOCK) for path in self.sockets)
-        yield from ((path, WRITING | MAKE_SYM) for path in self.links)
+        yield from ((path, MAKE_SOCK) for path in self.sockets)
+        yield from ((path, MAKE_SYM) for path in self.links)
+        yield from ((path, REFER) for path in self.moves)
 
 
 def probe_abi() -> int:
@@ -111,7 +125,9 @@ def restrict(rules: Rules) -> None:
     ruleset = _create_ruleset(abi)
     try:
         for path, rights in rules:
-            _add_rule(ruleset, path, rights & _handled_files(abi))
+            _add_path(ruleset, path, rights & _handled_files(abi))
+        if rules.bind_ephemeral_port and abi >= _TCP_SINCE:
+            _add_rule(ruleset, _RULE_PORT, _Port(BIND_TCP, 0), "for port 0")
         _call("prctl", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _call("landlock_restrict_self", _libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)))
     finally:
@@ -128,8 +144,9 @@ def _check_single_thread() -> None:
 
 
 def _create_ruleset(abi: int) -> int:
-    network = BIND_TCP | CONNECT_TCP if abi >= 4 else 0
-    scopes = SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL if abi >= 6 else 0
+    network = BIND_TCP | CONNECT_TCP if abi >= _TCP_SINCE else 0
+    network |= BIND_UDP | CONNECT_SEND_UDP if abi >= _UDP_SINCE else 0
+    scopes = SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL if abi >= _SCOPES_SINCE else 0
     handled = _Ruleset(_handled_files(abi), network, scopes)  # an older kernel takes the long form if its rest is zero
     size = ctypes.c_size_t(ctypes.sizeof(handled))
     return _call("landlock_create_ruleset", _libc.syscall(_CREATE_RULESET, ctypes.byref(handled), size, 0))
@@ -137,12 +154,13 @@ def _create_ruleset(abi: int) -> int:
 
 def _handled_files(abi: int) -> int:
     handled = (MAKE_SYM << 1) - 1
-    for since, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
+    newer = {_REFER_SINCE: REFER, _TRUNCATE_SINCE: TRUNCATE, _IOCTL_SINCE: IOCTL_DEV, _SOCKETS_SINCE: RESOLVE_UNIX}
+    for since, right in newer.items():
         handled |= right if abi >= since else 0
     return handled
 
 
-def _add_rule(ruleset: int, path: Path, rights: int) -> None:
+def _add_path(ruleset: int, path: Path, rights: int) -> None:
     try:
         parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
@@ -153,11 +171,14 @@ def _add_rule(ruleset: int, path: Path, rights: int) -> None:
             rights &= _OF_A_FILE
         if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
             rights &= ~IOCTL_DEV  # beneath a directory it would open whatever device may one day appear there
-        rule = ctypes.byref(_Beneath(rights, parent))
-        step = f"landlock_add_rule for {path}"
-        _call(step, _libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), _RULE_PATH_BENEATH, rule, ctypes.c_uint32(0)))
+        _add_rule(ruleset, _RULE_PATH_BENEATH, _Beneath(rights, parent), f"for {path}")
     finally:
         os.close(parent)
+
+
+def _add_rule(ruleset: int, kind: int, rule: ctypes.Structure, what: str) -> None:
+    step = _libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), kind, ctypes.byref(rule), ctypes.c_uint32(0))
+    _call(f"landlock_add_rule {what}", step)
 
 
 def _call(step: str, result: int) -> int:

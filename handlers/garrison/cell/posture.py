@@ -6,9 +6,8 @@ runs, and is not asked for again: a worker with a model in it can say what it li
 
 import os
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
@@ -21,9 +20,25 @@ from garrison.cell.trials import (
     Trial,
     is_dumpable,
     read_capabilities,
+    read_own_status,
     run_attempts,
 )
 from garrison.errors import ConfigError, Undecided
+
+__all__ = [
+    "EXEMPTED_BY",
+    "PARTS",
+    "RLIMITS",
+    "Posture",
+    "Surroundings",
+    "Trial",
+    "find_faults",
+    "find_problems",
+    "judge",
+    "read_posture",
+    "render_posture",
+    "try_everything",
+]
 
 RLIMITS = ("AS", "CORE", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "STACK")
 EXEMPTED_BY = {  # which part of the kernel a part of the cell rests on; limits rest on none that may be missing
@@ -34,11 +49,11 @@ EXEMPTED_BY = {  # which part of the kernel a part of the cell rests on; limits 
     LIMITS: "",
 }
 _ADVICE = {
-    LANDLOCK: "needs Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, and landlock in /sys/kernel/security/lsm "
+    LANDLOCK: "this takes Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, and landlock in /sys/kernel/security/lsm "
     "(boot with lsm=landlock,...); in a container, its seccomp profile has to allow landlock_create_ruleset",
-    SECCOMP: "needs Linux 5.9 or newer with CONFIG_SECCOMP_FILTER; in a container, its seccomp profile has to allow "
-    "seccomp with user notification, which gVisor has not",
-    LIMITS: "needs nothing of the kernel: this is a fault of Garrison's, or of what starts it; report it",
+    SECCOMP: "this takes Linux 5.9 or newer with CONFIG_SECCOMP_FILTER; in a container, its seccomp profile has to "
+    "allow seccomp with user notification, which gVisor does not have",
+    "": "this takes nothing of the kernel: it is a fault of Garrison, or of what starts it; report it",
 }
 _MOST_TRIALS = 200
 _MOST_TEXT = 200
@@ -65,6 +80,12 @@ class Posture:
         failed = {trial.part for trial in self.trials if not trial.held}
         return {part: part in tried and part not in failed for part in PARTS}
 
+    def summary(self) -> str:
+        """Say in a few words what is in force, for a log line."""
+        broken = ", ".join(part for part, held in self.held.items() if not held)
+        tried = f"{sum(trial.held for trial in self.trials)} of {len(self.trials)} attempts failed as they must"
+        return f"Landlock ABI {self.landlock_abi}, user {self.uid}, {tried}" + (f"; not held: {broken}" * bool(broken))
+
 
 def try_everything(around: Surroundings) -> Posture:
     """Try all that must fail in here, and look at what is in force.
@@ -74,13 +95,13 @@ def try_everything(around: Surroundings) -> Posture:
     """
     trials = run_attempts(around)
     try:
-        status = _read_own_status()
+        status = read_own_status()
         return Posture(
             trials=trials,
             landlock_abi=around.landlock_abi,
             seccomp_mode=int(status["Seccomp"]),
             uid=os.getuid(),
-            capabilities=f"{read_capabilities():x}",
+            capabilities=f"{read_capabilities(status):x}",
             no_new_privs=status["NoNewPrivs"] == "1",
             dumpable=is_dumpable(),
             rlimits={name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in RLIMITS},
@@ -100,30 +121,29 @@ def judge(posture: Posture, settings: CellSettings) -> None:
 
 
 def find_problems(posture: Posture, settings: CellSettings) -> tuple[str, ...]:
-    """Return a sentence for each part that does not hold and that `unsafe_without` does not exempt."""
-    return tuple(
-        _describe(part, faults)
-        for part, faults in find_faults(posture, settings).items()
-        if EXEMPTED_BY[part] not in settings.unsafe_without
-    )
+    """Return a sentence for each part of the kernel that does not do its work and is not in `unsafe_without`."""
+    faults = find_faults(posture, settings)
+    required = [word for word in dict.fromkeys(EXEMPTED_BY.values()) if word not in settings.unsafe_without]
+    broken = {word: [part for part in faults if EXEMPTED_BY[part] == word] for word in required}
+    return tuple(_describe(word, parts, faults) for word, parts in broken.items() if parts)
 
 
 def find_faults(posture: Posture, settings: CellSettings) -> dict[str, tuple[str, ...]]:
     """Return what does not hold, by part, whether it is required or not."""
     faults: dict[str, list[str]] = {}
-    for trial in posture.trials:
-        if not trial.held:
-            faults.setdefault(trial.part, []).append(f"{trial.what} ({trial.detail})")
+    for part, fault in _check_facts(posture, settings):
+        faults.setdefault(part, []).append(fault)
     for part in PARTS:
         if not any(trial.part == part for trial in posture.trials):
             faults.setdefault(part, []).append("nothing was tried")
-    for part, fault in _check_facts(posture, settings):
-        faults.setdefault(part, []).append(fault)
+    for trial in posture.trials:
+        if not trial.held:
+            faults.setdefault(trial.part, []).append(f"{trial.what} ({trial.detail})")
     return {part: tuple(found) for part, found in faults.items()}
 
 
 def render_posture(posture: Posture) -> dict[str, Any]:
-    """Return a posture as plain values, for a status file."""
+    """Return a posture as plain values, for a message or a status file."""
     return {**asdict(posture), "trials": [asdict(trial) for trial in posture.trials], "rlimits": {**posture.rlimits}}
 
 
@@ -134,13 +154,9 @@ def read_posture(values: Any) -> Posture:
         Undecided: it is something else; nothing holds that cannot be read.
     """
     try:
-        posture = Posture(
-            **{
-                **values,
-                "trials": tuple(Trial(**trial) for trial in values["trials"][:_MOST_TRIALS]),
-                "rlimits": {name: values["rlimits"][name] for name in RLIMITS},
-            }
-        )
+        trials = tuple(Trial(**trial) for trial in values["trials"][:_MOST_TRIALS])
+        rlimits = {name: values["rlimits"][name] for name in RLIMITS}
+        posture = Posture(**{**values, "trials": trials, "rlimits": rlimits})
     except (TypeError, KeyError) as error:
         raise Undecided("not a posture") from error
     if not _is_sound(posture):
@@ -177,14 +193,10 @@ def _check_facts(posture: Posture, settings: CellSettings) -> Iterator[tuple[str
             yield LIMITS, f"RLIMIT_{name} is {posture.rlimits[name]}, not {bound}"
 
 
-def _describe(part: str, faults: tuple[str, ...]) -> str:
-    shown = ", ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
-    exempted_by = EXEMPTED_BY[part]
-    kernel = os.uname().release
-    unsafe = f"; or weaken the cell: unsafe_without: [{exempted_by}] in cell.yaml" if exempted_by else ""
-    return f"cell: {part} does not hold: {shown}; it {_ADVICE[exempted_by or LIMITS]} (this is Linux {kernel}){unsafe}"
-
-
-def _read_own_status() -> dict[str, str]:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+def _describe(word: str, parts: Sequence[str], faults: Mapping[str, tuple[str, ...]]) -> str:
+    found = [fault for part in parts for fault in faults[part]]
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    verb = "does" if len(parts) == 1 else "do"
+    unsafe = f"; or weaken the cell: unsafe_without: [{word}] in cell.yaml" if word else ""
+    told = f"cell: {', '.join(parts)} {verb} not hold: {shown}; {_ADVICE[word]}"
+    return f"{told} (this is Linux {os.uname().release}){unsafe}"

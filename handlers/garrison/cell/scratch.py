@@ -52,6 +52,12 @@ def measure(path: Path) -> tuple[int, int]:
         return UNMEASURABLE, UNMEASURABLE
 
 
+def count_free_bytes(path: Path) -> int:
+    """Return how much room is left where a directory lies."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
 def remove(path: Path) -> None:
     """Remove a directory whatever is in it; does nothing if it is not there.
 
@@ -154,7 +160,8 @@ def _make_accessible(name: str, directory: int | None) -> None:
     """Let its owner enter a directory again; through a descriptor, since a mode cannot be changed without following."""
     held = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
-        Path(f"/proc/self/fd/{held}").chmod(0o700)
+        if os.fstat(held).st_mode & stat.S_IRWXU != stat.S_IRWXU:  # or not at all: a supervisor may not change modes
+            Path(f"/proc/self/fd/{held}").chmod(0o700)
     finally:
         os.close(held)
 

@@ -24,6 +24,9 @@ from garrison.errors import ConfigError
 ALLOW = 0x7FFF0000
 NOTIFY = 0x7FC00000
 KILL = 0x80000000
+REFUSE_UNLESS_NOTIFIED = (
+    0x7FF00000  # SECCOMP_RET_TRACE: ENOSYS without a tracer; an inner filter's NOTIFY goes before it
+)
 
 _ARCHITECTURE = 0xC000003E  # AUDIT_ARCH_X86_64
 _X32_BIT = 0x40000000

@@ -52,15 +52,17 @@ def load_cell(path: Path) -> CellSettings:
     settings = load_settings(path)
     scratch = settings.section("scratch", "max_bytes and max_files")
     loaded = CellSettings(
-        memory_bytes=_read_size(settings, "memory", LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES, "512MiB"),
+        memory_bytes=settings.size("memory", MOST_MEMORY_BYTES),
         threads=settings.integer("threads", LEAST_THREADS, MOST_THREADS),
-        scratch_max_bytes=_read_size(scratch, "max_bytes", LEAST_SCRATCH_BYTES, MOST_SCRATCH_BYTES, "1MiB"),
+        scratch_max_bytes=scratch.size("max_bytes", MOST_SCRATCH_BYTES),
         scratch_max_files=scratch.integer("max_files", LEAST_FILES, MOST_FILES),
         on_violation=settings.choice("on_violation", ON_VIOLATION, default=END),
         unsafe_without=settings.texts(
             "unsafe_without", "|".join(UNSAFE_WITHOUT), " or ".join(UNSAFE_WITHOUT), default=(), may_be_empty=True
         ),
     )
+    _check_least(settings, "memory", loaded.memory_bytes, LEAST_MEMORY_BYTES)
+    _check_least(scratch, "max_bytes", loaded.scratch_max_bytes, LEAST_SCRATCH_BYTES)
     settings.finish()
     return loaded
 
@@ -89,11 +91,9 @@ def read_rendered(path: Path) -> CellSettings:
     return CellSettings(**{**values, "unsafe_without": tuple(values["unsafe_without"])})
 
 
-def _read_size(settings: "Settings", key: str, low: int, high: int, advice: str) -> int:
-    size = settings.size(key, high)
-    if size < low and settings.sound(key):
-        settings.problem(key, f"{size} bytes are not enough to start with; write at least {advice}")
-    return size
+def _check_least(settings: "Settings", key: str, size: int, least: int) -> None:
+    if size < least and settings.sound(key):
+        settings.problem(key, f"{size} bytes are not enough to start with; write at least {least // 2**20}MiB")
 
 
 def _is_rendered(values: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ MOST_FILES = 2000
 MOST_VIOLATIONS = 1000
 MOST_COUNT = 2**63
 _FILE_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.([1-9][0-9]{0,9})\.json")
-_VIOLATION = re.compile(r"(closing|loading|serving)/[a-z0-9_]{1,40}")
+_VIOLATION = re.compile(r"(closing|loading|serving)/[a-z0-9_ ]{1,40}")
 _COUNTS = ("pid", "supervisor", "output_dropped_bytes", "threads", "memory_bytes", "scratch_bytes")
 _MOST_TEXT = 500
 

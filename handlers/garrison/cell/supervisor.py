@@ -23,7 +23,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -51,6 +51,8 @@ from garrison.errors import GarrisonError
 LOADING_LIMIT_S = 600  # TorchServe's own limit is shorter; this one holds without it
 CONNECTION_LIMIT_S = 60
 TICK_S = 0.25
+HELD_S = 0.01
+MEASURES_TOLD_EVERY_S = 5.0
 READ_BYTES = 64 * 1024
 KEPT_DENIALS = 16
 EXIT_ENDED = 1
@@ -86,6 +88,7 @@ class _Counts:
     memory_bytes: int = 0
     scratch_bytes: int = 0
     files: int = 0
+    made: int = 0
     mappings: int = 0
     ended: str = ""
 
@@ -99,6 +102,7 @@ class Supervisor:
         self._relay = Relay(plan.model, _print)
         self._listener = -1
         self._written: Status | None = None
+        self._measures_told_s = 0.0
 
     def run(self) -> int:
         """Start the worker, and look after it until it ends; return its exit status."""
@@ -130,8 +134,8 @@ class Supervisor:
         exit_code = None
         next_tick = 0.0
         while exit_code is None:
-            self._hold_back_output()
-            for descriptor, _ in self._watch.poll(TICK_S * 1000):
+            wait_s = self._hold_back_output()
+            for descriptor, _ in self._watch.poll(wait_s * 1000):
                 self._serve(descriptor)
             if (now := time.monotonic()) >= next_tick:
                 next_tick = now + TICK_S
@@ -173,8 +177,7 @@ class Supervisor:
         self._counts.stage = Stage.ENDED
         if self._door is not None:
             self._close_door(self._door)
-        self._write_status(last=True)
-        scratch.remove(self._plan.scratch)
+        self._write_status(last=True)  # the launcher takes the counts out of the scratch directory, and removes it
 
     # --- system calls -----------------------------------------------------------------------------------------------
 
@@ -191,6 +194,7 @@ class Supervisor:
             seccomp.refuse(self._listener, notification, verdict.error)
         else:
             self._counts.mappings += notification.call == "mmap"
+            self._counts.made += notification.call in calls.MAKING
             seccomp.let_pass(self._listener, notification)
 
     def _measure_room(self, call: str) -> Room:
@@ -267,10 +271,7 @@ class Supervisor:
             return
         self._counts.stage = Stage.LOADING
         self._answer([])
-        self._relay.tell(
-            "cell_closed",
-            f"the cell is closed (Landlock {posture.landlock_abi}, {len(posture.trials)} attempts failed as they must)",
-        )
+        self._relay.tell("cell_closed", f"the cell is closed: {posture.summary()}")
 
     def _start_serving(self, why: str) -> None:
         if self._counts.stage is Stage.LOADING:
@@ -306,11 +307,12 @@ class Supervisor:
             self._watch.unregister(descriptor)
             del self._outputs[descriptor]
 
-    def _hold_back_output(self) -> None:
-        """Let a worker that prints too fast wait in its own pipe."""
-        wanted = select.POLLIN if self._relay.allowance() > 0 else 0
+    def _hold_back_output(self) -> float:
+        """Let a worker that prints too fast wait in its own pipe; return for how long to look at other things only."""
+        held = self._relay.allowance() == 0
         for descriptor in self._outputs:
-            self._watch.modify(descriptor, wanted)
+            self._watch.modify(descriptor, 0 if held else select.POLLIN)
+        return HELD_S if held else TICK_S
 
     def _drain_output(self) -> None:
         for descriptor, stream in self._outputs.items():
@@ -332,6 +334,8 @@ class Supervisor:
             )
         elif counts.memory_bytes > settings.memory_bytes:
             self._too_much("memory_full", f"holds {counts.memory_bytes} bytes, of {settings.memory_bytes} allowed")
+        elif counts.made > counts.files and scratch.count_free_bytes(self._plan.scratch) < settings.scratch_max_bytes:
+            self._too_much("disk_full", "may hold files that it removed, and the disk is full")
         if age_s > LOADING_LIMIT_S:
             self._start_serving(f"not loaded after {LOADING_LIMIT_S} s")
         if self._door is not None and age_s > LOADING_LIMIT_S:
@@ -367,9 +371,18 @@ class Supervisor:
             scratch_bytes=counts.scratch_bytes,
             ended=counts.ended,
         )
-        if status != self._written or last:
+        now = time.monotonic()
+        news = self._written is None or status != _with_measures_of(status, self._written)
+        if last or news or now >= self._measures_told_s + MEASURES_TOLD_EVERY_S:
             write_status(self._status_file, status)
-            self._written = status
+            self._written, self._measures_told_s = status, now
+
+
+def _with_measures_of(status: Status, earlier: Status) -> Status:
+    """Return the earlier status with today's measures, which change all the time and are no news."""
+    return replace(
+        earlier, threads=status.threads, memory_bytes=status.memory_bytes, scratch_bytes=status.scratch_bytes
+    )
 
 
 def _read_peer(connection: socket.socket) -> tuple[int, int, int]:

@@ -15,45 +15,14 @@ import os
 import resource
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from garrison.cell.syscalls import NUMBERS
+
 LANDLOCK, SECCOMP, NETWORK, LIMITS, PROCESS = PARTS = ("landlock", "seccomp", "network", "limits", "process")
 POSSIBLE = "was possible"
-_NUMBERS = {  # x86_64
-    "shmget": 29,
-    "socket": 41,
-    "connect": 42,
-    "accept": 43,
-    "bind": 49,
-    "listen": 50,
-    "clone": 56,
-    "execve": 59,
-    "ptrace": 101,
-    "capset": 126,
-    "prctl": 157,
-    "chroot": 161,
-    "mount": 165,
-    "mq_open": 240,
-    "add_key": 248,
-    "keyctl": 250,
-    "unshare": 272,
-    "inotify_init1": 294,
-    "perf_event_open": 298,
-    "prlimit64": 302,
-    "setns": 308,
-    "process_vm_readv": 310,
-    "process_vm_writev": 311,
-    "bpf": 321,
-    "execveat": 322,
-    "userfaultfd": 323,
-    "pidfd_send_signal": 424,
-    "io_uring_setup": 425,
-    "pidfd_open": 434,
-    "clone3": 435,
-    "pidfd_getfd": 438,
-}
 _NO_DESCRIPTOR = -1
 _NO_FLAG = 0x7FFFFFFF  # bits that no call knows all of
 _NO_NAMESPACE = 1
@@ -108,11 +77,15 @@ def run_attempts(around: Surroundings) -> tuple[Trial, ...]:
     return tuple(_run(attempt, around) for attempt in ATTEMPTS)
 
 
-def read_capabilities() -> int:
-    """Return the capabilities that this process has or may take, in one mask; asking by capget is forbidden inside."""
+def read_own_status() -> dict[str, str]:
+    """Return what the kernel says of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    values = dict(line.split(":", 1) for line in lines if line.startswith("Cap"))
-    return int(values["CapEff"], 16) | int(values["CapPrm"], 16)
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def read_capabilities(status: Mapping[str, str]) -> int:
+    """Return the capabilities that a process has or may take, from what the kernel says of it."""
+    return int(status["CapEff"], 16) | int(status["CapPrm"], 16)
 
 
 def is_dumpable() -> bool:
@@ -250,7 +223,7 @@ def _raise_a_limit(_: Surroundings) -> None:
 
 
 def _regain_a_capability(_: Surroundings) -> None:
-    if read_capabilities():
+    if read_capabilities(read_own_status()):
         return  # it has some
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION, 0))
     data = ctypes.create_string_buffer(struct.pack("=6I", _CAP_CHOWN, _CAP_CHOWN, 0, 0, 0, 0))
@@ -356,7 +329,7 @@ def _set_core_limit(soft: int, hard: int) -> None:
 
 
 def _call(name: str, *arguments: int) -> int:
-    result = int(_libc.syscall(ctypes.c_long(_NUMBERS[name]), *(ctypes.c_long(value) for value in arguments)))
+    result = int(_libc.syscall(ctypes.c_long(NUMBERS[name]), *(ctypes.c_long(value) for value in arguments)))
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), name)

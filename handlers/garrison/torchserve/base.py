@@ -29,9 +29,9 @@ import torch
 
 from garrison.archive import PackedModel, open_model
 from garrison.checks import Item, Request, present_answers, read_request
-from garrison.checks.reasons import REASONS
 from garrison.contract import Contract, ImageInput
 from garrison.errors import ConfigError, Failed, Malformed, Refused, TooLarge
+from garrison.reasons import OWN_REASONS, REASONS
 from garrison.torchserve.batching import (
     Array,
     Tensors,
@@ -39,12 +39,11 @@ from garrison.torchserve.batching import (
     count_bytes,
     infer_each,
     infer_together,
-    is_out_of_memory,
     out_of_memory,
     plan_batches,
 )
 from garrison.torchserve.blank import make_blank_item
-from garrison.torchserve.device import bound_gpu_memory, choose_device
+from garrison.torchserve.device import bound_gpu_memory, choose_device, is_out_of_memory
 from garrison.torchserve.explanations import Allowance, Explanation, allow_time, no_explanations, start_explainer
 from garrison.torchserve.policy import (
     Wording,
@@ -57,15 +56,12 @@ from garrison.torchserve.policy import (
 )
 from garrison.torchserve.probes import Probe
 from garrison.torchserve.served import open_served
+from garrison.torchserve.source import describe_error
 from garrison.watch.metrics import ContractMetrics
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
 BODY_NAMES = ("body", "data")
 REASON_HEADER = "x-garrison-reason"
-OWN_REASONS = (
-    *("bad_form", "internal", "model_failed", "answer_too_large"),
-    *("no_explanations", "too_many_evaluations", "out_of_time"),
-)
 HOOKS = ("load", "prepare", "infer", "present")
 _DESCRIPTION = b'{"ready": true}'
 _NATIVE = ("__getattribute__", "__getattr__", "__delattr__", "__new__", "__reduce_ex__")
@@ -285,7 +281,7 @@ class SafeHandler(metaclass=_Sealed):
             raise
         except Exception as error:
             raise ConfigError(
-                f"{self.contract.model}: the model cannot run on a blank input: {_one_line(error)}"
+                f"{self.contract.model}: the model cannot run on a blank input: {describe_error(error)}"
             ) from error
         self._check_blank_answer(output, item)
         wanted = len(next(plan_batches([tensors] * self.contract.batch.max_items, self.contract, sys.maxsize)))
@@ -309,13 +305,13 @@ class SafeHandler(metaclass=_Sealed):
         except ConfigError:
             raise
         except Exception as error:
-            raise ConfigError(f"{self.contract.model}: present cannot run: {_one_line(error)}") from error
+            raise ConfigError(f"{self.contract.model}: present cannot run: {describe_error(error)}") from error
 
     def _takes(self, items: list[Tensors]) -> bool:
         try:
             return len(infer_together(self.infer, items, self.device)) == len(items)
         except Exception as error:  # noqa: BLE001 - whatever the model says to a batch; a single item has passed
-            log.info("%s: %d items at once: %s", self.contract.model, len(items), _one_line(error))
+            log.info("%s: %d items at once: %s", self.contract.model, len(items), describe_error(error))
             return False
 
     def _reply(self, index: int, answer: Answer, context: Any) -> bytes:
@@ -367,11 +363,7 @@ def _say_why(error: Exception) -> Refused:
     if is_out_of_memory(error):
         return out_of_memory(repr(error)[:200])
     log.error("the handler raised %s", type(error).__name__, exc_info=error)
-    return model_failed(repr(error))
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    return model_failed(describe_error(error))
 
 
 def _log_refusal(wording: Wording, index: int, context: Any, model: str) -> None:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from garrison.contract import Contract
 from garrison.errors import Overloaded, Refused
+from garrison.torchserve.device import is_out_of_memory
 from garrison.torchserve.policy import drop_frames, model_failed
+from garrison.torchserve.source import describe_error
 
 log = logging.getLogger("garrison.contract")
 
 Tensors = torch.Tensor | dict[str, torch.Tensor]
 Array = NDArray[Any] | torch.Tensor
 Infer = Callable[[Any], Any]
-
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "failed to allocate memory", "alloc_failed", "bad_alloc")
 
 
 def as_tensors(prepared: Array | Mapping[str, Array]) -> Tensors:
@@ -122,14 +122,7 @@ def say_why(error: Exception, count: int) -> Refused:
         return drop_frames(error)
     if count == 1:
         log.error("the model raised %s", type(error).__name__, exc_info=error)
-    return model_failed(repr(error))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, of the GPU or of the host."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, Exception) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+    return model_failed(describe_error(error))
 
 
 def out_of_memory(detail: str) -> Overloaded:

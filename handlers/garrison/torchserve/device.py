@@ -9,6 +9,8 @@ from garrison.contract import Contract
 
 log = logging.getLogger("garrison.contract")
 
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "failed to allocate memory", "alloc_failed", "bad_alloc")
+
 
 def choose_device(gpu: Any) -> torch.device:
     """Return the GPU of this number, or the CPU where there is none."""
@@ -26,3 +28,10 @@ def bound_gpu_memory(device: torch.device, contract: Contract) -> None:
         return
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, of the GPU or of the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, Exception) and any(words in str(error).lower() for words in _MEMORY_WORDS)

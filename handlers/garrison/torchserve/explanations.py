@@ -12,10 +12,12 @@ that is looked at before every run: TorchServe ends a worker that does not answe
 """
 
 import importlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,8 +26,9 @@ from garrison.archive import PackedModel
 from garrison.checks import Item
 from garrison.contract import ABLATION, GRADIENTS, Contract, Explanations
 from garrison.errors import ConfigError, Overloaded, Refused, TooLarge, Unsupported
-from garrison.torchserve.batching import Tensors, is_out_of_memory, say_why
+from garrison.torchserve.batching import Tensors, say_why
 from garrison.torchserve.blank import make_largest_item
+from garrison.torchserve.device import is_out_of_memory
 from garrison.torchserve.policy import check_finite, model_failed
 from garrison.torchserve.probes import Probe, Question
 
@@ -200,12 +203,20 @@ class Explainer:
 
 
 def _import_captum() -> Any:
+    """Import captum without what draws figures: matplotlib would start programs to look for fonts."""
+    drawing = ModuleType("captum.attr._utils.visualization")
+    drawing.draw_mask_border = drawing.draw_mask_legend = _cannot_draw  # type: ignore[attr-defined]
+    sys.modules.setdefault(drawing.__name__, drawing)
     try:
         return importlib.import_module("captum.attr")
     except ImportError as error:
         raise ConfigError(
             "explanations: captum is not installed; install it with: pip install 'garrison[explanations]'"
         ) from error
+
+
+def _cannot_draw(*_: Any, **__: Any) -> None:
+    raise NotImplementedError("captum draws nothing in a worker")
 
 
 def _find_best(output: Any, labels: Sequence[str]) -> tuple[int, str | int, float]:

@@ -4,6 +4,7 @@ TorchServe's class would make a socket, listen and accept by itself; here its su
 none of that. All the rest is TorchServe's.
 """
 
+import json
 import logging
 import socket
 import sys
@@ -14,6 +15,12 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.model_service_worker import TorchModelServiceWorker
 
 import garrison.torchserve.base  # noqa: F401 - what every model needs, before anything of the model
+from garrison.errors import GarrisonError
+from garrison.torchserve.source import describe_error
+
+MAX_TOLD_CHARACTERS = 1000
+
+log = logging.getLogger("garrison.contract")
 
 
 def serve(connection: socket.socket, metrics_config: str, loaded: Callable[[], None]) -> None:
@@ -38,8 +45,17 @@ class _Worker(TorchModelServiceWorker):  # type: ignore[misc]
         self._loaded = loaded
 
     def load_model(self, load_model_request: dict[str, Any]) -> tuple[Any, str, int]:
-        """Load the model, then give up what only loading needs."""
-        service, told, code = super().load_model(load_model_request)
+        """Load the model, then give up what only loading needs; what fails is told in one line that says why."""
+        try:
+            service, told, code = super().load_model(load_model_request)
+        except Exception as error:
+            log.error(json.dumps({"event": "load_failed", "message": _tell_failure(error)}))
+            raise
         if service is not None:
             self._loaded()
         return service, told, code
+
+
+def _tell_failure(error: Exception) -> str:
+    told = "; ".join(str(error).splitlines()) if isinstance(error, GarrisonError) else describe_error(error)
+    return told[:MAX_TOLD_CHARACTERS]

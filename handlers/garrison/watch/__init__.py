@@ -1,1 +1,1 @@
-"""Would we notice? `metrics` counts what the gates see; alerts, drift and reports follow."""
+"""Would we notice? Workers count (`metrics`), the launcher reads and adds up (`counts`, `workers`), Prometheus asks."""

@@ -77,6 +77,16 @@ def test_a_new_file_passes_while_there_is_room(call, arguments):
     assert ask(call, *arguments, room=FULL) == Verdict(errno.ENOSPC)
 
 
+@pytest.mark.parametrize("flags", [os.O_RDONLY | os.O_TRUNC, 3, 3 | os.O_CREAT])
+def test_what_may_only_be_read_is_not_cut(flags):
+    assert ask("openat", 0, 0, flags) == FORBIDDEN
+    assert ask("open", 0, flags) == FORBIDDEN
+
+
+def test_what_may_be_written_may_be_cut():
+    assert ask("openat", 0, 0, os.O_WRONLY | os.O_TRUNC, room=FULL) == PASS
+
+
 def test_a_file_without_a_name_is_not_made():
     assert ask("openat", 0, 0, os.O_TMPFILE | os.O_RDWR) == Verdict(errno.EOPNOTSUPP)
     assert ask("open", 0, os.O_TMPFILE | os.O_RDWR) == Verdict(errno.EOPNOTSUPP)

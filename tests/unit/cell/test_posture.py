@@ -143,7 +143,7 @@ def test_only_the_expected_error_is_a_refusal(around, monkeypatch, raised, held,
 
 def test_what_cannot_be_found_out_is_undecided(around, monkeypatch):
     monkeypatch.setattr("garrison.cell.trials.ATTEMPTS", ())
-    monkeypatch.setattr("garrison.cell.posture._read_own_status", dict)
+    monkeypatch.setattr("garrison.cell.posture.read_own_status", dict)
     with pytest.raises(Undecided, match="KeyError"):
         try_everything(around)
 
@@ -222,11 +222,21 @@ def test_a_problem_says_what_the_kernel_lacks_and_which_setting_weakens():
     assert "unsafe" not in limits
 
 
-def test_a_problem_names_three_of_many():
-    (problem, *_) = find_problems(make_posture(trials=()), SETTINGS)
-    assert problem.count("nothing was tried") == 1
+def test_a_summary_names_what_does_not_hold():
+    assert (
+        make_posture().summary()
+        == f"Landlock ABI 7, user 1000, {len(ATTEMPTS)} of {len(ATTEMPTS)} attempts failed as they must"
+    )
+    assert with_fault("network").summary().endswith("; not held: network")
+
+
+def test_a_problem_names_three_of_many_and_all_parts_that_rest_on_one_of_the_kernels():
     possible = tuple(dataclasses.replace(trial, held=False) for trial in make_posture().trials)
-    assert all(" more" in problem for problem in find_problems(make_posture(trials=possible), SETTINGS)[:-1])
+    landlock, seccomp, limits = find_problems(make_posture(trials=possible), SETTINGS)
+    assert landlock.startswith("cell: landlock does not hold: ")
+    assert seccomp.startswith("cell: seccomp, network, process do not hold: ")
+    assert seccomp.count(" more; ") == 1
+    assert limits.startswith("cell: limits does not hold: ")
 
 
 # Passing on -----------------------------------------------------------------------------------------------------------

@@ -39,10 +39,12 @@ def test_before_a_line_of_its_code_everything_was_tried(tmp_path):
     assert all(trial["held"] for trial in trials)
 
 
-def test_nothing_is_left_of_its_scratch_directory(tmp_path):
-    outcome = run_celled("open('left', 'w').write('x'); print(__import__('os').getcwd())", tmp_path)
-    assert not Path(outcome.printed[0]).exists()
-    assert list((tmp_path / "tmp/workers").iterdir()) == []
+def test_its_working_directory_is_its_scratch_directory_and_is_left_to_the_launcher(tmp_path):
+    outcome = run_celled("open('counts', 'w').write('x'); print(__import__('os').getcwd())", tmp_path)
+    (scratch,) = (tmp_path / "tmp/workers").iterdir()
+    assert outcome.printed == [str(scratch)]
+    assert (scratch / "counts").read_text() == "x"
+    assert scratch.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,11 @@ def test_a_loop_of_violations_does_not_fill_the_log(tmp_path):
     outcome = run_celled(LIBC + "for _ in range(1000): libc.getsid(0)", tmp_path)
     assert outcome.status["violations"] == {"loading/getsid": 1000}
     assert len(outcome.named("violation")) == 10  # 1, 2, 4 ... 512
+
+
+def test_only_this_thread_moves_to_other_processors(tmp_path):
+    outcome = run_celled("import os\n" + attempt("os.sched_setaffinity(os.getppid(), {0})"), tmp_path)
+    assert outcome.status["violations"] == {"loading/sched_setaffinity": 1}
 
 
 def test_clone3_is_answered_so_that_the_c_library_falls_back(tmp_path):
@@ -269,6 +276,6 @@ def test_the_supervisor_ends_when_its_worker_is_killed(waiting, tmp_path):
 
 def test_a_supervisor_imports_no_torch():
     """It starts before every worker, and stays: what it imports costs each worker time, and trust."""
-    code = "import garrison.torchserve.worker, sys; print(sorted({'torch', 'numpy', 'yaml', 'ts'} & {*sys.modules}))"
+    code = "import garrison.torchserve.celled, sys; print(sorted({'torch', 'numpy', 'yaml', 'ts'} & {*sys.modules}))"
     told = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"

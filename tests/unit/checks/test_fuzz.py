@@ -12,10 +12,11 @@ from PIL import Image
 
 from garrison.checks import read_request
 from garrison.checks.formats import _SIGNATURES
-from garrison.checks.reasons import MAX_DETAIL_CHARACTERS, REASONS
+from garrison.checks.reasons import MAX_DETAIL_CHARACTERS
 from garrison.contract import Contract, parse_contract
 from garrison.contract.image import IMAGE_FORMATS
 from garrison.errors import Refused
+from garrison.reasons import REASONS
 
 CONTRACT = b"""
 garrison: 1

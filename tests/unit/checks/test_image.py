@@ -13,10 +13,11 @@ from PIL import Image, ImageFile, ImageOps
 
 from garrison.checks.formats import gif, jpeg, png, sniff_format
 from garrison.checks.image import check_pixels, read_image, read_picture
-from garrison.checks.reasons import MAX_DETAIL_CHARACTERS, REASONS, broken_image
+from garrison.checks.reasons import MAX_DETAIL_CHARACTERS, broken_image
 from garrison.contract import ImageInput, Resize, Stretch
 from garrison.contract.image import IMAGE_FORMATS
 from garrison.errors import Refused
+from garrison.reasons import REASONS
 
 Item = Callable[..., ImageInput]
 Picture = Callable[..., Image.Image]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.checks.json_text import read_json
-from garrison.checks.reasons import REASONS
 from garrison.errors import Refused
+from garrison.reasons import REASONS
 
 PLENTY = 1_000_000
 SEEDED = settings(derandomize=True, max_examples=300, deadline=None)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from garrison.checks import Request, present_answers, read_request
-from garrison.checks.reasons import REASONS
 from garrison.contract import Batch, Column, Contract, ImageInput, Outputs, TableInput, TensorInput, TextInput, Workers
 from garrison.contract.bounds import JSON_OVERHEAD_BYTES
 from garrison.errors import Refused
+from garrison.reasons import REASONS
 
 Make = Callable[..., Any]
 SEEDED = settings(derandomize=True, max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from garrison.checks.reasons import REASONS
 from garrison.checks.table import check_row
 from garrison.contract import Column, TableInput
 from garrison.errors import Refused
+from garrison.reasons import REASONS
 
 Make = Callable[..., TableInput]
 ROW = {"size": 1.5, "age": 30, "colour": "green", "weight": 2}

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from garrison.checks.reasons import REASONS
 from garrison.checks.tensor import check_tensor
 from garrison.contract import TensorInput
 from garrison.contract.tensor import DTYPES, NPY_HEADER_BYTES
 from garrison.errors import Refused
+from garrison.reasons import REASONS
 
 Make = Callable[..., TensorInput]
 SEEDED = settings(derandomize=True, max_examples=300, deadline=None)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from garrison.checks.reasons import REASONS
 from garrison.checks.text import _LIKE_MARKS, _MARK, MAX_COMPOSED, MAX_MARKS_IN_A_ROW, _classify, check_text
 from garrison.contract import TextInput
 from garrison.errors import Refused
+from garrison.reasons import REASONS
 
 Make = Callable[..., TextInput]
 SEEDED = settings(derandomize=True, max_examples=500, deadline=None)

@@ -1,5 +1,6 @@
 """The cost of an explanation is bounded in runs, in items and bytes of a run, and in time."""
 
+import subprocess
 import sys
 import warnings
 from typing import Any
@@ -209,6 +210,19 @@ def test_without_captum_the_model_does_not_start(serve_task, monkeypatch):
 def test_without_captum_a_model_that_is_not_explained_starts(serve, monkeypatch, make_image):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     assert serve().ask(make_image())[0][0] == 200
+
+
+def test_captum_starts_no_programs_and_draws_nothing():
+    """Its figures need fonts, which matplotlib looks for by starting `fc-list`, once per worker."""
+    code = """
+import subprocess, sys
+subprocess.Popen = None
+from garrison.torchserve.explanations import _import_captum
+captum = _import_captum()
+assert captum.IntegratedGradients and captum.FeatureAblation
+assert "matplotlib.font_manager" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_onnx_is_explained_by_leaving_out(serve_task, tmp_path):

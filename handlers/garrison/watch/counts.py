@@ -1,0 +1,149 @@
+"""Read what one worker counted: a directory that it writes enters, the counts of its own model leave.
+
+The files are those of prometheus-client's multi-process mode, but are not read by it: that follows links, waits for
+pipes, takes in as many bytes as a file claims, and believes whatever names, labels and buckets stand in it. Here a file
+is walked through at a bounded cost, and only what is ours is taken: our metrics, our labels with values that we know,
+and the model that the directory belongs to. All else is left out, not corrected: a count with another model's name is
+a lie, or a metric that a handler made for itself, and neither is a count of this model.
+
+It does not defend against a worker that counts what never happened, within its own model.
+"""
+
+import itertools
+import json
+import math
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.utils import floatToGoString
+
+from garrison.errors import Undecided
+from garrison.reasons import OWN_REASONS, REASONS
+from garrison.watch.families import CONTRACT, COUNTER, METRICS_DIRECTORY, OTHER, STEPS, Family
+
+MAX_FILES = 16  # two a process
+MAX_FILE_BYTES = 2**20  # a worker's counts take a few kilobytes, in a file of 64 KiB
+MAX_ENTRIES = 4000  # of all files together; ours are about 150
+MAX_KEY_BYTES = 1024
+MAX_COUNT = 2.0**53  # from here on, adding one changes nothing
+BUCKET_LABEL = "le"
+
+Series = tuple[str, tuple[str, ...]]
+"""A sample's name, and the values of its family's labels in order, a bucket's bound behind them."""
+
+_REASONS = frozenset({*REASONS, *OWN_REASONS, OTHER})
+_HEADER_BYTES = 8
+_VALUE_BYTES = 16  # the count, and a time that counters do not use
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def read_counts(scratch: Path, model: str) -> dict[Series, float]:
+    """Return the counts in a worker's scratch directory.
+
+    Raises:
+        Undecided: there is something in it that no worker of ours writes, or more than one writes.
+    """
+    counts: dict[Series, float] = {}
+    entries = itertools.chain.from_iterable(map(_walk, _read_files(scratch)))
+    for number, (key, value) in enumerate(entries):
+        if number >= MAX_ENTRIES:
+            raise Undecided(f"more than {MAX_ENTRIES} counts")
+        if not 0 <= value <= MAX_COUNT:  # not for NaN either
+            raise Undecided("a value that is no count")
+        series = _recognise(_parse_key(key), model)
+        if series is not None:
+            counts[series] = counts.get(series, 0) + value
+    return counts
+
+
+def write_bound(bound: float) -> str:
+    """Write a bucket's upper bound as prometheus-client does."""
+    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
+
+
+def _read_files(scratch: Path) -> Iterator[bytes]:
+    try:
+        outer = os.open(scratch, _DIRECTORY_FLAGS)
+        try:
+            directory = os.open(METRICS_DIRECTORY, _DIRECTORY_FLAGS, dir_fd=outer)
+        finally:
+            os.close(outer)
+        try:
+            yield from (_read_file(name, directory) for name in _list_files(directory))
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise Undecided(f"{error.strerror}") from error
+
+
+def _list_files(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in itertools.islice(entries, MAX_FILES + 1)]
+    if len(names) > MAX_FILES:
+        raise Undecided(f"more than {MAX_FILES} files")
+    return sorted(name for name in names if name.endswith(".db"))
+
+
+def _read_file(name: str, directory: int) -> bytes:
+    with os.fdopen(os.open(name, _FILE_FLAGS, dir_fd=directory), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Undecided("not a plain file")
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _walk(data: bytes) -> Iterator[tuple[bytes, float]]:
+    """Walk through a file: how much is used, then keys with their lengths, padded, and 16 bytes of value."""
+    used = struct.unpack_from("=i", data)[0] if len(data) >= _HEADER_BYTES else 0
+    if used == 0:
+        return  # just made
+    if not _HEADER_BYTES <= used <= len(data) <= MAX_FILE_BYTES:
+        raise Undecided("a length that is not the file's")
+    place = _HEADER_BYTES
+    while place < used:
+        length = struct.unpack_from("=i", data, place)[0] if used - place >= 4 else 0
+        value_at = place + 4 + length + (8 - (length + 4) % 8)
+        if not 0 < length <= MAX_KEY_BYTES or value_at + _VALUE_BYTES > used:
+            raise Undecided("a key that is longer than the file, or than any of ours")
+        yield data[place + 4 : place + 4 + length], struct.unpack_from("=d", data, value_at)[0]
+        place = value_at + _VALUE_BYTES
+
+
+def _parse_key(key: bytes) -> Any:
+    try:
+        return json.loads(key.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Undecided("a key that is not JSON") from error
+
+
+def _recognise(key: Any, model: str) -> Series | None:
+    """Return the series of one of our metrics, for this model; None for anything else."""
+    if not isinstance(key, list) or len(key) != 4 or not isinstance(key[1], str) or not isinstance(key[2], dict):
+        return None
+    name, labels = key[1], key[2]
+    known = _KNOWN.get(name)
+    if known is None or labels.keys() != known.keys() | {"model"} or labels["model"] != model:
+        return None
+    values = tuple(labels[label] for label in known)
+    if not all(isinstance(value, str) and value in known[label] for label, value in zip(known, values, strict=True)):
+        return None
+    return name, (model, *values)
+
+
+def _describe(family: Family) -> Iterator[tuple[str, Mapping[str, frozenset[str]]]]:
+    """Go through the names of a family's samples as they stand in files, with the values of labels but the model."""
+    values = {"reason": _REASONS, "step": frozenset(STEPS)}
+    labels = {label: values[label] for label in family.labels[1:]}
+    if family.kind == COUNTER:
+        yield family.name, labels
+        return
+    bounds = frozenset(write_bound(bound) for bound in (*family.buckets, math.inf))
+    yield f"{family.name}_sum", labels
+    yield f"{family.name}_bucket", {**labels, BUCKET_LABEL: bounds}
+
+
+_KNOWN = {name: labels for family in CONTRACT for name, labels in _describe(family)}

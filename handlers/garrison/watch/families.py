@@ -1,0 +1,68 @@
+"""Every metric by name: its kind, its labels, and what their values can be. Workers and the launcher both read this.
+
+Values of labels are bounded: models that are served, and words out of the sets here or of the code, `other` for the
+rest. What a worker writes can therefore neither name a new metric nor grow the number of series.
+"""
+
+from dataclasses import dataclass
+
+METRICS_DIRECTORY = "metrics"  # in a worker's scratch directory
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+STEPS = ("admit", "infer", "explain", "present")
+OTHER = "other"
+BYTE_BUCKETS = tuple(4**power for power in range(5, 14))  # 1 KiB to 64 MiB
+PIXEL_BUCKETS = tuple(4**power for power in range(4, 14))  # 16x16 to 8192x8192
+SECOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric; a histogram has upper bounds."""
+
+    name: str
+    kind: str
+    meaning: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
+ANSWERS = Family("garrison_contract_answers_total", COUNTER, "Requests answered with a prediction.", ("model",))
+REFUSALS = Family("garrison_contract_refusals_total", COUNTER, "Requests refused, by reason.", ("model", "reason"))
+INPUT_BYTES = Family("garrison_contract_input_bytes", HISTOGRAM, "Size of request bodies.", ("model",), BYTE_BUCKETS)
+INPUT_PIXELS = Family(
+    "garrison_contract_input_pixels", HISTOGRAM, "Size of pictures as sent.", ("model",), PIXEL_BUCKETS
+)
+BATCH_ITEMS = Family(
+    "garrison_contract_batch_items", HISTOGRAM, "Requests that came in one batch.", ("model",), ITEM_BUCKETS
+)
+STEP_SECONDS = Family(
+    "garrison_contract_step_seconds", HISTOGRAM, "Time of each step, per batch.", ("model", "step"), SECOND_BUCKETS
+)
+CONTRACT = (ANSWERS, REFUSALS, INPUT_BYTES, INPUT_PIXELS, BATCH_ITEMS, STEP_SECONDS)
+
+VIOLATIONS = Family(
+    "garrison_cell_violations_total",
+    COUNTER,
+    "Forbidden system calls of workers, by name and by how far the worker was.",
+    ("model", "syscall", "stage"),
+)
+HELD = Family(
+    "garrison_cell_held", GAUGE, "Whether all that was tried failed as it must, in all workers.", ("model", "part")
+)
+UNSAFE = Family("garrison_cell_unsafe", GAUGE, "Whether workers start although the kernel lacks it.", ("setting",))
+DROPPED = Family("garrison_cell_output_dropped_bytes_total", COUNTER, "Output beyond what is passed on.", ("model",))
+ENDED = Family("garrison_cell_workers_ended_total", COUNTER, "Workers that ended, for whatever reason.", ("model",))
+WORKERS = Family("garrison_cell_workers", GAUGE, "Workers now, by how far they are.", ("model", "stage"))
+MEMORY = Family("garrison_cell_memory_bytes", GAUGE, "Private memory of the worker that has most.", ("model",))
+THREADS = Family("garrison_cell_threads", GAUGE, "Threads of the worker that has most.", ("model",))
+SCRATCH = Family("garrison_cell_scratch_bytes", GAUGE, "Scratch directory of the worker that wrote most.", ("model",))
+CELL = (VIOLATIONS, HELD, UNSAFE, DROPPED, ENDED, WORKERS, MEMORY, THREADS, SCRATCH)
+
+UNREADABLE = Family(
+    "garrison_watch_unreadable_workers",
+    GAUGE,
+    "Workers whose counts cannot be read now; old ones stand in.",
+    ("model",),
+)
+FAMILIES = (*CONTRACT, *CELL, UNREADABLE)
