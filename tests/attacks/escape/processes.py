@@ -76,10 +76,9 @@ STARTING = (
         "Run a program that came with the model.",
         """
         mine = os.path.join(tempfile.gettempdir(), world["token"])
-        with open(mine, "wb") as file:
-            file.write(open(next(path for place in world["own_model"]
-                                 if os.path.exists(path := os.path.join(place, "warm-up.bin"))), "rb").read())
-        os.chmod(mine, 0o700)
+        program = os.open(mine, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o700)
+        os.write(program, open(find_own("warm-up.bin"), "rb").read())
+        os.close(program)
         os.execv(mine, [mine])
         """,
         marker_exists,
@@ -103,9 +102,7 @@ STARTING = (
         "import",
         "Load a crafted shared object from the model's directory; its initialiser calls the kernel itself.",
         """
-        path = next(path for place in world["own_model"]
-                    if os.path.exists(path := os.path.join(place, "libkernels.so")))
-        return kernel(ctypes.c_long.in_dll(ctypes.CDLL(path), "result").value)
+        return kernel(ctypes.c_long.in_dll(ctypes.CDLL(find_own("libkernels.so")), "result").value)
         """,
         marker_exists,
         files=_library,
@@ -115,9 +112,7 @@ STARTING = (
         "load",
         "Load a crafted shared object into every child, by LD_PRELOAD.",
         """
-        path = next(path for place in world["own_model"]
-                    if os.path.exists(path := os.path.join(place, "libkernels.so")))
-        return subprocess.run(["/bin/true"], env={"LD_PRELOAD": path}, check=True)
+        return subprocess.run(["/bin/true"], env={"LD_PRELOAD": find_own("libkernels.so")}, check=True)
         """,
         marker_exists,
         files=_library,

@@ -149,18 +149,20 @@ SIGNALS = (
     ),
     Escape(
         "signal-by-descriptor-owner",
-        "load",
-        "Let the kernel send the signal: make another process the owner of one's own pipe.",
+        "infer",
+        "Let the kernel send the signal: make another process the owner of one's own connection, and wait for a word.",
         """
-        ours, theirs = os.pipe()
-        fcntl.fcntl(ours, fcntl.F_SETOWN, world["bystander"])
-        fcntl.fcntl(ours, 10, int(signal.SIGUSR1))  # F_SETSIG
-        fcntl.fcntl(ours, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-        os.write(theirs, b"x")
+        def give_away(number):
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                raise OSError(errno.ENOTSOCK, "no socket")
+            fcntl.fcntl(number, fcntl.F_SETOWN, world["bystander"])
+            fcntl.fcntl(number, 10, int(signal.SIGUSR1))  # F_SETSIG
+            fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_ASYNC)
+
+        return try_each([lambda number=number: give_away(number) for number in range(256)])
         """,
         _signalled(signal.SIGUSR1),
         (bystander,),
-        refused=r"OSError|PermissionError|load: None",  # the call works, the signal is not sent
     ),
 )
 
