@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,14 @@ class _Code:
 def run_celled(code: str, directory: Path, timeout_s: float = 60, **settings: Any) -> Outcome:
     """Run code in a cell below a directory, to its end; `settings` change `SETTINGS`."""
     with start_celled(code, directory, **settings) as process:
+        overdue = threading.Timer(timeout_s, process.kill)
+        overdue.start()
         try:
+            events = tuple(json.loads(line) for line in process.stdout or ())  # as it comes, or its pipe were full
             process.wait(timeout_s)
         finally:
+            overdue.cancel()
             process.kill()
-        events = tuple(json.loads(line) for line in process.stdout or ())
     return Outcome(process.returncode, events, read_status(directory))
 
 

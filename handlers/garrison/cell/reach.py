@@ -13,6 +13,7 @@ from pathlib import Path
 
 import garrison
 from garrison.cell.landlock import Rules
+from garrison.errors import ConfigError
 
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo")
 SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/random", "/dev/zero")
@@ -27,12 +28,21 @@ _CUDA_CONTROL = Path("/dev/nvidiactl")
 
 
 def has_cuda() -> bool:
-    """Say whether NVIDIA's driver offers its device files here."""
-    return _CUDA_CONTROL.exists()
+    """Say whether NVIDIA's driver offers its device files here, and nobody hid the GPUs (CUDA_VISIBLE_DEVICES)."""
+    return _CUDA_CONTROL.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
 
 
 def list_reach(model_directory: Path, scratch: Path, devices: Path = Path("/dev"), *, cuda: bool) -> Rules:
-    """Return the rules of one worker; `devices` is where device files lie."""
+    """Return the rules of one worker; `devices` is where device files lie.
+
+    Raises:
+        ConfigError: root's worker would need CUDA, whose driver wants to write to /proc; root would change the system.
+    """
+    if cuda and os.geteuid() == 0:
+        raise ConfigError(
+            "NVIDIA's driver needs /proc writable, where root can change the system: start the server as another "
+            "user, or take the GPU from it with CUDA_VISIBLE_DEVICES= (empty)"
+        )
     read = [*_list_python(), *_existing(map(Path, SYSTEM_LIBRARIES + SYSTEM_FILES + KERNEL_FILES))]
     read += _list_model(model_directory)
     write = [scratch, NULL]

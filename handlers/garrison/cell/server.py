@@ -21,7 +21,7 @@ from garrison.cell import landlock, limits, seccomp
 from garrison.cell.landlock import Rules
 from garrison.cell.server_calls import make_server_rules
 from garrison.cell.settings import LANDLOCK, SECCOMP
-from garrison.errors import EXIT_CONFIG, ConfigError, GarrisonError
+from garrison.errors import ConfigError, GarrisonError
 from garrison.files import read_file, write_atomically
 
 _MOST_BYTES = 16 * 2**20
@@ -107,18 +107,22 @@ def close_cell(cell: ServerCell) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Confine this process and become the command."""
-    places, separator, *command = sys.argv[1:] if arguments is None else arguments
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if separator != "--" or not command:
+        if len(arguments) <= 2 or arguments[1] != "--":
             raise ConfigError("usage: python -I -m garrison.cell.server PLACES -- COMMAND ...")
-        close_cell(read_places(Path(places)))
-        os.execv(command[0], command)  # noqa: S606 - the launcher's
+        close_cell(read_places(Path(arguments[0])))
+        _become(arguments[2:])
     except GarrisonError as error:
         sys.stderr.write(f"the server's cell: {error}\n")
         sys.exit(error.exit_code)
+
+
+def _become(command: Sequence[str]) -> None:
+    try:
+        os.execv(command[0], list(command))  # noqa: S606 - the launcher's
     except OSError as error:
-        sys.stderr.write(f"the server's cell: {command[0]} cannot be executed ({error.strerror})\n")
-        sys.exit(EXIT_CONFIG)
+        raise ConfigError(f"{command[0]} cannot be executed ({error.strerror})") from error
 
 
 if __name__ == "__main__":

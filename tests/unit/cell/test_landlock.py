@@ -218,11 +218,14 @@ def test_sockets_and_links_are_made_where_they_are_given(place: Path) -> None:
 
 
 def test_files_are_moved_between_directories_where_that_is_given(place: Path) -> None:
-    inside = place / "inside"
-    assert confined(place, lambda: (inside / "note").rename(inside / "sub/note")) == "EXDEV"
-    assert confined(place, lambda: (inside / "note").rename(place / "outside/note"), moves=(inside,)) == "EXDEV"
-    moved = confined(place, lambda: (inside / "note").rename(inside / "sub/note"), moves=(inside,))
-    assert moved == ("" if ABI >= 2 else "EXDEV")
+    inside, outside = place / "inside", place / "outside"
+
+    def move(target: Path) -> None:
+        (inside / "note").rename(target)
+
+    assert confined(place, lambda: move(inside / "sub/note")) == "EXDEV"
+    assert confined(place, lambda: move(outside / "note"), moves=(inside,)) == ("EACCES" if ABI >= 2 else "EXDEV")
+    assert confined(place, lambda: move(inside / "sub/note"), moves=(inside,)) == ("" if ABI >= 2 else "EXDEV")
 
 
 @pytest.mark.parametrize("kind", ["sockets", "links", "moves"])
