@@ -75,6 +75,7 @@ def _make_environment(scratch: Path) -> dict[str, str]:
         "PROMETHEUS_MULTIPROC_DIR": str(scratch / METRICS_DIRECTORY),
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
         "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime would make a device id, and a database to send it from
+        "JOBLIB_MULTIPROCESSING": "0",  # scikit-learn's joblib would try shared semaphores, and warn that it has none
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",  # whoever calls torch.load in here, with whatever arguments
         "TS_DECODE_INPUT_REQUEST": "false",  # or TorchServe's worker would parse JSON, unbounded, before we do
     }
