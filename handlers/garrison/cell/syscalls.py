@@ -26,7 +26,8 @@ _SPEAK = ("read", "write", "writev", "recvfrom", "sendto", "getsockname", "getpe
 # chooses by version, and numpy, sqlite and mimalloc call the old ones today. statx: the standard library of Rust.
 # fcntl and ioctl: duplicates, close-on-exec, non-blocking, locks, "is it a terminal?". statfs: the free space.
 _READ_FILES = (
-        "open", "openat", "stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "access", "readlink", "getcwd",
+        "open", "openat", "stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "access", "readlink", "readlinkat",
+        "getcwd",
         "lseek", "pread64", "getdents64", "fadvise64", "fcntl", "ioctl",
 )  # fmt: skip
 
