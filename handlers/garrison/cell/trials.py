@@ -129,6 +129,10 @@ def _read_the_environment_of_the_supervisor(around: Surroundings) -> None:
     _open(Path(f"/proc/{around.parent}/environ"), os.O_RDONLY)
 
 
+def _list_the_sockets_of_the_machine(_: Surroundings) -> None:
+    _open(Path("/proc/self/net/unix"), os.O_RDONLY)
+
+
 def _write_to_a_file_of_the_launcher(around: Surroundings) -> None:
     _open(around.outside_file, os.O_WRONLY)
 
@@ -261,6 +265,7 @@ ATTEMPTS = (
     _attempt(LANDLOCK, _list_the_models),
     _attempt(LANDLOCK, _read_the_state_of_the_supervisor),
     _attempt(LANDLOCK, _read_the_environment_of_the_supervisor),
+    _attempt(LANDLOCK, _list_the_sockets_of_the_machine),
     _attempt(LANDLOCK, _write_to_a_file_of_the_launcher),
     _attempt(LANDLOCK, _make_a_file_beside_the_models),
     _attempt(LANDLOCK, _make_a_file_beside_its_model),
