@@ -19,7 +19,7 @@ from garrison.torchserve.celled import METRICS_DIRECTORY, _make_environment
 def run(inside: Inside, arguments: Sequence[str]) -> None:
     """Import what a worker imports, give up what only loading needs, and run the tests."""
     os.environ.update(_make_environment(Path.cwd()))
-    os.mkdir(METRICS_DIRECTORY)
+    Path(METRICS_DIRECTORY).mkdir()
     import pytest
 
     import garrison.torchserve.loop  # noqa: F401
