@@ -26,6 +26,7 @@ from typing import Any
 from bench.garrison_system import Garrison
 from bench.load import run_load
 from bench.systems import Running
+from bench.usage import processor_seconds
 from bench.workloads import WORKLOADS, Prepared, prepare
 from campaigns.earlier import check_out
 from campaigns.flooding import measure_flood
@@ -51,12 +52,14 @@ class Side:
     directory: Path
     bodies: Sequence[Path]
 
-    def measure_rate(self, seconds: float) -> float:
-        """Return good answers a second."""
+    def measure(self, seconds: float) -> tuple[float, float]:
+        """Return good answers a second, and milliseconds of processor time that each cost."""
+        before = processor_seconds(self.running.pid).total()
         load = run_load(self.running.target, WORKLOAD.content_type, self.bodies, CONNECTIONS, seconds)
+        used = processor_seconds(self.running.pid).total() - before
         if load.refused or load.broken:
             raise RuntimeError(f"{self.name}: {load.refused} refused, {load.broken} without an answer")
-        return load.good / load.seconds
+        return load.good / load.seconds, 1000 * used / load.good
 
     def time_restart(self) -> float:
         """Kill a worker and return how long the next one took to be ready, in seconds."""
@@ -110,19 +113,26 @@ def run_both(commit: str, prepared: Prepared, directory: Path, bodies: Sequence[
             place.mkdir()
             sides.append(Side(system.name, stack.enter_context(system.run(prepared, place)), place, bodies))
         for side in sides:
-            side.measure_rate(WARM_UP_S)
+            side.measure(WARM_UP_S)
         yield sides[0], sides[1]
 
 
 def compare_rates(campaign: Campaign, sides: tuple[Side, Side], options: argparse.Namespace) -> dict[str, Any]:
-    """Measure throughput in pairs."""
-    pairs = []
+    """Measure throughput in pairs, and what an answer costs, which a busy machine changes less."""
+    rates, costs = [], []
     for number in range(options.rounds):
-        rates = {side.name: side.measure_rate(options.seconds) for side in in_turn(sides, number)}
-        pairs.append((rates["without"], rates["with"]))
-        campaign.tell(f"throughput {number + 1}: {rates['without']:.1f}/s without, {rates['with']:.1f}/s with a cell")
-    ratio = mean_ratio(pairs, options.seed)
-    return {"ratio": ratio.rounded(4), "pairs_per_second": [[round(rate, 2) for rate in pair] for pair in pairs]}
+        measured = {side.name: side.measure(options.seconds) for side in in_turn(sides, number)}
+        (rate, cost), (celled_rate, celled_cost) = measured["without"], measured["with"]
+        rates.append((rate, celled_rate))
+        costs.append((cost, celled_cost))
+        told = f"{rate:.1f}/s, {cost:.2f} ms without, {celled_rate:.1f}/s, {celled_cost:.2f} ms with a cell"
+        campaign.tell(f"throughput {number + 1}: {told}")
+    return {
+        "ratio": mean_ratio(rates, options.seed).rounded(4),
+        "pairs_per_second": [[round(rate, 2) for rate in pair] for pair in rates],
+        "cpu_ratio": mean_ratio(costs, options.seed).rounded(4),
+        "pairs_cpu_ms": [[round(cost, 3) for cost in pair] for pair in costs],
+    }
 
 
 def compare_restarts(campaign: Campaign, sides: tuple[Side, Side], options: argparse.Namespace) -> dict[str, Any]:

@@ -208,7 +208,10 @@ def test_what_is_required_and_missing_is_a_refusal_to_start(
         stack.__exit__()
 
 
-@pytest.mark.parametrize(("call", "word", "lost"), [(SECCOMP, "seccomp", {"seccomp", "network", "process"})])
+@pytest.mark.parametrize(
+    ("call", "word", "lost"),
+    [(LANDLOCK, "landlock", {"landlock"}), (SECCOMP, "seccomp", {"seccomp", "network", "process"})],
+)
 def test_what_may_be_missing_is_warned_of_and_measured(models: Path, call: str, word: str, lost: set[str]) -> None:
     stack = prepare(models, unsafe_without=[word], on_violation="fail")
     start_without(stack, call)

@@ -1,6 +1,6 @@
 """Close the cell from inside: a freshly forked child enters, a confined process leaves, before anything of the model.
 
-The steps, in `close`, in this order:
+The steps, in `Inside.close_cell`, in this order:
 
     1 tie        the child dies with its supervisor
     2 limits     descriptors, scratch as the working directory, environment, resource limits
@@ -13,22 +13,27 @@ What the child says to its supervisor afterwards may come from hostile code. It 
 is, which takes rights away, or ask what was denied to it.
 """
 
+import contextlib
 import json
 import os
+import signal
 import socket
-from collections.abc import Iterable, Mapping
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from garrison.cell import landlock, limits, seccomp
 from garrison.cell.calls import make_rules
-from garrison.cell.posture import Posture, try_everything
+from garrison.cell.posture import Posture, render_posture, try_everything
 from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
 from garrison.cell.trials import Surroundings
-from garrison.errors import ConfigError, Undecided
+from garrison.errors import ConfigError, GarrisonError, Undecided
 
 MAX_MESSAGE_BYTES = 64 * 1024
+EXIT_ENDED = 1  # of a worker that a signal ended, or an error that is not ours
 
 LISTENER, CLOSED, PREPARED, SERVING, DENIED = "listener", "closed", "prepared", "serving", "denied"
 ANSWER = "answer"
@@ -125,6 +130,47 @@ class Inside:
 def _hold(paths: Iterable[Path]) -> list[int]:
     """Keep files below /proc as they are: the kernel makes them anew once nobody holds them, and a rule is for one."""
     return [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths]
+
+
+class Task(Protocol):
+    """What the worker does in its cell."""
+
+    def prepare(self) -> None:
+        """Import what the work needs; nothing of the model."""
+
+    def run(self, inside: Inside) -> None:
+        """Do the work; calls `inside.start_serving()` once everything is loaded."""
+
+
+def become_worker(
+    plan: CellPlan, task: Task, control: socket.socket, supervisor: int, outputs: Sequence[int]
+) -> NoReturn:
+    """Close the cell and do the task, in the child that was just forked; nothing of the supervisor's is left behind."""
+    inside, status = Inside(control), EXIT_ENDED
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for number, descriptor in enumerate((null, *outputs)):
+            os.dup2(descriptor, number)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what was said before the end counts
+        inside.tell(CLOSED, render_posture(inside.close_cell(plan, supervisor)))
+        inside.wait()
+        task.prepare()
+        inside.tell(PREPARED)
+        task.run(inside)
+        status = 0
+    except GarrisonError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        status = error.exit_code
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else EXIT_ENDED
+    except BaseException:  # noqa: BLE001 - the supervisor's frames are above us; nothing may get there
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def decode(data: bytes) -> tuple[str, Any]:

@@ -99,9 +99,9 @@ def close_cell(cell: ServerCell) -> None:
     limits.close_descriptors({0, 1, 2})
     limits.drop_capabilities()
     limits.set_no_new_privs()
-    if LANDLOCK not in cell.unsafe_without:
+    if landlock.probe_abi() or LANDLOCK not in cell.unsafe_without:  # what there is, is used
         landlock.restrict(cell.rules)
-    if SECCOMP not in cell.unsafe_without:
+    if seccomp.is_available() or SECCOMP not in cell.unsafe_without:
         seccomp.install(seccomp.assemble(make_server_rules(), seccomp.ALLOW))
 
 

@@ -17,65 +17,41 @@ import os
 import select
 import signal
 import socket
-import struct
-import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn, Protocol
 
-from garrison.cell import calls, scratch, seccomp
-from garrison.cell.calls import Room, Stage
+from garrison.cell import calls, seccomp
+from garrison.cell.calls import Stage
+from garrison.cell.door import Door
 from garrison.cell.inside import (
     ANSWER,
     CLOSED,
     DENIED,
+    EXIT_ENDED,
     MAX_MESSAGE_BYTES,
     PREPARED,
     SERVING,
     CellPlan,
-    Inside,
+    Task,
+    become_worker,
     decode,
     encode,
 )
 from garrison.cell.output import Relay
-from garrison.cell.posture import Posture, find_problems, read_posture, render_posture
+from garrison.cell.posture import Posture, find_problems, read_posture
 from garrison.cell.settings import END
 from garrison.cell.status import Status, write_status
 from garrison.cell.syscalls import ATTACKS
-from garrison.errors import GarrisonError
+from garrison.cell.vitals import Vitals
 
 LOADING_LIMIT_S = 600  # TorchServe's own limit is shorter; this one holds without it
-CONNECTION_LIMIT_S = 60
 TICK_S = 0.25
 HELD_S = 0.01
 MEASURES_TOLD_EVERY_S = 5.0
 READ_BYTES = 64 * 1024
 KEPT_DENIALS = 16
-EXIT_ENDED = 1
-
-
-class Task(Protocol):
-    """What the worker does in its cell."""
-
-    def prepare(self) -> None:
-        """Import what the work needs; nothing of the model."""
-
-    def run(self, inside: Inside) -> None:
-        """Do the work; calls `inside.start_serving()` once everything is loaded."""
-
-
-@dataclass(frozen=True)
-class Door:
-    """Where the server connects: a listening socket, whose process may do so, and who is told that it is open."""
-
-    listener: socket.socket
-    path: Path
-    server: int
-    announce: Callable[[int], None]
 
 
 @dataclass
@@ -84,12 +60,6 @@ class _Counts:
     posture: Posture | None = None
     violations: Counter[str] = field(default_factory=Counter)
     denied: list[str] = field(default_factory=list)
-    threads: int = 1
-    memory_bytes: int = 0
-    scratch_bytes: int = 0
-    files: int = 0
-    made: int = 0
-    mappings: int = 0
     ended: str = ""
 
 
@@ -113,8 +83,9 @@ class Supervisor:
         self._pid = os.fork()
         if self._pid == 0:
             ours.close()
-            _become_worker(self._plan, self._task, Inside(theirs), supervisor, [write for _, write in pipes.values()])
+            become_worker(self._plan, self._task, theirs, supervisor, [write for _, write in pipes.values()])
         theirs.close()
+        self._vitals = Vitals(self._pid, self._plan.scratch)
         for _, write in pipes.values():
             os.close(write)
         self._control = ours
@@ -185,7 +156,9 @@ class Supervisor:
         notification = seccomp.receive(self._listener)
         if notification is None:
             return
-        verdict = calls.decide(notification, self._counts.stage, self._measure_room(notification.call))
+        verdict = calls.decide(
+            notification, self._counts.stage, self._vitals.find_room(notification.call, self._plan.settings)
+        )
         if verdict.forbidden:
             self._count_violation(notification.call)
         if verdict.forbidden and self._ends_for(notification.call):
@@ -193,22 +166,8 @@ class Supervisor:
         elif verdict.error:
             seccomp.refuse(self._listener, notification, verdict.error)
         else:
-            self._counts.mappings += notification.call == "mmap"
-            self._counts.made += notification.call in calls.MAKING
+            self._vitals.count(notification.call)
             seccomp.let_pass(self._listener, notification)
-
-    def _measure_room(self, call: str) -> Room:
-        """Measure what the decision about a call needs, exactly and now."""
-        settings = self._plan.settings
-        if call == "clone":
-            self._read_process()
-        elif call != "mmap":
-            self._counts.scratch_bytes, self._counts.files = scratch.measure(self._plan.scratch)
-        return Room(
-            threads=settings.threads - self._counts.threads,
-            files=settings.scratch_max_files - self._counts.files,
-            mappings=calls.MAX_SHARED_MAPPINGS - self._counts.mappings,
-        )
 
     def _ends_for(self, call: str) -> bool:
         return self._counts.stage is Stage.SERVING and self._plan.settings.on_violation == END and call in ATTACKS
@@ -283,12 +242,11 @@ class Supervisor:
         self._watch.register(door.listener, select.POLLIN)
 
     def _accept(self, door: Door) -> None:
-        connection, _ = door.listener.accept()
+        connection, stranger = door.accept()
+        if connection is None:
+            self._relay.tell("stranger", f"{stranger} connected in the server's place")
+            return
         with connection:
-            peer, user, _ = _read_peer(connection)
-            if (peer, user) != (door.server, os.geteuid()):
-                self._relay.tell("stranger", f"process {peer} of user {user} connected in the server's place")
-                return
             socket.send_fds(self._control, [encode(ANSWER)], [connection.fileno()])
         self._close_door(door)
 
@@ -296,8 +254,7 @@ class Supervisor:
         self._door = None
         with contextlib.suppress(KeyError):
             self._watch.unregister(door.listener)
-        door.listener.close()
-        door.path.unlink(missing_ok=True)
+        door.close()
 
     def _read_output(self, descriptor: int) -> None:
         data = os.read(descriptor, min(READ_BYTES, max(self._relay.allowance(), 1)))
@@ -324,37 +281,16 @@ class Supervisor:
     # --- watch ------------------------------------------------------------------------------------------------------
 
     def _measure(self, age_s: float) -> None:
-        counts, settings = self._counts, self._plan.settings
         self._relay.tick()
-        self._read_process()
-        counts.scratch_bytes, counts.files = scratch.measure(self._plan.scratch)
-        if counts.scratch_bytes > settings.scratch_max_bytes:
-            self._too_much(
-                "scratch_full", f"wrote {counts.scratch_bytes} bytes, of {settings.scratch_max_bytes} allowed"
-            )
-        elif counts.memory_bytes > settings.memory_bytes:
-            self._too_much("memory_full", f"holds {counts.memory_bytes} bytes, of {settings.memory_bytes} allowed")
-        elif counts.made > counts.files and scratch.count_free_bytes(self._plan.scratch) < settings.scratch_max_bytes:
-            self._too_much("disk_full", "may hold files that it removed, and the disk is full")
+        self._vitals.measure()
+        event, told = self._vitals.find_excess(self._plan.settings)
+        if event and not self._counts.ended:
+            self._relay.tell(event, f"{told}; it is ended")
+            self._end(told)
         if age_s > LOADING_LIMIT_S:
             self._start_serving(f"not loaded after {LOADING_LIMIT_S} s")
         if self._door is not None and age_s > LOADING_LIMIT_S:
             self._end("the server did not connect")
-
-    def _too_much(self, event: str, told: str) -> None:
-        if not self._counts.ended:
-            self._relay.tell(event, f"{told}; it is ended")
-        self._end(told)
-
-    def _read_process(self) -> None:
-        """Read how many threads the worker has and how much memory it holds; anyone may read that of anyone."""
-        with contextlib.suppress(OSError, ValueError):
-            text = Path(f"/proc/{self._pid}/status").read_text()
-            values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-            self._counts.threads = int(values.get("Threads", "1"))
-            self._counts.memory_bytes = sum(
-                int(values.get(name, "0").split()[0]) * 1024 for name in ("RssAnon", "RssShmem")
-            )
 
     def _write_status(self, *, last: bool = False) -> None:
         counts = self._counts
@@ -366,9 +302,9 @@ class Supervisor:
             posture=counts.posture,
             violations=dict(counts.violations),
             output_dropped_bytes=self._relay.dropped_bytes,
-            threads=counts.threads,
-            memory_bytes=counts.memory_bytes,
-            scratch_bytes=counts.scratch_bytes,
+            threads=self._vitals.threads,
+            memory_bytes=self._vitals.memory_bytes,
+            scratch_bytes=self._vitals.scratch_bytes,
             ended=counts.ended,
         )
         now = time.monotonic()
@@ -385,43 +321,8 @@ def _with_measures_of(status: Status, earlier: Status) -> Status:
     )
 
 
-def _read_peer(connection: socket.socket) -> tuple[int, int, int]:
-    """Return process, user and group of who connected, as the kernel knows them."""
-    pid, user, group = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return pid, user, group
-
-
 def _print(line: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):  # the server is gone; our standard input says so, too
         view = memoryview(line)
         while view:
             view = view[os.write(1, view) :]
-
-
-def _become_worker(plan: CellPlan, task: Task, inside: Inside, supervisor: int, outputs: list[int]) -> NoReturn:
-    """Close the cell and do the task, in the child that was just forked; nothing of the supervisor's is left behind."""
-    status = EXIT_ENDED
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        null = os.open(os.devnull, os.O_RDONLY)
-        for number, descriptor in enumerate((null, *outputs)):
-            os.dup2(descriptor, number)
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what was said before the end counts
-        inside.tell(CLOSED, render_posture(inside.close_cell(plan, supervisor)))
-        inside.wait()
-        task.prepare()
-        inside.tell(PREPARED)
-        task.run(inside)
-        status = 0
-    except GarrisonError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        status = error.exit_code
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else EXIT_ENDED
-    except BaseException:  # noqa: BLE001 - the supervisor's frames are above us; nothing may get there
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)

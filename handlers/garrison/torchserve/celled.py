@@ -8,13 +8,13 @@ TorchServe starts a worker in its model's directory: that is how the model is kn
 
 import argparse
 import os
-import socket
 import sys
 from pathlib import Path
 
+from garrison.cell.door import open_door
 from garrison.cell.inside import Inside
 from garrison.cell.plan import find_status, make_plan
-from garrison.cell.supervisor import Door, Supervisor
+from garrison.cell.supervisor import Supervisor
 from garrison.errors import ConfigError, GarrisonError
 from garrison.torchserve.worker import CELL_VARIABLE
 from garrison.watch.families import METRICS_DIRECTORY
@@ -55,7 +55,8 @@ def _supervise(options: argparse.Namespace) -> int:
     plan = make_plan(cells, Path.cwd(), _make_environment)
     (plan.scratch / METRICS_DIRECTORY).mkdir()
     task = TorchServeTask(options.metrics_config)
-    return Supervisor(plan, task, find_status(cells, plan.model), _make_door(Path(options.sock_name))).run()
+    door = open_door(Path(options.sock_name), os.getppid(), _announce)
+    return Supervisor(plan, task, find_status(cells, plan.model), door).run()
 
 
 def _find_cells() -> Path:
@@ -81,16 +82,8 @@ def _make_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def _make_door(path: Path) -> Door:
-    """Listen where TorchServe will connect, and tell it in its own words when the worker is there."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen(1)
-    return Door(listener, path, os.getppid(), _announce)
-
-
 def _announce(pid: int) -> None:
+    """Tell TorchServe in its own words that a worker is there."""
     os.write(1, f"[PID]{pid}\nTorch worker started.\n".encode())
 
 

@@ -8,6 +8,8 @@ import pytest
 from garrison.cell.reach import NULL, list_reach
 from garrison.errors import ConfigError
 
+SYSTEM = ("/", "/etc", "/etc/passwd", "/home", "/root", "/tmp", "/proc", "/dev", "/run", "/usr/bin")
+
 
 @pytest.fixture
 def model(tmp_path) -> Path:
@@ -59,7 +61,7 @@ def test_no_rule_reaches_what_is_nobody_s_library(path, model, tmp_path):
 
 @pytest.mark.usefixtures("unprivileged")
 def test_cuda_adds_exactly_its_devices_and_proc(model, devices, tmp_path):
-    """Found on a GPU by others; the driver's `cuInit` fails with 304 where /proc is read-only. Not run on a GPU here."""
+    """Found by others; the driver's `cuInit` fails with 304 where /proc is read-only. Not run on a GPU here."""
     scratch = tmp_path / "scratch"
     without, rules = list_reach(model, scratch, devices, cuda=False), list_reach(model, scratch, devices, cuda=True)
     names = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia0", "nvidia1"]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from garrison.cell.server import ServerCell, enclose, read_places, write_places
 from garrison.cell.server_calls import DENIED, make_server_rules
 from garrison.cell.syscalls import NUMBERS
 from garrison.errors import ConfigError
+from lacking import LANDLOCK, SECCOMP, lack
 
 SYSTEM = tuple(Path(path) for path in ("/usr", "/lib", "/lib64", "/proc"))
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -32,8 +34,9 @@ def places(tmp_path: Path) -> Path:
     return tmp_path / "places.json"
 
 
-def run(places: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(enclose(command, places), capture_output=True, text=True, timeout=60, check=False)
+def run(places: Path, *command: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    line = [*before, *enclose(command, places)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -81,14 +84,22 @@ def test_it_writes_only_where_it_may(places: Path, tmp_path: Path) -> None:
     assert "Permission denied" in run(places, "/bin/mkdir", str(tmp_path / "file")).stderr
 
 
-def test_without_a_part_that_may_be_missing_the_other_holds(places: Path, tmp_path: Path) -> None:
+def test_without_a_part_that_the_kernel_lacks_and_may_lack_the_other_holds(places: Path, tmp_path: Path) -> None:
     values = json.loads(places.read_text())
     places.write_text(json.dumps({**values, "unsafe_without": ["landlock"]}))
-    assert run(places, "/bin/mkdir", str(tmp_path / "free")).returncode == 0
-    assert run(places, "/bin/chmod", "755", str(tmp_path / "work")).returncode != 0
+    assert run(places, "/bin/mkdir", str(tmp_path / "free"), before=lack(LANDLOCK)).returncode == 0
+    assert run(places, "/bin/chmod", "755", str(tmp_path / "work"), before=lack(LANDLOCK)).returncode != 0
     places.write_text(json.dumps({**values, "unsafe_without": ["seccomp"]}))
+    assert "Permission denied" in run(places, "/bin/mkdir", str(tmp_path / "denied"), before=lack(SECCOMP)).stderr
+    assert run(places, "/bin/chmod", "755", str(tmp_path / "work"), before=lack(SECCOMP)).returncode == 0
+    assert run(places, "/bin/true", before=lack(LANDLOCK)).returncode == 78
+
+
+def test_what_may_be_missing_and_is_there_is_used(places: Path, tmp_path: Path) -> None:
+    values = json.loads(places.read_text())
+    places.write_text(json.dumps({**values, "unsafe_without": ["landlock", "seccomp"]}))
     assert "Permission denied" in run(places, "/bin/mkdir", str(tmp_path / "denied")).stderr
-    assert run(places, "/bin/chmod", "755", str(tmp_path / "work")).returncode == 0
+    assert run(places, "/bin/chmod", "755", str(tmp_path / "work")).returncode != 0
 
 
 @pytest.mark.parametrize(

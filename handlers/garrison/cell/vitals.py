@@ -1,0 +1,66 @@
+"""What a worker takes: a process and a directory enter; threads, memory and files leave, and what is left of them."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from garrison.cell import scratch
+from garrison.cell.calls import MAKING, MAX_SHARED_MAPPINGS, Room
+from garrison.cell.settings import CellSettings
+
+
+@dataclass
+class Vitals:
+    """The measures of one worker; `made` counts the files that it ever made, `mappings` what it ever mapped shared."""
+
+    pid: int
+    scratch: Path
+    threads: int = 1
+    memory_bytes: int = 0
+    scratch_bytes: int = 0
+    files: int = 0
+    made: int = 0
+    mappings: int = 0
+
+    def measure(self) -> None:
+        """Measure everything."""
+        self._read_process()
+        self._read_scratch()
+
+    def find_room(self, call: str, settings: CellSettings) -> Room:
+        """Measure what the decision about a call needs, exactly and now, and return what is left."""
+        if call == "clone":
+            self._read_process()
+        elif call in MAKING:
+            self._read_scratch()
+        return Room(
+            threads=settings.threads - self.threads,
+            files=settings.scratch_max_files - self.files,
+            mappings=MAX_SHARED_MAPPINGS - self.mappings,
+        )
+
+    def count(self, call: str) -> None:
+        """Remember a call that passed."""
+        self.mappings += call == "mmap"
+        self.made += call in MAKING
+
+    def find_excess(self, settings: CellSettings) -> tuple[str, str]:
+        """Return an event and a sentence if the worker takes more than it may, else two empty texts."""
+        if self.scratch_bytes > settings.scratch_max_bytes:
+            return "scratch_full", f"wrote {self.scratch_bytes} bytes, of {settings.scratch_max_bytes} allowed"
+        if self.memory_bytes > settings.memory_bytes:
+            return "memory_full", f"holds {self.memory_bytes} bytes, of {settings.memory_bytes} allowed"
+        if self.made > self.files and scratch.count_free_bytes(self.scratch) < settings.scratch_max_bytes:
+            return "disk_full", "may hold files that it removed, and the disk is full"
+        return "", ""
+
+    def _read_scratch(self) -> None:
+        self.scratch_bytes, self.files = scratch.measure(self.scratch)
+
+    def _read_process(self) -> None:
+        """Read how many threads the worker has and how much memory it holds; anyone may read that of anyone."""
+        with contextlib.suppress(OSError, ValueError):
+            text = Path(f"/proc/{self.pid}/status").read_text()
+            values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+            self.threads = int(values.get("Threads", "1"))
+            self.memory_bytes = sum(int(values.get(name, "0").split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
