@@ -6,6 +6,7 @@ back in an answer: the attacker was never told it, so only the theft explains it
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from attacks.escape.model import Scene
 Seen = Callable[[Scene], str]
 MANY_PROCESSES, MANY_THREADS, MANY_DESCRIPTORS, MANY_FILES = 100, 1000, 2000, 5000
 MUCH_DISK_BYTES, MUCH_MEMORY_BYTES = 96 * 2**20, 1200 * 2**20
+LASTING_S = 2.5  # a supervisor looks several times a second, and ends what takes too much
 
 
 def marker_exists(scene: Scene) -> str:
@@ -39,6 +41,18 @@ def differs(read: Callable[[Scene], object]) -> Seen:
     def look(scene: Scene) -> str:
         now = read(scene)
         return f"{scene.kept['before']} became {now}" if now != scene.kept["before"] else ""
+
+    return look
+
+
+def lasting(seen: Seen) -> Seen:
+    """See something at every look for a while: what is noticed and ended at once does not count."""
+
+    def look(scene: Scene) -> str:
+        what, now = seen(scene), time.monotonic()
+        if not what:
+            scene.kept.pop("since", None)
+        return what if what and now - scene.kept.setdefault("since", now) >= LASTING_S else ""
 
     return look
 
@@ -101,7 +115,7 @@ def holds(kind: str) -> Seen:
     """See an open descriptor of a kind in the attacker's worker."""
 
     def look(scene: Scene) -> str:
-        found = [link for pid in scene.own_pids() for link in _list_descriptors(pid) if kind in link]
+        found = [link for pid in scene.own_pids() for link in _list_descriptors(pid) if f"anon_inode:{kind}" in link]
         return f"open: {found[0]}" if found else ""
 
     return look
@@ -215,7 +229,7 @@ def _list_sizes(scene: Scene) -> Iterator[tuple[int, str]]:
 
 
 def _list_files(scene: Scene) -> Iterator[Path]:
-    for place in scene.server.places:
+    for place in (*scene.server.places, scene.place):
         for directory, _, names in os.walk(place):
             yield from (Path(directory, name) for name in names if scene.token in name)
 

@@ -3,9 +3,12 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from attacks.escape.effects import (
+    Seen,
     differs,
+    lasting,
     many_files,
     marker_exists,
     much_disk,
@@ -13,7 +16,7 @@ from attacks.escape.effects import (
     secret_came_back,
 )
 from attacks.escape.model import Escape, Scene
-from attacks.escape.props import remember, secret_file, secret_name
+from attacks.escape.props import remember, secret_file, secret_name, small_disk
 
 # Reading --------------------------------------------------------------------------------------------------------------
 
@@ -362,90 +365,98 @@ CHANGING = (
     ),
 )
 
-# Filling the disk; never more than 128 MiB ---------------------------------------------------------------------------
+# Filling the disk, which is a small one: never more than 128 MiB ------------------------------------------------------
+
+
+def _fills(name: str, when: str, story: str, source: str, seen: Seen, **more: Any) -> Escape:
+    """Return an escape that takes a disk for itself; alone, because in stock nothing is left for anybody else."""
+    return Escape(name, when, story, source, lasting(seen), (small_disk,), alone=True, once=True, **more)
+
 
 FILLING = (
-    Escape(
+    _fills(
         "fill-disk",
         "load",
         "Fill the disk with files in the own scratch.",
         """
-        for number in range(8):
-            with open(os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}"), "wb", 0) as file:
+        for number in range(7):
+            with open(os.path.join(scratch(), f"{world['token']}-{number}"), "wb", 0) as file:
                 for _ in range(16):
                     file.write(bytes(2**20))
         """,
         much_disk,
     ),
-    Escape(
-        "fill-disk-while-serving",
+    _fills(
+        "fill-disk-at-once",
         "infer",
-        "The same later, when the worker is trusted.",
+        "Fill the disk when the worker is trusted, with files that were there before they were counted.",
         """
-        for number in range(8):
-            with open(os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}"), "wb", 0) as file:
-                for _ in range(16):
-                    file.write(bytes(2**20))
+        files = [open(os.path.join(scratch(), f"{world['token']}-{number}"), "wb", 0) for number in range(7)]
+        for _ in range(16):
+            for file in files:
+                file.write(bytes(2**20))
         """,
         much_disk,
     ),
-    Escape(
+    _fills(
         "fill-disk-with-deleted-files",
         "infer",
         "Fill the disk with files that are deleted and still open: no walk through the directories finds them.",
         """
         for number in range(8):
-            path = os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}")
+            path = os.path.join(scratch(), f"{world['token']}-{number}")
             KEPT.append(open(path, "wb", 0))
             os.unlink(path)
             for _ in range(16):
                 KEPT[-1].write(bytes(2**20))
         """,
         much_hidden_disk,
+        root=True,  # only root can make the small disk that fills before the machine's own does
     ),
-    Escape(
+    _fills(
         "fill-disk-with-unnamed-files",
         "load",
         "Fill the disk with files that never had a name (O_TMPFILE).",
         """
         for number in range(8):
-            KEPT.append(open(os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o600), "wb", 0))
+            KEPT.append(open(os.open(scratch(), os.O_TMPFILE | os.O_RDWR, 0o600), "wb", 0))
             for _ in range(16):
                 KEPT[-1].write(bytes(2**20))
         """,
         much_hidden_disk,
     ),
-    Escape(
+    _fills(
         "reserve-disk",
         "thread",
         "Take the disk without writing (fallocate).",
         """
-        with open(os.path.join(tempfile.gettempdir(), world["token"]), "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 128 * 2**20)
+        with open(os.path.join(scratch(), world["token"]), "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 112 * 2**20)
         """,
         much_disk,
     ),
-    Escape(
+    _fills(
         "fill-disk-through-memory",
         "infer",
         "Fill the disk without a write call: a sparse file, mapped and touched page by page.",
         """
-        with open(os.path.join(tempfile.gettempdir(), world["token"]), "w+b") as file:
-            os.ftruncate(file.fileno(), 128 * 2**20)
-            memory = mmap.mmap(file.fileno(), 128 * 2**20)
-            for page in range(0, 128 * 2**20, 4096):
+        with open(os.path.join(scratch(), world["token"]), "w+b") as file:
+            os.ftruncate(file.fileno(), 112 * 2**20)
+            memory = mmap.mmap(file.fileno(), 112 * 2**20)
+            for page in range(0, 112 * 2**20, 4096):
                 memory[page] = 1
             memory.flush()
         """,
         much_disk,
     ),
-    Escape(
+    _fills(
         "many-files",
         "load",
         "Take all the disk's inodes with empty files.",
         """
         for number in range(8000):
-            os.close(os.open(os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}"), os.O_CREAT | os.O_WRONLY))
+            path = os.path.join(scratch(), f"{world['token']}-{number}")
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
         """,
         many_files,
     ),

@@ -61,6 +61,11 @@ def try_each(attempts):
     return done
 
 
+def scratch():
+    """Say where to write: in stock to a small disk that the tests can afford to have filled, in a cell to its scratch."""
+    return WORLD.get("disk") or tempfile.gettempdir()
+
+
 def find_own(name):
     """Find a file that came with the model."""
     return next(path for place in WORLD["own_model"] if os.path.exists(path := os.path.join(place, name)))
@@ -172,7 +177,7 @@ def write_stock_handler(escape: Escape, scene: Scene) -> str:
 
 def write_custom_handler(escape: Escape, scene: Scene) -> str:
     """Return the custom handler for the cell, which strikes at its moment and whenever else it can before serving."""
-    return _write(escape, scene, _CUSTOM, (escape.when, "load"))
+    return _write(escape, scene, _CUSTOM, (escape.when,) if escape.once else (escape.when, "load"))
 
 
 def asked_moments(escape: Escape) -> list[str]:

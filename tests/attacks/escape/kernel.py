@@ -56,7 +56,7 @@ DOORS = (
         "thread",
         "Hold the kernel in the middle of a copy from memory: the tool of many exploits.",
         "KEPT.append(syscall(323, os.O_CLOEXEC | 1))",
-        holds("userfaultfd"),
+        holds("[userfaultfd]"),
     ),
     Escape(
         "bpf",
@@ -74,7 +74,7 @@ DOORS = (
         wanted = ctypes.create_string_buffer(struct.pack("IIQQQQQ", 1, 128, 1, 0, 0, 0, 0x60), 128)
         KEPT.append(syscall(298, wanted, world["bystander"], -1, -1, 0))
         """,
-        holds("perf_event"),
+        holds("[perf_event]"),
         (bystander,),
     ),
     Escape(
@@ -192,6 +192,7 @@ IDENTITY = (
         """,
         lambda scene: next((f"{path.name} was written" for path in scene.place.glob("core*")), ""),
         dies=True,
+        once=True,
     ),
     Escape(
         "redirect-cores",
@@ -296,6 +297,7 @@ WORLDS = (
         """,
         marker_exists,
         dies=True,
+        once=True,
     ),
     Escape(
         "fork-by-int-0x80",
@@ -307,6 +309,7 @@ WORLDS = (
         """,
         process_lives,
         dies=True,
+        once=True,
     ),
 )
 

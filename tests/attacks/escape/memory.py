@@ -1,6 +1,6 @@
 """Memory and descriptors: taking what the neighbours need. Never more than 1.5 GiB, for seconds."""
 
-from attacks.escape.effects import many_descriptors, much_memory, much_unmapped_memory
+from attacks.escape.effects import lasting, many_descriptors, much_memory, much_unmapped_memory
 from attacks.escape.model import Escape
 
 ESCAPES = (
@@ -11,9 +11,9 @@ ESCAPES = (
         """
         for _ in range(24):
             KEPT.append(bytearray(b"x") * (64 * 2**20))
-        time.sleep(1)
         """,
-        much_memory,
+        lasting(much_memory),
+        once=True,
     ),
     Escape(
         "memory-bomb-while-serving",
@@ -22,9 +22,9 @@ ESCAPES = (
         """
         for _ in range(24 * 1024):
             KEPT.append(bytearray(b"x") * (64 * 2**10))
-        time.sleep(1)
         """,
-        much_memory,
+        lasting(much_memory),
+        once=True,
     ),
     Escape(
         "shared-memory-bomb",
@@ -35,9 +35,9 @@ ESCAPES = (
             KEPT.append(mmap.mmap(-1, 64 * 2**20))
             for page in range(0, 64 * 2**20, 4096):
                 KEPT[-1][page] = 1
-        time.sleep(1)
         """,
-        much_memory,
+        lasting(much_memory),
+        once=True,
     ),
     Escape(
         "memfd-bomb",
@@ -48,9 +48,9 @@ ESCAPES = (
             KEPT.append(os.memfd_create("bomb"))
             for _ in range(64):
                 os.write(KEPT[-1], bytes(2**20))
-        time.sleep(1)
         """,
-        much_unmapped_memory,
+        lasting(much_unmapped_memory),
+        once=True,
     ),
     Escape(
         "descriptor-bomb",

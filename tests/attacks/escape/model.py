@@ -17,6 +17,7 @@ class Server(Protocol):
 
     run: Path  # where its sockets are
     places: tuple[Path, ...]  # all that its workers could write
+    celled: bool
     neighbour: str
     jvm: int
     secret: str  # in the environment that it was started with, as DATABASE_URL
@@ -73,7 +74,8 @@ class Escape:
     effect, or nothing. `prepare` sets the scene before the server knows the model, `note` remembers how things are right
     before the attacker is asked. `refused` is how the attacker reports that it was stopped; with `dies`, no report needs to
     come back, because the kernel ends what does that. `alone`: its effect is on everybody. `outlives`: it is looked
-    for after the server has ended. `root`: not even stock can do it as an ordinary user.
+    for after the server has ended. `once`: in a cell it is not tried at other moments than its own, which it would not
+    live to see. `root`: not even stock can do it as an ordinary user.
     """
 
     name: str
@@ -88,4 +90,5 @@ class Escape:
     dies: bool = False
     alone: bool = False
     outlives: bool = False
+    once: bool = False
     root: bool = False

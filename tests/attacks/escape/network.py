@@ -178,11 +178,15 @@ def _find_worker_sockets(scene: Scene) -> list[str]:
 LISTENING = """
         def serve(listener, word):
             listener.settimeout(10)
-            try:
-                while True:
-                    listener.accept()[0].sendall(word)
-            except OSError:
-                pass
+            while True:
+                try:
+                    visitor, _ = listener.accept()
+                except TimeoutError:
+                    return
+                try:
+                    visitor.sendall(word)
+                except OSError:
+                    pass  # one who has gone again
 
 """
 
@@ -218,17 +222,16 @@ IN = (
         "Let visitors in by the socket on which the worker once listened for its server.",
         LISTENING
         + """
-        listeners = []
-        for number in range(3, 256):
-            try:
-                if stat.S_ISSOCK(os.fstat(number).st_mode):
-                    one = socket.socket(fileno=os.dup(number))
-                    if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                        listeners.append(one)
-            except OSError as error:
-                failure = error
-        if not listeners:
-            raise failure
+        def adopt(number):
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                raise OSError(errno.ENOTSOCK, "no socket")
+            one = socket.socket(fileno=number)
+            KEPT.append(one)
+            if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise OSError(errno.EINVAL, "not one that listens")
+            return one
+
+        listeners = try_each([lambda number=number: adopt(number) for number in range(3, 256)])
         for one in listeners:
             one.setblocking(True)
             threading.Thread(target=serve, args=(one, world["token"].encode()), daemon=True).start()

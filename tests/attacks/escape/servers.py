@@ -23,6 +23,7 @@ import psutil
 from attacks.artifacts.tiny_model import MANIFEST, make_weights
 from attacks.escape.handlers import write_custom_handler, write_stock_handler
 from attacks.escape.model import Escape, Scene
+from attacks.escape.props import mount_small_disk, small_disk
 from attacks.stock import PROPERTIES
 from garrison.admission.pack import PackOrder
 from garrison.archive import CONTRACT_FILE, HANDLER_FILE, MODEL_CONFIG_FILE, open_packed_model
@@ -49,6 +50,7 @@ from stack.running import DIGITS, REPOSITORY
 NEIGHBOUR, DIGITS_MODEL = "neighbour", "digits"
 SECRET_VARIABLE = "DATABASE_URL"
 START_TIMEOUT_S = 180
+ENDED_WITH_SERVER = ("the server",)
 CELL = CellSettings(
     memory_bytes=1024 * 2**20,
     threads=128,
@@ -88,6 +90,7 @@ class Running:
     child: Child
     output: list[bytes]
     neighbour: str = NEIGHBOUR
+    celled: bool = False
 
     @property
     def jvm(self) -> int:
@@ -160,7 +163,18 @@ class Stock(Running):
 class Celled(Running):
     """TorchServe with its workers in cells."""
 
+    celled: bool = True
     stream: io.BytesIO = field(default_factory=io.BytesIO)
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """Return what the supervisors wrote, of workers that ended as well."""
+        names = [path for path in self.run.glob("cells/*.*.json") if not path.name.startswith(".")]
+        return [json.loads(path.read_text()) for path in names]
+
+    def ended(self, model: str) -> list[str]:
+        """Return why workers of a model ended, but for those that ended with the server."""
+        found = [one["ended"] for one in self.statuses() if one["model"] == model]
+        return [why for why in found if why and not why.startswith(ENDED_WITH_SERVER)]
 
     def log(self) -> list[dict[str, Any]]:
         """Return the events in the log, as the launcher writes it."""
@@ -239,6 +253,7 @@ class CelledPlan:
 
     def __init__(self, directory: Path, secret: str, cell: CellSettings = CELL) -> None:
         self.directory, self.secret, self.cell = directory, secret, cell
+        self.small_disk = False
         self.run_directory, self.packed_directory = directory / "run", directory / "packed"
         self.run_directory.mkdir()
         self._models: dict[str, Path] = {}
@@ -250,6 +265,7 @@ class CelledPlan:
 
     def add_escape(self, escape: Escape, scene: Scene) -> None:
         """Pack a hostile model by hand: `garrison pack` would refuse it."""
+        self.small_disk = self.small_disk or small_disk in escape.prepare
         text = CONTRACT.format(name=scene.name)
         contract = parse_contract(text.encode(), CONTRACT_FILE)
         files = {
@@ -282,11 +298,12 @@ class CelledPlan:
             log.relay("server", line)
 
         environment = build_environment(plan) | {SECRET_VARIABLE: self.secret}
-        server.child = Child("TorchServe", build_command(plan), environment, scratch, sink)
-        try:
+        with contextlib.ExitStack() as cleaning:
+            if self.small_disk:
+                mount_small_disk(plan.workers_directory, cleaning)
+            server.child = Child("TorchServe", build_command(plan), environment, scratch, sink)
+            cleaning.callback(server.child.stop, 10)
             yield
-        finally:
-            server.child.stop(10)
 
     def _add_neighbours(self) -> None:
         sources = self.directory / "sources"
@@ -313,11 +330,11 @@ def make_celled(plan: CelledPlan) -> Celled:
     return Celled(run, (run,), plan.secret, None, [])  # type: ignore[arg-type]  # its process comes when it is started
 
 
-def wait_until_tried(server: Running, names: list[str], timeout_s: float = START_TIMEOUT_S) -> list[str]:
-    """Wait until every model is ready; return those that are not."""
-    deadline = time.monotonic() + timeout_s
+def wait_until_tried(server: Celled, names: list[str]) -> list[str]:
+    """Wait until every model is ready, or its worker ended of its own deeds; return those that are neither."""
+    deadline = time.monotonic() + START_TIMEOUT_S
     left = list(names)
     while left and time.monotonic() < deadline:
-        left = [name for name in left if not server.is_ready(name)]
+        left = [name for name in left if not server.is_ready(name) and not server.ended(name)]
         time.sleep(0.2)
     return left

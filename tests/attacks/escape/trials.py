@@ -38,6 +38,7 @@ STOCK_AT_ONCE = 3
 SEEN_WITHIN_S = 60
 LOOK_INTERVAL_S = 0.2
 AFTERLIFE_S = 4
+ANSWER_WITHIN_S = 15
 FAILURES = (OSError, http.client.HTTPException, ValueError, psutil.Error)
 
 
@@ -164,7 +165,7 @@ def try_in_cells(escapes: Sequence[Escape], **cell: Any) -> CelledOutcome:
             for _, scene in scenes:
                 cleaning.push(scene.cleaning)
             _attack(scenes, server, outcome)
-        outcome.violations, outcome.ended = _read_statuses(server)
+        _read_statuses(server, outcome)
     return outcome
 
 
@@ -189,14 +190,17 @@ def _attack(scenes: Sequence[tuple[Escape, Scene]], server: Celled, outcome: Cel
 
 
 def _strike(escape: Escape, scene: Scene, server: Celled) -> None:
+    """Let an attacker strike, unless its worker was ended for what it did before; then hear what it reports."""
     metrics = [str(path) for path in server.run.glob(f"tmp/workers/{NEIGHBOUR}.*/metrics")]
     scene.world.update(_tell_world(server), metrics=metrics)
     scene.kept["attackers"] = scene.own_pids()
     _do(escape.note, scene)
     scene.kept["noted"] = True
-    _ask(scene, asked_moments(escape))
-    time.sleep(2 * LOOK_INTERVAL_S)
-    _ask(scene, [], 5)
+    if server.is_ready(scene.name):
+        _ask(scene, asked_moments(escape), ANSWER_WITHIN_S)
+        time.sleep(2 * LOOK_INTERVAL_S)
+    if server.is_ready(scene.name):
+        _ask(scene, [], ANSWER_WITHIN_S)
 
 
 class Watch:
@@ -256,17 +260,12 @@ def _find_strangers(server: Celled) -> list[str]:
     return found
 
 
-def _read_statuses(server: Celled) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
-    violations: dict[str, dict[str, int]] = {}
-    ended: dict[str, list[str]] = {}
-    for path in server.run.glob("cells/*.json"):
-        status = json.loads(path.read_text())
-        for name, count in status.get("violations", {}).items():
-            counts = violations.setdefault(status["model"], {})
+def _read_statuses(server: Celled, outcome: CelledOutcome) -> None:
+    for status in server.statuses():
+        counts = outcome.violations.setdefault(status["model"], {})
+        for name, count in status["violations"].items():
             counts[name] = counts.get(name, 0) + count
-        if status.get("ended"):
-            ended.setdefault(status["model"], []).append(status["ended"])
-    return violations, ended
+    outcome.ended = {model: server.ended(model) for model in outcome.violations}
 
 
 # Both -----------------------------------------------------------------------------------------------------------------
@@ -298,8 +297,7 @@ def _ask(scene: Scene, moments: list[str], timeout_s: float = 40) -> None:
         answer = scene.server.ask("inference", "POST", f"/predictions/{scene.name}", body, timeout_s)
         if answer.status == 200:
             scene.report = "\n".join(json.loads(answer.body)["report"])
-        else:
-            print("ASK", scene.name, answer)
+
 
 
 def _look(escape: Escape, scene: Scene) -> str:
