@@ -68,8 +68,8 @@ PASS = Verdict(0)
 FORBIDDEN = Verdict(errno.EPERM, forbidden=True)
 
 
-def make_rules(pid: int, control: int, *, cuda: bool) -> tuple[Rule, ...]:
-    """Return what the kernel decides alone, for a process and its line to the supervisor, a descriptor.
+def make_rules(pid: int, handover: int, *, cuda: bool) -> tuple[Rule, ...]:
+    """Return what the kernel decides alone, for a process and the number by which descriptors pass, to and fro.
 
     `cuda` leaves ioctl to the driver's files.
     """
@@ -88,7 +88,7 @@ def make_rules(pid: int, control: int, *, cuda: bool) -> tuple[Rule, ...]:
     rules = [Rule("clone3", fail_with(errno.ENOSYS))]  # its flags lie in memory; the C library then uses clone
     for name in INFERENCE:
         rules.extend(special.get(name, (_allow(name),)))
-    rules.extend(_allow(name, Condition(0, control)) for name in ("sendmsg", "recvmsg"))  # descriptors pass here
+    rules.extend(_allow(name, Condition(0, handover)) for name in ("sendmsg", "recvmsg"))
     return tuple(rules)
 
 

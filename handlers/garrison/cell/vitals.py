@@ -10,7 +10,6 @@ from garrison.cell import scratch
 from garrison.cell.calls import MAKING, MAX_SHARED_MAPPINGS, Room
 from garrison.cell.settings import MOST_THREADS, CellSettings
 
-
 _MEMORY = ("RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages")  # page tables: memory that is only read has some
 
 

@@ -257,7 +257,6 @@ def test_it_cannot_speak_for_another_gate_or_model(tmp_path):
     "message",
     [
         pytest.param("'closed', {'trials': []}", id="a-posture"),
-        pytest.param("'listener'", id="a-listener"),
         pytest.param("'prepared'", id="prepared"),
         pytest.param("'closing'", id="no-message"),
         pytest.param("['x'], 5", id="no-text"),
@@ -275,10 +274,17 @@ def test_garbage_on_the_line_to_the_supervisor_changes_nothing(tmp_path):
     assert (outcome.code, outcome.status["violations"]) == (0, {"loading/socket": 1})
 
 
-def test_a_second_listener_is_thrown_away(tmp_path):
-    code = "import socket\nsocket.send_fds(inside._control, [b'[\"listener\", null]'], [0, 1, 2])\n"
-    outcome = run_celled(code + attempt("socket.socket()"), tmp_path)
-    assert outcome.status["violations"] == {"loading/socket": 1}
+@pytest.mark.parametrize("call", ["send_fds(inside._control, [b'x'], [0])", "recv_fds(inside._control, 1, 1)"])
+def test_no_descriptor_comes_or_goes_once_there_is_a_model(call, tmp_path):
+    """Those on their way count for all of a user's processes: a worker that floods them lets no other start."""
+    outcome = run_celled("import socket\n" + attempt(f"socket.{call}"), tmp_path)
+    assert outcome.printed == ["PermissionError [Errno 1] Operation not permitted"]
+
+
+def test_nothing_gets_the_number_by_which_descriptors_passed(tmp_path):
+    code = "import fcntl\nfor n in (0, 255, 256, 300):\n    try: print(fcntl.fcntl(1, fcntl.F_DUPFD, n) < 256)\n"
+    outcome = run_celled(code + "    except OSError as error: print(error.strerror)", tmp_path)
+    assert outcome.printed == ["True", "True", "Invalid argument", "Invalid argument"]
 
 
 def test_of_what_the_supervisor_had_open_nothing_is_left(tmp_path):
