@@ -97,6 +97,14 @@ def test_what_only_loading_needs_is_over_after_loading(tmp_path):
     assert outcome.printed == ["done", "PermissionError [Errno 1] Operation not permitted"]
 
 
+@pytest.mark.parametrize(
+    "place", ["self/net/unix", "self/task/{os.getpid()}/net/unix", "self/mounts", "{os.getppid()}/stat", "uptime"]
+)
+def test_of_other_processes_and_the_machine_proc_tells_nothing(place, tmp_path):
+    outcome = run_celled("import os\n" + attempt(f"open(f'/proc/{place}')"), tmp_path)
+    assert outcome.printed[0].startswith("PermissionError [Errno 13] Permission denied")
+
+
 def test_calls_without_a_name_share_one_and_are_counted(tmp_path):
     """There are a billion numbers: a name for each would fill the log, the supervisor and its status file."""
     code = LIBC + "print(libc.syscall(999), ctypes.get_errno())\nfor n in range(1000, 3000): libc.syscall(n)"
