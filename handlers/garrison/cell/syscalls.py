@@ -8,10 +8,12 @@ needed it. The order within a list is that of the filter: the commonest first.
 
 from collections.abc import Iterator
 
+UNKNOWN = "unknown"
+
 
 def name_of(number: int) -> str:
-    """Return a system call's name, `syscall 999` for one that is not known here."""
-    return _NAMES.get(number, f"syscall {number}")
+    """Return a system call's name; those that are not known here share one, so that there are not a billion names."""
+    return _NAMES.get(number, UNKNOWN)
 
 
 # Always allowed, while the model loads and while it serves ------------------------------------------------------------
