@@ -28,6 +28,7 @@ from typing import Any, NoReturn, Protocol
 from garrison.cell import landlock, limits, seccomp
 from garrison.cell.calls import make_rules
 from garrison.cell.posture import Posture, render_posture, try_everything
+from garrison.cell.reach import list_own_files
 from garrison.cell.settings import LANDLOCK, SECCOMP, CellSettings
 from garrison.cell.trials import Surroundings
 from garrison.errors import ConfigError, GarrisonError, Undecided
@@ -69,7 +70,7 @@ class Inside:
             ConfigError: the kernel does not give what it takes.
         """
         limits.die_with_parent(supervisor)  # 1
-        rules = replace(plan.rules, read=(*plan.rules.read, Path(f"/proc/{os.getpid()}")))
+        rules = replace(plan.rules, read=(*plan.rules.read, *list_own_files(os.getpid())))
         held = _hold(path for path in rules.read if path.is_relative_to("/proc"))
         limits.close_descriptors({0, 1, 2, self._control.fileno(), *held})  # 2
         os.chdir(plan.scratch)

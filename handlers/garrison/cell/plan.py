@@ -42,6 +42,7 @@ def make_plan(cells: Path, model_directory: Path, environment: Callable[[Path], 
             model_directory=model_directory,
             scratch=scratch,
             landlock_abi=probe_abi(),
+            cuda=cuda,
         ),
         cuda=cuda,
     )

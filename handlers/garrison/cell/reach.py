@@ -21,6 +21,21 @@ KERNEL_FILES = (
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory"),
     *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage"),
 )
+# Of a process itself; not `net` (and `task`, which holds it again): it lists every socket of the machine.
+OWN_FILES = (
+    "auxv",
+    "cmdline",
+    "comm",
+    "environ",
+    "fd",
+    "io",
+    "limits",
+    "maps",
+    "smaps_rollup",
+    "stat",
+    "statm",
+    "status",
+)
 NULL = Path("/dev/null")
 CUDA_DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 CUDA_PERSISTENCE = Path("/run/nvidia-persistenced")
@@ -51,6 +66,11 @@ def list_reach(model_directory: Path, scratch: Path, devices: Path = Path("/dev"
         write.append(Path("/proc"))
         read += _existing([CUDA_PERSISTENCE])
     return Rules(read=tuple(dict.fromkeys(read)), write=tuple(write))
+
+
+def list_own_files(pid: int) -> list[Path]:
+    """Return what a worker may read of its own process; the kernel does not offer all of it everywhere."""
+    return _existing(Path(f"/proc/{pid}") / name for name in OWN_FILES)
 
 
 def _list_python() -> list[Path]:

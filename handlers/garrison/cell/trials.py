@@ -41,7 +41,7 @@ _libc.syscall.restype = ctypes.c_long
 class Surroundings:
     """What lies around a cell: its supervisor, a file that exists but is not for it, and the directories it knows.
 
-    `landlock_abi` is what was found before closing: inside, asking is forbidden.
+    `landlock_abi` is what was found before closing: inside, asking is forbidden. `cuda` says that /proc had to be given.
     """
 
     parent: int
@@ -50,6 +50,7 @@ class Surroundings:
     model_directory: Path
     scratch: Path
     landlock_abi: int
+    cuda: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Trial:
 
 def run_attempts(around: Surroundings) -> tuple[Trial, ...]:
     """Try everything and say what happened; an attempt is held only if the error is the one that was expected."""
-    return tuple(_run(attempt, around) for attempt in ATTEMPTS)
+    chosen = (attempt for attempt in ATTEMPTS if not (around.cuda and attempt.act in _POSSIBLE_WITH_CUDA))
+    return tuple(_run(attempt, around) for attempt in chosen)
 
 
 def read_own_status() -> dict[str, str]:
@@ -127,6 +129,10 @@ def _read_the_state_of_the_supervisor(around: Surroundings) -> None:
 
 def _read_the_environment_of_the_supervisor(around: Surroundings) -> None:
     _open(Path(f"/proc/{around.parent}/environ"), os.O_RDONLY)
+
+
+def _list_the_sockets_of_the_machine(_: Surroundings) -> None:
+    _open(Path("/proc/self/net/unix"), os.O_RDONLY)
 
 
 def _write_to_a_file_of_the_launcher(around: Surroundings) -> None:
@@ -254,6 +260,7 @@ def _no_socket(what: str, family: int, kind: int) -> Attempt:
     )
 
 
+_POSSIBLE_WITH_CUDA = (_read_the_state_of_the_supervisor, _list_the_sockets_of_the_machine)  # the driver needs /proc
 ATTEMPTS = (
     _attempt(LANDLOCK, _read_a_file_of_the_launcher),
     _attempt(LANDLOCK, _read_a_file_of_the_system),
@@ -261,6 +268,7 @@ ATTEMPTS = (
     _attempt(LANDLOCK, _list_the_models),
     _attempt(LANDLOCK, _read_the_state_of_the_supervisor),
     _attempt(LANDLOCK, _read_the_environment_of_the_supervisor),
+    _attempt(LANDLOCK, _list_the_sockets_of_the_machine),
     _attempt(LANDLOCK, _write_to_a_file_of_the_launcher),
     _attempt(LANDLOCK, _make_a_file_beside_the_models),
     _attempt(LANDLOCK, _make_a_file_beside_its_model),

@@ -39,7 +39,8 @@ from garrison.cell.posture import render_posture, try_everything
 from garrison.cell.trials import Surroundings
 parent, run = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 places = (run / "cells/settings.json", run / "models", run / "models/m", run / "scratch")
-print(json.dumps(render_posture(try_everything(Surroundings(parent, *places, 7)))))
+cuda = sys.argv[3] == "True"
+print(json.dumps(render_posture(try_everything(Surroundings(parent, *places, 7, cuda)))))
 """
 
 
@@ -57,8 +58,8 @@ def around(tmp_path):
 def try_outside(around, tmp_path):
     """Try everything in a process that is in no cell."""
 
-    def call(*before):
-        command = [*before, sys.executable, "-I", "-c", SCRIPT, str(os.getpid()), str(tmp_path)]
+    def call(*before, cuda=False):
+        command = [*before, sys.executable, "-I", "-c", SCRIPT, str(os.getpid()), str(tmp_path), str(cuda)]
         done = subprocess.run(command, capture_output=True, check=True, timeout=30)
         return read_posture(json.loads(done.stdout))
 
@@ -275,3 +276,9 @@ def without(key):
 def test_what_is_no_posture_is_not_read_as_one(values):
     with pytest.raises(Undecided):
         read_posture(values)
+
+
+def test_with_cuda_what_proc_shows_is_not_tried_and_all_the_rest_is(try_outside):
+    tried = {trial.what for trial in try_outside(cuda=True).trials}
+    untried = {attempt.what for attempt in ATTEMPTS} - tried
+    assert untried == {"read the state of the supervisor", "list the sockets of the machine"}

@@ -97,6 +97,14 @@ def test_what_only_loading_needs_is_over_after_loading(tmp_path):
     assert outcome.printed == ["done", "PermissionError [Errno 1] Operation not permitted"]
 
 
+@pytest.mark.parametrize(
+    "place", ["self/net/unix", "self/task/{os.getpid()}/net/unix", "self/mounts", "{os.getppid()}/stat", "uptime"]
+)
+def test_of_other_processes_and_the_machine_proc_tells_nothing(place, tmp_path):
+    outcome = run_celled("import os\n" + attempt(f"open(f'/proc/{place}')"), tmp_path)
+    assert outcome.printed[0].startswith("PermissionError [Errno 13] Permission denied")
+
+
 def test_a_call_without_a_name_is_counted(tmp_path):
     outcome = run_celled(LIBC + "print(libc.syscall(999), ctypes.get_errno())", tmp_path)
     assert outcome.printed == ["-1 1"]
