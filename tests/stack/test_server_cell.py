@@ -19,6 +19,7 @@ import pytest
 
 from garrison.cell.landlock import probe_abi
 from garrison.cell.server import enclose
+from older import older
 from stack import intruder
 from stack.observing import find_family
 from stack.running import REPOSITORY, RunningStack
@@ -124,6 +125,18 @@ def test_it_fails_in_the_cell_and_would_succeed_without(
     if told in MAY_BE_MISSING or (name in NEEDS_ROOT and os.geteuid() != 0):
         pytest.skip(f"not possible here, cell or not: {told}")
     assert told == "done"
+
+
+@pytest.mark.parametrize("abi", [1, 3, 5])
+def test_an_older_kernel_lets_through_what_its_landlock_does_not_govern(scene: Scene, abi: int) -> None:
+    """What docs/explanation.md says is lost there, and no more than that."""
+    if probe_abi() <= abi:
+        pytest.skip("this kernel is no newer")
+    prefix = [*older(abi), "garrison.cell.server", str(scene.stack.run_directory / "server.json"), "--"]
+    outcomes = scene.run(*prefix)["outcomes"]
+    assert {name for name, told in outcomes.items() if told == "done"} == {
+        name for name, since in NEEDS_ABI.items() if abi < since
+    }
 
 
 def test_the_secret_and_the_setting_are_as_they_were(inside: dict[str, Any], scene: Scene) -> None:
