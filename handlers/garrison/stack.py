@@ -48,14 +48,7 @@ from garrison.process import (
 )
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
 from garrison.torchserve.served import write_served
-from garrison.torchserve.server import (
-    NOISE,
-    ServerPlan,
-    build_command,
-    build_environment,
-    check_plan,
-    prepare_directories,
-)
+from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan, prepare_directories
 from garrison.unix_http import Page, UnixServer
 from garrison.watch.page import CONTENT_TYPE
 from garrison.watch.workers import Workers
@@ -204,7 +197,7 @@ class Stack:
         return Child("Envoy", command, {"LANG": "C.UTF-8"}, self.plan.scratch_directory, self._sink("gateway"))
 
     def _sink(self, gate: str) -> Callable[[bytes], None]:
-        return lambda line: None if line.startswith(NOISE) else self.log.relay(gate, line)
+        return lambda line: self.log.relay(gate, line)
 
     def _supervise(self, monitor: ModelMonitor, readiness: ReadinessServer, started: float) -> None:
         last_ready = started

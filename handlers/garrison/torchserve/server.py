@@ -32,8 +32,6 @@ MALLOC_ARENAS = 2  # glibc's default, eight per core, keeps what each thread onc
 THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
 MACHINE_ID = "00:00:00:00:00:00:00:01"  # Netty would look through the network's interfaces for one; it names channels
 _LONGEST_SOCKET_NAME = "management.sock"
-# What a description of a worker on a GPU makes TorchServe print, twice a second: how busy the GPU is, it cannot know.
-NOISE = b'Exception Raised : java.io.IOException: Cannot run program "nvidia-smi"'
 _GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _KEPT_VARIABLES = (_GPUS_VARIABLE, "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 
