@@ -19,8 +19,8 @@ import pytest
 
 from garrison.cell.landlock import probe_abi
 from garrison.cell.server import enclose
-from older import older
 from garrison.unix_http import send_request
+from older import older
 from stack import intruder
 from stack.observing import find_family
 from stack.running import REPOSITORY, RunningStack
