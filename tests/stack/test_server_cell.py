@@ -19,6 +19,7 @@ import pytest
 
 from garrison.cell.landlock import probe_abi
 from garrison.cell.server import enclose
+from garrison.unix_http import send_request
 from older import older
 from stack import intruder
 from stack.observing import find_family
@@ -185,3 +186,13 @@ def test_by_any_name_it_runs_nothing_but_the_worker(running: RunningStack, name:
 def test_the_log_tells_of_nothing_that_the_cell_broke(running: RunningStack) -> None:
     warnings = [event for event in running.events() if event["gate"] == "server" and event.get("level") == "WARN"]
     assert warnings == []
+
+
+def test_with_a_gpu_no_nvidia_smi_is_needed_or_missed(packed_digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TorchServe believes in the GPU that it is told of; here there is none, and the worker stays on the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with RunningStack(packed_digits) as stack:
+        answer = send_request(stack.run_directory / "management.sock", "GET", "/models/digits", 5)
+        (worker,) = json.loads(answer.body)[0]["workers"]
+        assert (worker["gpu"], worker["status"]) == (True, "READY")
+        assert "nvidia-smi" not in stack.log.read_text()

@@ -41,7 +41,7 @@ _libc.syscall.restype = ctypes.c_long
 class Surroundings:
     """What lies around a cell: its supervisor, a file that exists but is not for it, and the directories it knows.
 
-    `landlock_abi` is what was found before closing: inside, asking is forbidden. `cuda` says that /proc had to be given.
+    `landlock_abi` is what was found before closing: inside, asking is forbidden. `cuda` says that /proc is given, too.
     """
 
     parent: int
@@ -289,6 +289,8 @@ ATTEMPTS = (
     _forbidden(NETWORK, "bind", _NO_DESCRIPTOR, 0, 0),
     _forbidden(NETWORK, "listen", _NO_DESCRIPTOR, 0),
     _forbidden(NETWORK, "accept", _NO_DESCRIPTOR, 0, 0),
+    _forbidden(NETWORK, "sendmsg", _NO_DESCRIPTOR, 0, 0),
+    _forbidden(NETWORK, "recvmsg", _NO_DESCRIPTOR, 0, 0),
     _attempt(PROCESS, _fork_a_process),
     _forbidden(PROCESS, "clone", _CLONE_SIGHAND, 0, 0, 0, 0),
     _forbidden(PROCESS, "clone3", 0, 0, refusal=errno.ENOSYS),  # so that libc falls back to clone

@@ -1,12 +1,16 @@
 """What a worker takes: a process and a directory enter; threads, memory and files leave, and what is left of them."""
 
 import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.cell import scratch
 from garrison.cell.calls import MAKING, MAX_SHARED_MAPPINGS, Room
-from garrison.cell.settings import CellSettings
+from garrison.cell.settings import MOST_THREADS, CellSettings
+
+_MEMORY = ("RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages")  # page tables: memory that is only read has some
 
 
 @dataclass
@@ -33,9 +37,10 @@ class Vitals:
             self._read_process()
         elif call in MAKING:
             self._read_scratch()
+        full = self.scratch_bytes >= settings.scratch_max_bytes
         return Room(
             threads=settings.threads - self.threads,
-            files=settings.scratch_max_files - self.files,
+            files=0 if full else settings.scratch_max_files - self.files,
             mappings=MAX_SHARED_MAPPINGS - self.mappings,
         )
 
@@ -59,8 +64,21 @@ class Vitals:
 
     def _read_process(self) -> None:
         """Read how many threads the worker has and how much memory it holds; anyone may read that of anyone."""
-        with contextlib.suppress(OSError, ValueError):
-            text = Path(f"/proc/{self.pid}/status").read_text()
-            values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-            self.threads = int(values.get("Threads", "1"))
-            self.memory_bytes = sum(int(values.get(name, "0").split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
+        for values in itertools.islice(self._read_statuses(), MOST_THREADS):
+            with contextlib.suppress(ValueError):
+                self.threads = int(values.get("Threads", "1"))
+            if _MEMORY[0] in values:
+                self.memory_bytes = sum(int(values.get(name, "0").split()[0]) * 1024 for name in _MEMORY)
+                return
+
+    def _read_statuses(self) -> Iterator[Mapping[str, str]]:
+        """Go through what the kernel says of each thread: one that has ended, such as the first, has no memory."""
+        with contextlib.suppress(OSError):
+            yield _read_status(Path(f"/proc/{self.pid}/status"))
+            for thread in Path(f"/proc/{self.pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    yield _read_status(thread / "status")
+
+
+def _read_status(path: Path) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)

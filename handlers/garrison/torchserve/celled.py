@@ -37,7 +37,7 @@ class TorchServeTask:
         from garrison.torchserve.loop import serve
 
         ask_by(inside.ask_denied)
-        serve(inside.receive_connection(), self._metrics_config, inside.start_serving)
+        serve(inside.take_connection(), self._metrics_config, inside.start_serving)
 
 
 def main() -> None:
