@@ -125,7 +125,9 @@ def restrict(rules: Rules) -> None:
     ruleset = _create_ruleset(abi)
     try:
         for path, rights in rules:
-            _add_path(ruleset, path, rights & _handled_files(abi))
+            governed = rights & _handled_files(abi)
+            if governed:  # before Linux 5.19 not REFER: there a move is denied whatever is given
+                _add_path(ruleset, path, governed)
         if rules.bind_ephemeral_port and abi >= _TCP_SINCE:
             _add_rule(ruleset, _RULE_PORT, _Port(BIND_TCP, 0), "for port 0")
         _call("prctl", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -47,6 +47,11 @@ def has_cuda() -> bool:
     return _CUDA_CONTROL.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
 
 
+def count_gpus(devices: Path = Path("/dev")) -> int:
+    """Return how many GPUs have a device file; CUDA numbers them from 0, whatever their files are called."""
+    return len(list(devices.glob("nvidia[0-9]*")))
+
+
 def list_reach(model_directory: Path, scratch: Path, devices: Path = Path("/dev"), *, cuda: bool) -> Rules:
     """Return the rules of one worker; `devices` is where device files lie.
 

@@ -41,8 +41,7 @@ _libc.syscall.restype = ctypes.c_long
 class Surroundings:
     """What lies around a cell: its supervisor, a file that exists but is not for it, and the directories it knows.
 
-    `landlock_abi` is what was found before closing: inside, asking is forbidden. `cuda` says that /proc had to be
-    given.
+    `landlock_abi` is what was found before closing: inside, asking is forbidden. `cuda` says that /proc is given, too.
     """
 
     parent: int

@@ -37,9 +37,10 @@ class Vitals:
             self._read_process()
         elif call in MAKING:
             self._read_scratch()
+        full = self.scratch_bytes >= settings.scratch_max_bytes
         return Room(
             threads=settings.threads - self.threads,
-            files=settings.scratch_max_files - self.files,
+            files=0 if full else settings.scratch_max_files - self.files,
             mappings=MAX_SHARED_MAPPINGS - self.mappings,
         )
 

@@ -383,6 +383,19 @@ def test_an_older_kernel_s_form_is_taken(place: Path, monkeypatch: pytest.Monkey
     assert confined(place, (place / "inside/note").read_text) == "in"
 
 
+@pytest.mark.parametrize("abi", range(1, ABI + 1))
+def test_an_older_kernel_takes_the_rules_that_it_does_not_know(
+    place: Path, monkeypatch: pytest.MonkeyPatch, abi: int
+) -> None:
+    """Linux 5.13 to 5.18 know no moving between directories, and refuse a rule that gives nothing else."""
+    monkeypatch.setattr(landlock, "probe_abi", lambda: abi)
+    inside = place / "inside"
+    given: dict[str, tuple[Path, ...]] = dict.fromkeys(("sockets", "links", "moves"), (inside,))
+    assert confined(place, (inside / "note").read_text, **given) == "in"
+    moved = confined(place, lambda: (inside / "note").rename(inside / "sub/note"), **given)
+    assert moved == (str(inside / "sub/note") if abi >= 2 else "EXDEV")
+
+
 def test_the_kernel_s_refusal_is_told() -> None:
     with pytest.raises(Undecided, match=r"a step: Bad file descriptor \(EBADF\)"), contextlib.ExitStack():
         ctypes.set_errno(errno.EBADF)

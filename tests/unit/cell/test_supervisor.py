@@ -168,8 +168,16 @@ def test_a_file_ends_at_the_bound_of_scratch(tmp_path):
     assert outcome.printed == ["OSError [Errno 27] File too large"]
 
 
-def test_a_worker_that_fills_its_scratch_directory_is_ended(tmp_path):
-    code = "import time\nfor n in range(16):\n    open(f'f{n}', 'wb').write(bytes(2**20))\ntime.sleep(60)"
+def test_a_full_scratch_directory_takes_no_new_file(tmp_path):
+    code = "for n in range(16):\n    try: open(f'f{n}', 'wb').write(bytes(2**20))\n"
+    code += "    except OSError as e: print(n, e.strerror); break"
+    outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE)
+    assert outcome.printed == ["4 No space left on device"]
+
+
+def test_a_worker_whose_files_grow_beyond_the_bound_is_ended(tmp_path):
+    code = "import time\nfiles = [open(f'f{n}', 'wb') for n in range(16)]\n"
+    code += "for file in files:\n    file.write(bytes(2**20))\ntime.sleep(60)"
     outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE)
     assert len(outcome.named("scratch_full")) == 1
     assert outcome.status["ended"].startswith("wrote ")
