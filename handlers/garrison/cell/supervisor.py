@@ -40,6 +40,7 @@ from garrison.cell.inside import (
     decode,
     encode,
 )
+from garrison.cell.outlet import Outlet
 from garrison.cell.output import Relay
 from garrison.cell.posture import Posture, find_problems, read_posture
 from garrison.cell.settings import END
@@ -53,6 +54,7 @@ HELD_S = 0.01
 MEASURES_TOLD_EVERY_S = 5.0
 READ_BYTES = 64 * 1024
 KEPT_DENIALS = 16
+LAST_WORDS_S = 2.0
 
 
 @dataclass
@@ -70,7 +72,8 @@ class Supervisor:
     def __init__(self, plan: CellPlan, task: Task, status_file: Path, door: Door | None = None) -> None:
         self._plan, self._task, self._status_file, self._door = plan, task, status_file, door
         self._counts = _Counts()
-        self._relay = Relay(plan.model, _print)
+        self._outlet = Outlet(1)
+        self._relay = Relay(plan.model, self._outlet.write)
         self._listener = -1
         self._written: Status | None = None
         self._measures_told_s = 0.0
@@ -123,6 +126,8 @@ class Supervisor:
             self._answer_call()
         elif descriptor in self._outputs:
             self._read_output(descriptor)
+        elif descriptor == self._outlet.descriptor:
+            self._outlet.flush()
         elif descriptor == self._control.fileno():
             self._read_message()
         elif descriptor == self._handover.fileno():
@@ -243,7 +248,7 @@ class Supervisor:
         if self._door is None:
             self._end_handover()
         else:
-            self._door.announce(self._pid)
+            self._outlet.write(self._door.announce(self._pid))
             self._watch.register(self._door.listener, select.POLLIN)
 
     def _accept(self, door: Door) -> None:
@@ -280,7 +285,12 @@ class Supervisor:
         """Let a worker that prints too fast wait in its own pipe; return for how long to look at other things only."""
         held = self._relay.allowance() == 0
         for descriptor in self._outputs:
-            self._watch.modify(descriptor, 0 if held else select.POLLIN)
+            self._watch.modify(descriptor, 0 if held or self._outlet.is_waiting else select.POLLIN)
+        if self._outlet.is_waiting:
+            self._watch.register(self._outlet.descriptor, select.POLLOUT)
+        else:
+            with contextlib.suppress(KeyError):
+                self._watch.unregister(self._outlet.descriptor)
         return HELD_S if held else TICK_S
 
     def _drain_output(self) -> None:
@@ -289,6 +299,7 @@ class Supervisor:
             with contextlib.suppress(BlockingIOError):
                 self._relay.feed(stream, os.read(descriptor, READ_BYTES))
         self._relay.flush()
+        self._outlet.finish(LAST_WORDS_S)
 
     # --- watch ------------------------------------------------------------------------------------------------------
 
@@ -331,10 +342,3 @@ def _with_measures_of(status: Status, earlier: Status) -> Status:
     return replace(
         earlier, threads=status.threads, memory_bytes=status.memory_bytes, scratch_bytes=status.scratch_bytes
     )
-
-
-def _print(line: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the server is gone; our standard input says so, too
-        view = memoryview(line)
-        while view:
-            view = view[os.write(1, view) :]

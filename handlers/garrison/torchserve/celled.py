@@ -82,9 +82,9 @@ def _make_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def _announce(pid: int) -> None:
+def _announce(pid: int) -> bytes:
     """Tell TorchServe in its own words that a worker is there."""
-    os.write(1, f"[PID]{pid}\nTorch worker started.\n".encode())
+    return f"[PID]{pid}\nTorch worker started.\n".encode()
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

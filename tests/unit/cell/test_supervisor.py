@@ -314,6 +314,18 @@ def test_of_what_the_supervisor_had_open_nothing_is_left(tmp_path):
     assert len(printed) == 2
 
 
+def test_a_server_that_reads_nothing_is_no_reason_to_look_away(tmp_path):
+    """Whoever is slow to read the log must not switch off what watches the workers, nor what answers their calls."""
+    talking = "threading.Thread(target=lambda: [print('x' * 1000, flush=True) for _ in range(10**6)], daemon=True)"
+    code = f"{FILL}{talking}.start()\ntime.sleep(1)\n{SERVE}fill()"
+    with start_celled(code, tmp_path, memory_bytes=512 * MEBIBYTE) as process:
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+    assert read_status(tmp_path)["ended"].startswith("holds ")
+
+
 # --- together until death -------------------------------------------------------------------------------------------
 
 
