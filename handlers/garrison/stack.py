@@ -26,6 +26,7 @@ from garrison.admission.store import AdmittedModel, Store
 from garrison.archive import CONTRACT_FILE, PackedModel
 from garrison.cell.posture import find_faults, judge
 from garrison.cell.probe import probe_posture
+from garrison.cell.reach import check_out_of_reach
 from garrison.cell.settings import FILE as CELL_FILE
 from garrison.cell.settings import CellSettings, load_cell
 from garrison.contract import load_contract
@@ -163,6 +164,7 @@ class Stack:
         return tuple(model.packed for model in self.admitted)
 
     def _prepare_servers(self) -> None:
+        check_out_of_reach((self.settings.state, self.settings.store, self.run_directory))
         scratch = self.run_directory / "tmp"
         served = self.run_directory / "models"
         for model in self.admitted:

@@ -72,6 +72,12 @@ def execute_written(directory: str) -> None:
         path.unlink()
 
 
+def empty(path: Path, text: str) -> None:
+    """Empty a file by opening it for reading, and fill it again."""
+    os.close(os.open(path, os.O_RDONLY | os.O_TRUNC))
+    path.write_text(text)
+
+
 def connect(port: int, protocol: int = 0) -> None:
     """Connect by TCP, or what passes for it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol) as client:
@@ -156,6 +162,7 @@ def list_attempts(given: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "write a setting": lambda: config.write_text(given["config text"]),
         "append to a setting": lambda: config.open("a").close(),
         "truncate a setting": lambda: os.truncate(config, len(given["config text"].encode())),
+        "empty a setting": lambda: empty(config, given["config text"]),
         "remove a file of the launcher": (run / "decoy").unlink,
         "make a file beside the sockets": (run / f"new-{os.getpid()}").touch,
         "write into a served model": (run / "models" / f"new-{os.getpid()}").touch,

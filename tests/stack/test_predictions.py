@@ -130,4 +130,4 @@ def test_no_key_and_no_query_is_ever_logged(running: RunningStack) -> None:
 def test_every_line_is_a_json_object_with_time_gate_and_event(running: RunningStack) -> None:
     running.target.send(body=sample_digit())
     assert all(set(event) >= {"time", "gate", "event"} for event in running.events())
-    assert {event["gate"] for event in running.events()} <= {"launcher", "gateway", "server", "contract"}
+    assert {event["gate"] for event in running.events()} <= {"launcher", "gateway", "server", "contract", "cell"}

@@ -19,6 +19,8 @@ import pytest
 
 from garrison.cell.landlock import probe_abi
 from garrison.cell.server import enclose
+from garrison.unix_http import send_request
+from older import older
 from stack import intruder
 from stack.observing import find_family
 from stack.running import REPOSITORY, RunningStack
@@ -126,6 +128,18 @@ def test_it_fails_in_the_cell_and_would_succeed_without(
     assert told == "done"
 
 
+@pytest.mark.parametrize("abi", [1, 3, 5])
+def test_an_older_kernel_lets_through_what_its_landlock_does_not_govern(scene: Scene, abi: int) -> None:
+    """What docs/explanation.md says is lost there, and no more than that."""
+    if probe_abi() <= abi:
+        pytest.skip("this kernel is no newer")
+    prefix = [*older(abi), "garrison.cell.server", str(scene.stack.run_directory / "server.json"), "--"]
+    outcomes = scene.run(*prefix)["outcomes"]
+    assert {name for name, told in outcomes.items() if told == "done"} == {
+        name for name, since in NEEDS_ABI.items() if abi < since
+    }
+
+
 def test_the_secret_and_the_setting_are_as_they_were(inside: dict[str, Any], scene: Scene) -> None:
     assert inside["outcomes"]
     assert (scene.directory / "secret").read_text() == SECRET
@@ -172,3 +186,13 @@ def test_by_any_name_it_runs_nothing_but_the_worker(running: RunningStack, name:
 def test_the_log_tells_of_nothing_that_the_cell_broke(running: RunningStack) -> None:
     warnings = [event for event in running.events() if event["gate"] == "server" and event.get("level") == "WARN"]
     assert warnings == []
+
+
+def test_with_a_gpu_no_nvidia_smi_is_needed_or_missed(packed_digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TorchServe believes in the GPU that it is told of; here there is none, and the worker stays on the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with RunningStack(packed_digits) as stack:
+        answer = send_request(stack.run_directory / "management.sock", "GET", "/models/digits", 5)
+        (worker,) = json.loads(answer.body)[0]["workers"]
+        assert (worker["gpu"], worker["status"]) == (True, "READY")
+        assert "nvidia-smi" not in stack.log.read_text()

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,3 +310,11 @@ def test_wrong_use_is_2_and_shows_the_usage(place: RunningStack, arguments: list
     assert (result.status, result.output) == (EXIT_UNDECIDED, "")
     assert result.said.startswith("usage: garrison")
     assert "Traceback" not in result.said
+
+
+def test_a_run_directory_that_every_model_could_read(place: RunningStack) -> None:
+    among_libraries = Path(sysconfig.get_path("purelib")) / f"garrison-{os.getpid()}"
+    result = run(place, [*place.command(), "--run-dir", str(among_libraries)])
+    assert result.status == EXIT_CONFIG
+    assert f"{among_libraries}: every model could read what is in there" in result.said
+    assert not among_libraries.exists()

@@ -10,7 +10,7 @@ import pytest
 
 from garrison.archive import open_packed_model
 from garrison.cell import landlock, seccomp
-from garrison.cell.reach import list_reach
+from garrison.cell.reach import count_gpus, list_reach
 from garrison.cell.server import read_places
 from garrison.cell.settings import CellSettings
 from garrison.errors import ConfigError
@@ -159,6 +159,30 @@ def test_the_server_inherits_no_secret(make_plan, monkeypatch):
     assert environment.keys().isdisjoint({"AWS_SECRET_ACCESS_KEY", "TS_ENABLE_MODEL_API", "JAVA_TOOL_OPTIONS"})
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
     assert environment["GARRISON_PYTHON"] == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("files", "set_to", "expected"),
+    [([], None, None), (["nvidia0"], None, "0"), (["nvidia2", "nvidia5", "nvidia-uvm"], None, "0,1"),
+     (["nvidia0", "nvidia1"], "1", "1"), (["nvidia0"], "", "")],
+    ids=["no GPU", "one", "two of many", "chosen", "hidden"],
+)  # fmt: skip
+def test_gpus_are_counted_without_nvidia_smi(make_plan, tmp_path, monkeypatch, files, set_to, expected):
+    for name in (*files, *(["nvidiactl"] if files else [])):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("garrison.torchserve.server.count_gpus", lambda: count_gpus(tmp_path))
+    monkeypatch.setattr("garrison.cell.reach._CUDA_CONTROL", tmp_path / "nvidiactl")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if set_to is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", set_to)
+    assert build_environment(make_plan()).get("CUDA_VISIBLE_DEVICES") == expected
+
+
+@pytest.mark.parametrize("gpus", ["GPU-5a3b", "0,", "all", "-1", "0 1", "MIG-1"])
+def test_gpus_that_torchserve_cannot_count_are_refused(make_plan, monkeypatch, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    with pytest.raises(ConfigError, match="by number only"):
+        check_plan(make_plan(run_directory=Path("/tmp/g")))
 
 
 def test_the_largest_body_follows_from_the_contracts(make_plan):

@@ -21,17 +21,21 @@ from garrison.cell.syscalls import INFERENCE, LOADING
 
 MAX_SHARED_MAPPINGS = 4096  # in a worker's life: counts, and libraries that map what they read
 
-_THREAD_FLAGS = 0x00010000 | 0x00000800 | 0x00000100  # CLONE_THREAD, _SIGHAND and _VM
+_THREAD_FLAGS = 0x00010F00  # CLONE_THREAD, _SIGHAND, _FILES, _FS and _VM: nothing of its own but a stack
 _OTHER_CLONE_FLAGS = 0x7E02E000 | 0x80  # namespaces, CLONE_PTRACE, _VFORK, _PARENT; 0x80 is CLONE_NEWTIME
 _UNNAMED_FILE = 0o20000000  # the bit by which O_TMPFILE differs from O_DIRECTORY
 _ACCESS, _TRUNCATE = 0o3, 0o1000
 _CHANGING_FLAGS = 0o100 | _TRUNCATE | _UNNAMED_FILE  # O_CREAT, O_TRUNC
 _MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
+_MAP_GROWS_DOWN = 0x100  # a stack, to the kernel: not counted as the memory that RLIMIT_DATA bounds
+_SEND_FLAGS = 0x40 | 0x4000 | 0x8000  # MSG_DONTWAIT, _NOSIGNAL, _MORE; above all not MSG_OOB, full of faults
+_RECEIVE_FLAGS = 0x02 | 0x20 | 0x40 | 0x100  # MSG_PEEK, _TRUNC, _DONTWAIT, _WAITALL
 _PRCTL_OPTIONS = (15, 16, 3, 2, 21, 23, 39, 0x53564D41)  # names, questions, PR_SET_VMA; nothing that opens a door
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # terminal? its size? bytes waiting? blocking, close on exec
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)  # copies, flags, locks; F_SETOWN would send signals to others
 _OPENS = {"open": 1, "openat": 2}  # which argument holds the flags
 _MAKES = ("creat", "mkdir", "mkdirat")
+REMOVING = frozenset(("unlink", "unlinkat", "rename"))  # a file may lose its name, and is looked at before
 MAKING = frozenset((*_OPENS, *_MAKES))  # when it comes to the supervisor
 
 
@@ -65,25 +69,27 @@ PASS = Verdict(0)
 FORBIDDEN = Verdict(errno.EPERM, forbidden=True)
 
 
-def make_rules(pid: int, control: int, *, cuda: bool) -> tuple[Rule, ...]:
-    """Return what the kernel decides alone, for a process and its line to the supervisor, a descriptor.
+def make_rules(pid: int, handover: int, *, cuda: bool) -> tuple[Rule, ...]:
+    """Return what the kernel decides alone, for a process and the number by which descriptors pass, to and fro.
 
     `cuda` leaves ioctl to the driver's files.
     """
     special: Mapping[str, tuple[Rule, ...]] = {
-        "mmap": (_allow("mmap", Condition(3, 0, mask=_MAP_SHARED)),),
+        "mmap": (_allow("mmap", Condition(3, 0, mask=_MAP_SHARED | _MAP_GROWS_DOWN)),),
+        "sendto": (_allow("sendto", _only_flags(3, _SEND_FLAGS), Condition(4, 0, whole=True)),),  # to no address
+        "recvfrom": (_allow("recvfrom", _only_flags(3, _RECEIVE_FLAGS)),),
         "prctl": tuple(_allow("prctl", Condition(0, option)) for option in _PRCTL_OPTIONS),
         "fcntl": tuple(_allow("fcntl", Condition(1, command)) for command in _FCNTLS),
         "ioctl": _allow_ioctls(cuda=cuda),
         "tgkill": (_allow("tgkill", Condition(0, pid)),),
         "prlimit64": (_allow("prlimit64", Condition(2, 0, whole=True)),),  # without a new limit, it only asks
         **{name: _allow_opening(name, flags) for name, flags in _OPENS.items()},
-        **dict.fromkeys(("clone", *_MAKES), ()),
+        **dict.fromkeys(("clone", *_MAKES, *REMOVING), ()),
     }
     rules = [Rule("clone3", fail_with(errno.ENOSYS))]  # its flags lie in memory; the C library then uses clone
     for name in INFERENCE:
         rules.extend(special.get(name, (_allow(name),)))
-    rules.extend(_allow(name, Condition(0, control)) for name in ("sendmsg", "recvmsg"))  # descriptors pass here
+    rules.extend(_allow(name, Condition(0, handover)) for name in ("sendmsg", "recvmsg"))
     return tuple(rules)
 
 
@@ -94,13 +100,15 @@ def decide(notification: Notification, stage: Stage, room: Room) -> Verdict:
         return _decide_clone(arguments[0], room)
     if call in _OPENS:
         return _decide_open(arguments[_OPENS[call]], room)
+    if call in REMOVING:
+        return PASS
     if call in _MAKES:
         return PASS if room.files > 0 else Verdict(errno.ENOSPC)
     if call == "sched_setaffinity" and arguments[0] != 0:
         return FORBIDDEN  # another process of this user
     if call == "mmap":
-        shared_memory = arguments[3] & _MAP_ANONYMOUS  # no limit of the kernel bounds it
-        return FORBIDDEN if shared_memory else PASS if room.mappings > 0 else Verdict(errno.ENOMEM)
+        unbounded = arguments[3] & (_MAP_ANONYMOUS | _MAP_GROWS_DOWN)  # by any limit of the kernel
+        return FORBIDDEN if unbounded else PASS if room.mappings > 0 else Verdict(errno.ENOMEM)
     if call in LOADING and stage is Stage.LOADING:
         return PASS
     return FORBIDDEN
@@ -131,6 +139,10 @@ def _allow_ioctls(*, cuda: bool) -> tuple[Rule, ...]:
     if cuda:  # the driver's numbers have no pattern; the worker can open no terminal (TIOCSTI), Landlock sees to that
         return (_allow("ioctl"),)
     return tuple(_allow("ioctl", Condition(1, command)) for command in _IOCTLS)
+
+
+def _only_flags(argument: int, flags: int) -> Condition:
+    return Condition(argument, 0, mask=0xFFFFFFFF & ~flags)
 
 
 def _allow(call: str, *conditions: Condition) -> Rule:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Door:
-    """A listening socket, whose process may connect to it, and who is told the worker's id when it is open."""
+    """A listening socket, whose process may connect to it, and what is said, with the worker's id, when it is open."""
 
     listener: socket.socket
     path: Path
     server: int
-    announce: Callable[[int], None]
+    announce: Callable[[int], bytes]
 
     def accept(self) -> tuple[socket.socket | None, str]:
         """Return the server's connection, or nothing and who came in its place."""
@@ -36,7 +36,7 @@ class Door:
         self.path.unlink(missing_ok=True)
 
 
-def open_door(path: Path, server: int, announce: Callable[[int], None]) -> Door:
+def open_door(path: Path, server: int, announce: Callable[[int], bytes]) -> Door:
     """Listen at a path, in place of what may be there."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

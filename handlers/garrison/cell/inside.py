@@ -14,6 +14,7 @@ is, which takes rights away, or ask what was denied to it.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -36,7 +37,7 @@ from garrison.errors import ConfigError, GarrisonError, Undecided
 MAX_MESSAGE_BYTES = 64 * 1024
 EXIT_ENDED = 1  # of a worker that a signal ended, or an error that is not ours
 
-LISTENER, CLOSED, PREPARED, SERVING, DENIED = "listener", "closed", "prepared", "serving", "denied"
+CLOSED, PREPARED, SERVING, DENIED = "closed", "prepared", "serving", "denied"
 ANSWER = "answer"
 
 
@@ -58,10 +59,11 @@ class CellPlan:
 
 
 class Inside:
-    """The child's line to its supervisor."""
+    """The child's line to its supervisor, `control`; descriptors pass by `handover`, until there is a model."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
+    def __init__(self, control: socket.socket, handover: socket.socket) -> None:
+        self._control, self._handover = control, handover
+        self._connection: socket.socket | None = None
 
     def close_cell(self, plan: CellPlan, supervisor: int) -> Posture:
         """Close the cell around this process, and return what was found by trying it.
@@ -72,7 +74,8 @@ class Inside:
         limits.die_with_parent(supervisor)  # 1
         rules = replace(plan.rules, read=(*plan.rules.read, *list_own_files(os.getpid())))
         held = _hold(path for path in rules.read if path.is_relative_to("/proc"))
-        limits.close_descriptors({0, 1, 2, self._control.fileno(), *held})  # 2
+        self._handover = _move_out_of_reach(self._handover)
+        limits.close_descriptors({0, 1, 2, self._control.fileno(), self._handover.fileno(), *held})  # 2
         os.chdir(plan.scratch)
         os.environ.clear()
         os.environ.update(plan.environment)
@@ -109,21 +112,27 @@ class Inside:
         answer = self.wait()
         return [str(name) for name in answer] if isinstance(answer, list) else []
 
-    def receive_connection(self) -> socket.socket:
-        """Wait for the server's connection.
+    def receive_connection(self) -> None:
+        """Wait for the server's connection, if there is to be one; no descriptor comes or goes after it."""
+        _, descriptors, _, _ = socket.recv_fds(self._handover, 1, 1)
+        self._handover.close()
+        if descriptors:
+            self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptors[0])
+
+    def take_connection(self) -> socket.socket:
+        """Return the server's connection.
 
         Raises:
-            Undecided: the supervisor is gone.
+            Undecided: there is none.
         """
-        _, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1)
-        if not descriptors:
+        if self._connection is None:
             raise Undecided("the supervisor handed over no connection")
-        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptors[0])
+        return self._connection
 
     def _filter_calls(self, *, cuda: bool) -> None:
-        program = seccomp.assemble(make_rules(os.getpid(), self._control.fileno(), cuda=cuda), seccomp.NOTIFY)
+        program = seccomp.assemble(make_rules(os.getpid(), self._handover.fileno(), cuda=cuda), seccomp.NOTIFY)
         listener = seccomp.install_with_listener(program)
-        socket.send_fds(self._control, [encode(LISTENER)], [listener])
+        socket.send_fds(self._handover, [bytes(1)], [listener])
         os.close(listener)
         self.wait()  # from here on somebody answers
 
@@ -131,6 +140,21 @@ class Inside:
 def _hold(paths: Iterable[Path]) -> list[int]:
     """Keep files below /proc as they are: the kernel makes them anew once nobody holds them, and a rule is for one."""
     return [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths]
+
+
+def _move_out_of_reach(handover: socket.socket) -> socket.socket:
+    """Give a socket a number that nothing can have again, once it is closed and the limit on descriptors is set.
+
+    The filter lets descriptors pass by this number. Had a model a way to send them, those on their way would count for
+    all workers of this user: no other could start.
+    """
+    try:
+        moved = fcntl.fcntl(handover.fileno(), fcntl.F_DUPFD_CLOEXEC, limits.MAX_OPEN_FILES)
+    except OSError as error:
+        told = f"more than {limits.MAX_OPEN_FILES} open files must be allowed; raise `ulimit -n`"
+        raise ConfigError(f"{told} ({error.strerror})") from error
+    handover.close()
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=moved)
 
 
 class Task(Protocol):
@@ -143,11 +167,9 @@ class Task(Protocol):
         """Do the work; calls `inside.start_serving()` once everything is loaded."""
 
 
-def become_worker(
-    plan: CellPlan, task: Task, control: socket.socket, supervisor: int, outputs: Sequence[int]
-) -> NoReturn:
+def become_worker(plan: CellPlan, task: Task, inside: Inside, supervisor: int, outputs: Sequence[int]) -> NoReturn:
     """Close the cell and do the task, in the child that was just forked; nothing of the supervisor's is left behind."""
-    inside, status = Inside(control), EXIT_ENDED
+    status = EXIT_ENDED
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -158,6 +180,7 @@ def become_worker(
         inside.wait()
         task.prepare()
         inside.tell(PREPARED)
+        inside.receive_connection()
         task.run(inside)
         status = 0
     except GarrisonError as error:

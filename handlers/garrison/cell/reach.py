@@ -47,6 +47,11 @@ def has_cuda() -> bool:
     return _CUDA_CONTROL.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
 
 
+def count_gpus(devices: Path = Path("/dev")) -> int:
+    """Return how many GPUs have a device file; CUDA numbers them from 0, whatever their files are called."""
+    return len(list(devices.glob("nvidia[0-9]*")))
+
+
 def list_reach(model_directory: Path, scratch: Path, devices: Path = Path("/dev"), *, cuda: bool) -> Rules:
     """Return the rules of one worker; `devices` is where device files lie.
 
@@ -58,8 +63,7 @@ def list_reach(model_directory: Path, scratch: Path, devices: Path = Path("/dev"
             "NVIDIA's driver needs /proc writable, where root can change the system: start the server as another "
             "user, or take the GPU from it with CUDA_VISIBLE_DEVICES= (empty)"
         )
-    read = [*_list_python(), *_existing(map(Path, SYSTEM_LIBRARIES + SYSTEM_FILES + KERNEL_FILES))]
-    read += _list_model(model_directory)
+    read = [*_list_common(), *_list_model(model_directory)]
     write = [scratch, NULL]
     if cuda:
         write += [*_existing(devices / name for name in CUDA_DEVICES), *sorted(devices.glob("nvidia[0-9]*"))]
@@ -71,6 +75,28 @@ def list_reach(model_directory: Path, scratch: Path, devices: Path = Path("/dev"
 def list_own_files(pid: int) -> list[Path]:
     """Return what a worker may read of its own process; the kernel does not offer all of it everywhere."""
     return _existing(Path(f"/proc/{pid}") / name for name in OWN_FILES)
+
+
+def check_out_of_reach(places: Iterable[Path]) -> None:
+    """Check that no place lies in what every worker may read.
+
+    Raises:
+        ConfigError: some do; each sentence says where.
+    """
+    common = [path.resolve() for path in _list_common()]
+    problems = [
+        f"{place}: every model could read what is in there, for it lies in {shared}, among the libraries; move it"
+        for place in places
+        for shared in common
+        if place.resolve().is_relative_to(shared)
+    ]
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+
+
+def _list_common() -> list[Path]:
+    """Return what every worker may read."""
+    return [*_list_python(), *_existing(map(Path, SYSTEM_LIBRARIES + SYSTEM_FILES + KERNEL_FILES))]
 
 
 def _list_python() -> list[Path]:

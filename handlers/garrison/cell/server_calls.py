@@ -20,6 +20,8 @@ _STREAM, _KIND = 1, 0xF  # SOCK_STREAM; the rest of the word are flags
 _TCP = (0, 6)  # not MPTCP or SCTP, which Landlock does not take for TCP
 _FAST_OPEN = 0x20000000  # MSG_FASTOPEN connects without connect(), past Landlock
 _SENDS = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}  # which argument holds the flags
+_OPENS = {"open": 1, "openat": 2}  # which argument holds the flags
+_ACCESS, _TRUNCATE = 0o3, 0o1000
 _NAMESPACES = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)  # CLONE_NEW*
 _TERMINAL_IOCTLS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing into a terminal
 _OWN, _ONLY_ASKS = (Condition(0, 0),), (Condition(2, 0, whole=True),)  # prlimit64: process id 0; no new limit
@@ -47,10 +49,11 @@ _MOUNTS = (
     *("name_to_handle_at", "open_by_handle_at", "fanotify_init", "quotactl", "quotactl_fd"),
 )
 # What Landlock does not govern, or not on every kernel: owner, mode, times and attributes of files that only may be
-# seen; truncating by path; executing what has no path.
+# seen; truncating by path, or by flags that lie in memory; executing what has no path.
 _ATTRIBUTES = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
-    *("utime", "utimes", "utimensat", "futimesat", "file_setattr", "truncate", "mknod", "mknodat"),
+    *("utime", "utimes", "utimensat", "futimesat", "file_setattr", "truncate", "openat2"),
+    *("mknod", "mknodat"),
     *("setxattr", "lsetxattr", "fsetxattr", "setxattrat"),
     *("removexattr", "lremovexattr", "fremovexattr", "removexattrat"),
     *("memfd_create", "memfd_secret", "execveat"),
@@ -77,11 +80,24 @@ def make_server_rules() -> tuple[Rule, ...]:
         *(Rule("ioctl", never, (Condition(1, request),)) for request in _TERMINAL_IOCTLS),
         Rule("clone3", fail_with(errno.ENOSYS)),  # its flags lie in memory; the C library then uses clone
         *(Rule("clone", refuse, (Condition(0, flag, mask=flag),)) for flag in _NAMESPACES),
+        *_refuse_to_cut(refuse),
         *_allow_sockets(),
         Rule("socket", refuse),
         *(Rule("prlimit64", ALLOW, conditions) for conditions in (_OWN, _ONLY_ASKS)),
         Rule("prlimit64", refuse),
         *(Rule(call, refuse) for call in DENIED),
+    )
+
+
+def _refuse_to_cut(action: int) -> tuple[Rule, ...]:
+    """Refuse to empty a file by opening it for reading, or for nothing: before Linux 6.2 Landlock asks for no more."""
+    return tuple(
+        rule
+        for call, flags in _OPENS.items()
+        for rule in (
+            Rule(call, action, (Condition(flags, _TRUNCATE, mask=_TRUNCATE | _ACCESS),)),
+            Rule(call, action, (Condition(flags, _ACCESS, mask=_ACCESS),)),
+        )
     )
 
 

@@ -34,11 +34,13 @@ from garrison.cell.inside import (
     PREPARED,
     SERVING,
     CellPlan,
+    Inside,
     Task,
     become_worker,
     decode,
     encode,
 )
+from garrison.cell.outlet import Outlet
 from garrison.cell.output import Relay
 from garrison.cell.posture import Posture, find_problems, read_posture
 from garrison.cell.settings import END
@@ -52,6 +54,7 @@ HELD_S = 0.01
 MEASURES_TOLD_EVERY_S = 5.0
 READ_BYTES = 64 * 1024
 KEPT_DENIALS = 16
+LAST_WORDS_S = 2.0
 
 
 @dataclass
@@ -69,7 +72,8 @@ class Supervisor:
     def __init__(self, plan: CellPlan, task: Task, status_file: Path, door: Door | None = None) -> None:
         self._plan, self._task, self._status_file, self._door = plan, task, status_file, door
         self._counts = _Counts()
-        self._relay = Relay(plan.model, _print)
+        self._outlet = Outlet(1)
+        self._relay = Relay(plan.model, self._outlet.write)
         self._listener = -1
         self._written: Status | None = None
         self._measures_told_s = 0.0
@@ -78,21 +82,22 @@ class Supervisor:
         """Start the worker, and look after it until it ends; return its exit status."""
         self._began = time.monotonic()
         pipes = {name: os.pipe() for name in ("stdout", "stderr")}
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, handover = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
         supervisor = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
-            ours.close()
-            become_worker(self._plan, self._task, theirs, supervisor, [write for _, write in pipes.values()])
-        theirs.close()
+            inside = Inside(control[1], handover[1])
+            become_worker(self._plan, self._task, inside, supervisor, [write for _, write in pipes.values()])
+        for theirs in (control[1], handover[1]):
+            theirs.close()
         self._vitals = Vitals(self._pid, self._plan.scratch)
         for _, write in pipes.values():
             os.close(write)
-        self._control = ours
+        self._control, self._handover = control[0], handover[0]
         self._outputs = {read: name for name, (read, _) in pipes.items()}
         signal.signal(signal.SIGTERM, lambda *_: self._end("the server ended it"))
         self._watch = select.poll()
-        for descriptor in (0, ours.fileno(), *self._outputs):
+        for descriptor in (0, self._control.fileno(), self._handover.fileno(), *self._outputs):
             self._watch.register(descriptor, select.POLLIN)
         try:
             return self._look_after()
@@ -121,8 +126,12 @@ class Supervisor:
             self._answer_call()
         elif descriptor in self._outputs:
             self._read_output(descriptor)
+        elif descriptor == self._outlet.descriptor:
+            self._outlet.flush()
         elif descriptor == self._control.fileno():
             self._read_message()
+        elif descriptor == self._handover.fileno():
+            self._take_listener()
         elif descriptor == 0:
             if not os.read(0, READ_BYTES):  # the server is gone, even if it was killed
                 self._watch.unregister(0)
@@ -193,30 +202,28 @@ class Supervisor:
     # --- messages, connection, output -------------------------------------------------------------------------------
 
     def _read_message(self) -> None:
-        data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1)
-        for descriptor in descriptors:
-            self._take_listener(descriptor)
+        data = self._control.recv(MAX_MESSAGE_BYTES)
         if not data:
             self._watch.unregister(self._control)
             return
         message, content = decode(data)
         if message == CLOSED and self._counts.stage is Stage.CLOSING:
             self._judge(read_posture(content))
-        elif message == PREPARED and self._door is not None:
-            self._open_door(self._door)
+        elif message == PREPARED:
+            self._open_door()
         elif message == SERVING:
             self._start_serving("loaded")
             self._answer([])
         elif message == DENIED:
             self._answer(self._counts.denied)
 
-    def _take_listener(self, descriptor: int) -> None:
-        if self._listener >= 0:  # only the first, which came before anything of the model
-            os.close(descriptor)
-            return
-        self._listener = descriptor
-        self._watch.register(descriptor, select.POLLIN)
-        self._answer([])
+    def _take_listener(self) -> None:
+        """Take what comes before anything of the model does; nothing is taken after it."""
+        _, descriptors, _, _ = socket.recv_fds(self._handover, 1, 1)
+        self._watch.unregister(self._handover)
+        for self._listener in descriptors:
+            self._watch.register(self._listener, select.POLLIN)
+            self._answer([])
 
     def _answer(self, content: list[str]) -> None:
         with contextlib.suppress(OSError):  # a worker that does not read its answers
@@ -237,9 +244,12 @@ class Supervisor:
             self._counts.stage = Stage.SERVING
             self._relay.tell("cell_sealed", f"only what inference needs is allowed from here on ({why})")
 
-    def _open_door(self, door: Door) -> None:
-        door.announce(self._pid)
-        self._watch.register(door.listener, select.POLLIN)
+    def _open_door(self) -> None:
+        if self._door is None:
+            self._end_handover()
+        else:
+            self._outlet.write(self._door.announce(self._pid))
+            self._watch.register(self._door.listener, select.POLLIN)
 
     def _accept(self, door: Door) -> None:
         connection, stranger = door.accept()
@@ -247,8 +257,15 @@ class Supervisor:
             self._relay.tell("stranger", f"{stranger} connected in the server's place")
             return
         with connection:
-            socket.send_fds(self._control, [encode(ANSWER)], [connection.fileno()])
+            socket.send_fds(self._handover, [bytes(1)], [connection.fileno()])
+        self._end_handover()
         self._close_door(door)
+
+    def _end_handover(self) -> None:
+        if self._handover.fileno() >= 0:
+            with contextlib.suppress(KeyError):
+                self._watch.unregister(self._handover)
+            self._handover.close()
 
     def _close_door(self, door: Door) -> None:
         self._door = None
@@ -268,7 +285,12 @@ class Supervisor:
         """Let a worker that prints too fast wait in its own pipe; return for how long to look at other things only."""
         held = self._relay.allowance() == 0
         for descriptor in self._outputs:
-            self._watch.modify(descriptor, 0 if held else select.POLLIN)
+            self._watch.modify(descriptor, 0 if held or self._outlet.is_waiting else select.POLLIN)
+        if self._outlet.is_waiting:
+            self._watch.register(self._outlet.descriptor, select.POLLOUT)
+        else:
+            with contextlib.suppress(KeyError):
+                self._watch.unregister(self._outlet.descriptor)
         return HELD_S if held else TICK_S
 
     def _drain_output(self) -> None:
@@ -277,6 +299,7 @@ class Supervisor:
             with contextlib.suppress(BlockingIOError):
                 self._relay.feed(stream, os.read(descriptor, READ_BYTES))
         self._relay.flush()
+        self._outlet.finish(LAST_WORDS_S)
 
     # --- watch ------------------------------------------------------------------------------------------------------
 
@@ -319,10 +342,3 @@ def _with_measures_of(status: Status, earlier: Status) -> Status:
     return replace(
         earlier, threads=status.threads, memory_bytes=status.memory_bytes, scratch_bytes=status.scratch_bytes
     )
-
-
-def _print(line: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the server is gone; our standard input says so, too
-        view = memoryview(line)
-        while view:
-            view = view[os.write(1, view) :]

@@ -8,10 +8,12 @@ needed it. The order within a list is that of the filter: the commonest first.
 
 from collections.abc import Iterator
 
+UNKNOWN = "unknown"
+
 
 def name_of(number: int) -> str:
-    """Return a system call's name, `syscall 999` for one that is not known here."""
-    return _NAMES.get(number, f"syscall {number}")
+    """Return a system call's name; those that are not known here share one, so that there are not a billion names."""
+    return _NAMES.get(number, UNKNOWN)
 
 
 # Always allowed, while the model loads and while it serves ------------------------------------------------------------
@@ -23,29 +25,20 @@ _SPEAK = ("read", "write", "writev", "recvfrom", "sendto", "getsockname", "getpe
 
 # Files: Python imports modules late (codecs, at the first odd byte), libraries read /proc and /sys, handlers read
 # their own files; Landlock bounds which. stat, lstat, fstat, open and readlink besides newfstatat and openat: glibc
-# chooses by version, and numpy, sqlite and mimalloc call the old ones today. statx: the standard library of Rust.
+# chooses by version, and numpy, sqlite and mimalloc call the old ones today; readlinkat is the same by a directory.
+# statx: the standard library of Rust.
 # fcntl and ioctl: duplicates, close-on-exec, non-blocking, locks, "is it a terminal?". statfs: the free space.
 _READ_FILES = (
-        "open", "openat", "stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "access", "readlink", "readlinkat",
-        "getcwd",
-        "lseek", "pread64", "getdents64", "fadvise64", "fcntl", "ioctl",
+    "open", "openat", "stat", "lstat", "fstat", "newfstatat", "statx", "statfs", "access", "readlink", "readlinkat",
+    "getcwd", "lseek", "pread64", "getdents64", "fadvise64", "fcntl", "ioctl",
 )  # fmt: skip
 
 # Scratch: tempfile, numpy.memmap, torch.save, logging to a file, shutil.copyfile and rmtree, sqlite; Landlock bounds
 # where. Not link, symlink, mknod, truncate by path, chmod, chown, utime or extended attributes: Landlock does not
 # bound all of them on every kernel, and nothing of ours needs them.
 _WRITE_SCRATCH = (
-    "mkdir",
-    "rename",
-    "unlink",
-    "unlinkat",
-    "rmdir",
-    "pwrite64",
-    "ftruncate",
-    "fsync",
-    "fdatasync",
-    "sendfile",
-)
+    "mkdir", "rename", "unlink", "unlinkat", "rmdir", "pwrite64", "ftruncate", "fsync", "fdatasync", "sendfile",
+)  # fmt: skip
 
 # Memory: malloc, thread stacks, oneDNN's code made at run time, numpy.memmap (msync). mbind: OpenBLAS, for each buffer
 # that it adds when several threads multiply at once; it moves no memory of others.
@@ -55,25 +48,26 @@ _MEMORY = ("mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "msync", "m
 # in a list, because its flags lie in memory: glibc takes clone when it fails with ENOSYS. prctl: a thread's name.
 # sched_yield: libgomp's and onnxruntime's waiting. restart_syscall: the kernel's own, after a stopped process goes on.
 _THREADS = (
-        "clone", "exit", "futex", "rseq", "set_robust_list", "gettid", "sched_getaffinity", "sched_yield", "prctl",
-        "restart_syscall",
+    "clone", "exit", "futex", "rseq", "set_robust_list", "gettid", "sched_getaffinity", "sched_yield", "prctl",
+    "restart_syscall",
 )  # fmt: skip
 
 # Signals, to itself only: Python's handlers, faulthandler, abort() after a failed assertion in a library (tgkill).
 _SIGNALS = ("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill")
 
 # Clocks and waiting. Most never reach the kernel, but do where the processor's clock is not trusted (virtual machines,
-# gVisor). nanosleep, select and pselect6, poll and ppoll: glibc chooses by version and for time-outs on sockets.
+# gVisor). nanosleep and select besides clock_nanosleep and pselect6: glibc chooses by version. poll: time-outs on
+# sockets.
 _TIME = (
-        "clock_gettime", "clock_getres", "gettimeofday", "time", "clock_nanosleep", "nanosleep", "poll", "ppoll",
-        "select", "pselect6", "times", "getrusage",
+    "clock_gettime", "clock_getres", "gettimeofday", "time", "clock_nanosleep", "nanosleep", "poll", "select",
+    "pselect6", "times", "getrusage",
 )  # fmt: skip
 
 # Who and where it is, and chance. uname: TorchServe writes the host's name in its metrics. prlimit64: only to read.
 # sysinfo: glibc, before it sorts much. arch_prctl: oneDNN asks for AMX so, on processors that have it.
 _FACTS = (
-        "getpid", "getppid", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getrandom", "prlimit64",
-        "arch_prctl",
+    "getpid", "getppid", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getrandom", "prlimit64",
+    "arch_prctl",
 )  # fmt: skip
 
 INFERENCE = _SPEAK + _READ_FILES + _WRITE_SCRATCH + _MEMORY + _THREADS + _SIGNALS + _TIME + _FACTS + ("exit_group",)

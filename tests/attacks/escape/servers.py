@@ -26,8 +26,14 @@ from attacks.escape.model import Escape, Scene
 from attacks.escape.props import mount_small_disk, small_disk
 from attacks.stock import PROPERTIES
 from garrison.admission.pack import PackOrder
-from garrison.archive import CONTRACT_FILE, HANDLER_FILE, MODEL_CONFIG_FILE, open_packed_model
-from garrison.archive import render_manifest, render_model_config
+from garrison.archive import (
+    CONTRACT_FILE,
+    HANDLER_FILE,
+    MODEL_CONFIG_FILE,
+    open_packed_model,
+    render_manifest,
+    render_model_config,
+)
 from garrison.cell.settings import FAIL, CellSettings
 from garrison.contract import parse_contract
 from garrison.eventlog import EventLog

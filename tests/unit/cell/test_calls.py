@@ -55,6 +55,8 @@ def test_a_thread_passes_while_there_is_room(stage):
         pytest.param(THREAD & ~0x10000, id="no-thread"),
         pytest.param(THREAD & ~0x100, id="no-shared-memory"),
         pytest.param(THREAD & ~0x800, id="no-shared-signals"),
+        pytest.param(THREAD & ~0x400, id="descriptors-of-its-own"),
+        pytest.param(THREAD & ~0x200, id="a-directory-of-its-own"),
         *(pytest.param(THREAD | 1 << bit, id=f"and-bit-{bit}") for bit in (7, 13, 14, 15, 17, *range(25, 31))),
     ],
 )
@@ -98,5 +100,8 @@ def test_a_shared_mapping_of_a_file_passes_while_there_is_room():
     assert ask("mmap", 0, 4096, 3, 0x01, 5, room=FULL) == Verdict(errno.ENOMEM)
 
 
-def test_shared_memory_without_a_file_is_forbidden():
-    assert ask("mmap", 0, 4096, 3, 0x21, -1 % 2**64) == FORBIDDEN
+@pytest.mark.parametrize(
+    "flags", [pytest.param(0x21, id="shared"), pytest.param(0x23, id="validated"), pytest.param(0x122, id="a-stack")]
+)
+def test_memory_that_no_limit_of_the_kernel_bounds_is_forbidden(flags):
+    assert ask("mmap", 0, 4096, 3, flags, -1 % 2**64) == FORBIDDEN

@@ -1,11 +1,12 @@
 """Which paths a worker gets: few, read-only but for its scratch directory; and exactly what CUDA needs, where it is."""
 
 import os
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from garrison.cell.reach import NULL, list_reach
+from garrison.cell.reach import NULL, check_out_of_reach, list_reach
 from garrison.errors import ConfigError
 
 SYSTEM = ("/", "/etc", "/etc/passwd", "/home", "/root", "/tmp", "/proc", "/dev", "/run", "/usr/bin")
@@ -74,3 +75,13 @@ def test_root_gets_no_cuda(model, devices, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(ConfigError, match="another user"):
         list_reach(model, tmp_path / "scratch", devices, cuda=True)
+
+
+@pytest.mark.parametrize("place", ["store", "a/state"])
+def test_what_every_worker_may_read_is_no_place_for_keys_and_models(place, tmp_path):
+    check_out_of_reach([tmp_path / place])
+    among_libraries = Path(sysconfig.get_path("purelib")) / place
+    (tmp_path / "link").symlink_to(Path(sysconfig.get_path("purelib")))
+    for inside in (among_libraries, Path("/usr/lib") / place, tmp_path / "link" / place):
+        with pytest.raises(ConfigError, match="every model could read"):
+            check_out_of_reach([tmp_path / "run", inside])

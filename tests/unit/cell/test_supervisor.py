@@ -105,10 +105,13 @@ def test_of_other_processes_and_the_machine_proc_tells_nothing(place, tmp_path):
     assert outcome.printed[0].startswith("PermissionError [Errno 13] Permission denied")
 
 
-def test_a_call_without_a_name_is_counted(tmp_path):
-    outcome = run_celled(LIBC + "print(libc.syscall(999), ctypes.get_errno())", tmp_path)
+def test_calls_without_a_name_share_one_and_are_counted(tmp_path):
+    """There are a billion numbers: a name for each would fill the log, the supervisor and its status file."""
+    code = LIBC + "print(libc.syscall(999), ctypes.get_errno())\nfor n in range(1000, 3000): libc.syscall(n)"
+    outcome = run_celled(code, tmp_path)
     assert outcome.printed == ["-1 1"]
-    assert sum(outcome.status["violations"].values()) == 1
+    assert outcome.status["violations"] == {"loading/unknown": 2001}
+    assert len(outcome.named("violation")) == 11
 
 
 def test_a_loop_of_violations_does_not_fill_the_log(tmp_path):
@@ -180,6 +183,47 @@ def test_a_worker_whose_files_grow_beyond_the_bound_is_ended(tmp_path):
     assert outcome.status["ended"].startswith("wrote ")
 
 
+def test_files_without_a_name_count_while_they_are_open(tmp_path):
+    code = """
+import os, time
+held = []
+for number in range(16):
+    held.append(open(f"f{number}", "wb", 0))
+    os.unlink(f"f{number}")
+    held[-1].write(bytes(2**20))
+time.sleep(60)
+"""
+    outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE)
+    assert outcome.status["ended"].startswith(("wrote ", "exit status 1"))  # ended, or refused the next file
+    assert outcome.status["scratch_bytes"] < 8 * MEBIBYTE
+
+
+def test_files_without_a_name_count_while_they_are_mapped(tmp_path):
+    code = """
+import mmap, os
+held = []
+for number in range(16):
+    with open(f"f{number}", "w+b", 0) as file:
+        file.write(bytes(2**20))
+        held.append(mmap.mmap(file.fileno(), 2**20, flags=mmap.MAP_PRIVATE))
+    os.unlink(f"f{number}")
+"""
+    outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE)
+    assert "OSError: [Errno 28] No space left on device" in outcome.printed[-1] or outcome.named("scratch_full")
+
+
+def test_temporary_files_that_are_closed_are_forgotten(tmp_path):
+    code = """
+import tempfile
+for _ in range(200):
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(2**20))
+print("done")
+"""
+    outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE, scratch_max_files=16)
+    assert outcome.printed == ["done"]
+
+
 def test_memory_has_a_bound_that_the_worker_is_told(tmp_path):
     outcome = run_celled(attempt("bytearray(2**31)"), tmp_path, memory_bytes=512 * MEBIBYTE)
     assert outcome.printed == ["MemoryError "]
@@ -187,6 +231,72 @@ def test_memory_has_a_bound_that_the_worker_is_told(tmp_path):
 
 def test_memory_that_is_shared_is_no_way_around_it(tmp_path):
     outcome = run_celled(attempt("import mmap; mmap.mmap(-1, 4096)"), tmp_path)
+    assert outcome.printed == ["PermissionError [Errno 1] Operation not permitted"]
+
+
+FILL = """
+import ctypes, threading, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+def fill():
+    for n in range(64):
+        address = libc.mmap(None, 2**25, 3, 0x22, -1, 0)
+        ctypes.memset(address, 1, 2**25)
+        libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(2**25), 1)
+        time.sleep(0.05)
+    print("holds 2 GiB", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("fill()", id="the-first-thread"),
+        pytest.param(
+            "threading.Thread(target=fill).start()\nlibc.syscall(ctypes.c_long(60), ctypes.c_long(0))",
+            id="another-when-the-first-has-ended",
+        ),
+    ],
+)
+def test_memory_that_no_limit_counts_any_more_is_seen_by_the_supervisor(code, tmp_path):
+    """RLIMIT_DATA counts what can be written now; what was written and is only readable since, it forgets."""
+    outcome = run_celled(FILL + code, tmp_path, memory_bytes=512 * MEBIBYTE)
+    assert outcome.printed == []
+    assert outcome.status["ended"].startswith("holds ")
+
+
+PAGE_TABLES = """
+import ctypes, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+address = libc.mmap(None, 2**39, 1, 0x4022, -1, 0)
+for place in range(address, address + 2**39, 2**21):
+    ctypes.c_char.from_address(place).value
+time.sleep(1)
+print("holds 1 GiB of page tables", flush=True)
+"""
+
+
+def test_the_tables_of_memory_that_is_only_read_count_as_memory(tmp_path):
+    outcome = run_celled(PAGE_TABLES, tmp_path, memory_bytes=512 * MEBIBYTE)
+    assert outcome.printed == []
+    assert outcome.status["ended"].startswith("holds ")
+
+
+def test_a_stack_of_any_size_is_no_way_around_it(tmp_path):
+    code = LIBC + "libc.mmap(None, ctypes.c_size_t(2**31), 3, 0x122, -1, 0); print(ctypes.get_errno())"
+    outcome = run_celled(code, tmp_path)
+    assert (outcome.printed, outcome.status["violations"]) == (["1"], {"loading/mmap": 1})
+
+
+@pytest.mark.parametrize(
+    "call", [pytest.param("send(b'x', socket.MSG_OOB)", id="send"), pytest.param("recv(1, socket.MSG_OOB)", id="recv")]
+)
+def test_what_sockets_can_do_besides_is_forbidden(call, tmp_path):
+    """Urgent data, CVE-2025-38236: a way from two allowed calls into the kernel."""
+    outcome = run_celled("import socket\n" + attempt(f"inside._control.{call}"), tmp_path)
     assert outcome.printed == ["PermissionError [Errno 1] Operation not permitted"]
 
 
@@ -204,7 +314,6 @@ def test_it_cannot_speak_for_another_gate_or_model(tmp_path):
     "message",
     [
         pytest.param("'closed', {'trials': []}", id="a-posture"),
-        pytest.param("'listener'", id="a-listener"),
         pytest.param("'prepared'", id="prepared"),
         pytest.param("'closing'", id="no-message"),
         pytest.param("['x'], 5", id="no-text"),
@@ -222,10 +331,17 @@ def test_garbage_on_the_line_to_the_supervisor_changes_nothing(tmp_path):
     assert (outcome.code, outcome.status["violations"]) == (0, {"loading/socket": 1})
 
 
-def test_a_second_listener_is_thrown_away(tmp_path):
-    code = "import socket\nsocket.send_fds(inside._control, [b'[\"listener\", null]'], [0, 1, 2])\n"
-    outcome = run_celled(code + attempt("socket.socket()"), tmp_path)
-    assert outcome.status["violations"] == {"loading/socket": 1}
+@pytest.mark.parametrize("call", ["send_fds(inside._control, [b'x'], [0])", "recv_fds(inside._control, 1, 1)"])
+def test_no_descriptor_comes_or_goes_once_there_is_a_model(call, tmp_path):
+    """Those on their way count for all of a user's processes: a worker that floods them lets no other start."""
+    outcome = run_celled("import socket\n" + attempt(f"socket.{call}"), tmp_path)
+    assert outcome.printed == ["PermissionError [Errno 1] Operation not permitted"]
+
+
+def test_nothing_gets_the_number_by_which_descriptors_passed(tmp_path):
+    code = "import fcntl\nfor n in (0, 255, 256, 300):\n    try: print(fcntl.fcntl(1, fcntl.F_DUPFD, n) < 256)\n"
+    outcome = run_celled(code + "    except OSError as error: print(error.strerror)", tmp_path)
+    assert outcome.printed == ["True", "True", "Invalid argument", "Invalid argument"]
 
 
 def test_of_what_the_supervisor_had_open_nothing_is_left(tmp_path):
@@ -237,6 +353,18 @@ def test_of_what_the_supervisor_had_open_nothing_is_left(tmp_path):
     printed = run_celled(code, tmp_path).printed
     assert printed[-1] == "/dev/null"
     assert len(printed) == 2
+
+
+def test_a_server_that_reads_nothing_is_no_reason_to_look_away(tmp_path):
+    """Whoever is slow to read the log must not switch off what watches the workers, nor what answers their calls."""
+    talking = "threading.Thread(target=lambda: [print('x' * 1000, flush=True) for _ in range(10**6)], daemon=True)"
+    code = f"{FILL}{talking}.start()\ntime.sleep(1)\n{SERVE}fill()"
+    with start_celled(code, tmp_path, memory_bytes=512 * MEBIBYTE) as process:
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+    assert read_status(tmp_path)["ended"].startswith("holds ")
 
 
 # --- together until death -------------------------------------------------------------------------------------------
