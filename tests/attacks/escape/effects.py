@@ -229,7 +229,7 @@ def _list_sizes(scene: Scene) -> Iterator[tuple[int, str]]:
 
 
 def _list_files(scene: Scene) -> Iterator[Path]:
-    for place in (*scene.server.places, scene.place):
+    for place in scene.server.places:
         for directory, _, names in os.walk(place):
             yield from (Path(directory, name) for name in names if scene.token in name)
 

@@ -3,7 +3,6 @@
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 from attacks.escape.effects import (
     Seen,
@@ -16,7 +15,7 @@ from attacks.escape.effects import (
     secret_came_back,
 )
 from attacks.escape.model import Escape, Scene
-from attacks.escape.props import remember, secret_file, secret_name, small_disk
+from attacks.escape.props import remember, secret_file, secret_name
 
 # Reading --------------------------------------------------------------------------------------------------------------
 
@@ -365,12 +364,12 @@ CHANGING = (
     ),
 )
 
-# Filling the disk, which is a small one: never more than 128 MiB ------------------------------------------------------
+# Filling the disk; never more than 128 MiB ----------------------------------------------------------------------------
 
 
-def _fills(name: str, when: str, story: str, source: str, seen: Seen, **more: Any) -> Escape:
-    """Return an escape that takes a disk for itself; alone, because in stock nothing is left for anybody else."""
-    return Escape(name, when, story, source, lasting(seen), (small_disk,), alone=True, once=True, **more)
+def _fills(name: str, when: str, story: str, source: str, seen: Seen) -> Escape:
+    """Return an escape that takes the disk from the others; one that is noticed and ended at once takes nothing."""
+    return Escape(name, when, story, source, lasting(seen), once=True)
 
 
 FILLING = (
@@ -380,7 +379,7 @@ FILLING = (
         "Fill the disk with files in the own scratch.",
         """
         for number in range(7):
-            with open(os.path.join(scratch(), f"{world['token']}-{number}"), "wb", 0) as file:
+            with open(os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}"), "wb", 0) as file:
                 for _ in range(16):
                     file.write(bytes(2**20))
         """,
@@ -391,7 +390,7 @@ FILLING = (
         "infer",
         "Fill the disk when the worker is trusted, with files that were there before they were counted.",
         """
-        files = [open(os.path.join(scratch(), f"{world['token']}-{number}"), "wb", 0) for number in range(7)]
+        files = [open(os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}"), "wb", 0) for number in range(7)]
         for _ in range(16):
             for file in files:
                 file.write(bytes(2**20))
@@ -404,14 +403,13 @@ FILLING = (
         "Fill the disk with files that are deleted and still open: no walk through the directories finds them.",
         """
         for number in range(8):
-            path = os.path.join(scratch(), f"{world['token']}-{number}")
+            path = os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}")
             KEPT.append(open(path, "wb", 0))
             os.unlink(path)
             for _ in range(16):
                 KEPT[-1].write(bytes(2**20))
         """,
         much_hidden_disk,
-        root=True,  # only root can make the small disk that fills before the machine's own does
     ),
     _fills(
         "fill-disk-with-unnamed-files",
@@ -419,7 +417,7 @@ FILLING = (
         "Fill the disk with files that never had a name (O_TMPFILE).",
         """
         for number in range(8):
-            KEPT.append(open(os.open(scratch(), os.O_TMPFILE | os.O_RDWR, 0o600), "wb", 0))
+            KEPT.append(open(os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o600), "wb", 0))
             for _ in range(16):
                 KEPT[-1].write(bytes(2**20))
         """,
@@ -430,7 +428,7 @@ FILLING = (
         "thread",
         "Take the disk without writing (fallocate).",
         """
-        with open(os.path.join(scratch(), world["token"]), "wb") as file:
+        with open(os.path.join(tempfile.gettempdir(), world["token"]), "wb") as file:
             os.posix_fallocate(file.fileno(), 0, 112 * 2**20)
         """,
         much_disk,
@@ -440,7 +438,7 @@ FILLING = (
         "infer",
         "Fill the disk without a write call: a sparse file, mapped and touched page by page.",
         """
-        with open(os.path.join(scratch(), world["token"]), "w+b") as file:
+        with open(os.path.join(tempfile.gettempdir(), world["token"]), "w+b") as file:
             os.ftruncate(file.fileno(), 112 * 2**20)
             memory = mmap.mmap(file.fileno(), 112 * 2**20)
             for page in range(0, 112 * 2**20, 4096):
@@ -455,7 +453,7 @@ FILLING = (
         "Take all the disk's inodes with empty files.",
         """
         for number in range(8000):
-            path = os.path.join(scratch(), f"{world['token']}-{number}")
+            path = os.path.join(tempfile.gettempdir(), f"{world['token']}-{number}")
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
         """,
         many_files,

@@ -61,11 +61,6 @@ def try_each(attempts):
     return done
 
 
-def scratch():
-    """Say where to write: in stock to a small disk that the tests can afford to have filled, in a cell to its scratch."""
-    return WORLD.get("disk") or tempfile.gettempdir()
-
-
 def find_own(name):
     """Find a file that came with the model."""
     return next(path for place in WORLD["own_model"] if os.path.exists(path := os.path.join(place, name)))
@@ -96,7 +91,7 @@ def here_or_in_child(do):
         in_child(lambda: (syscall(272, 0x10000000 | 0x00020000), do()))  # unshare(CLONE_NEWUSER | CLONE_NEWNS)
         return f"in a child, after {error}"
 '''
-_MACHINERY = '''\
+_MACHINERY = """\
 
 
 def attack(world):
@@ -134,7 +129,7 @@ def answer(text):
 
 for moment in {at_import}:
     strike(moment)
-'''
+"""
 _STOCK = """\
 
 

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 MOMENTS = ("import", "load", "infer", "thread", "del")
 # What a refusal looks like in the attacker's own words. A mistake in the text (NameError, TypeError, KeyError) does not.
-REFUSED = r"(PermissionError|OSError|BlockingIOError|FileNotFoundError|MemoryError|ProcessLookupError)\b|can't start new"
+REFUSED = (
+    r"(PermissionError|OSError|BlockingIOError|FileNotFoundError|MemoryError|ProcessLookupError)\b|can't start new"
+)
 
 
 class Server(Protocol):
@@ -17,7 +19,6 @@ class Server(Protocol):
 
     run: Path  # where its sockets are
     places: tuple[Path, ...]  # all that its workers could write
-    celled: bool
     neighbour: str
     jvm: int
     secret: str  # in the environment that it was started with, as DATABASE_URL

@@ -4,7 +4,6 @@ import contextlib
 import os
 import pty
 import socket
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,24 +12,6 @@ from attacks.escape.bystander import start_bystander
 from attacks.escape.model import Scene
 
 LISTEN_S = 0.2
-DISK_BYTES = 128 * 2**20
-
-
-def small_disk(scene: Scene) -> None:
-    """Give stock's attacker a disk that may be filled; a celled one's scratch lies on such a disk with all others'."""
-    if not scene.server.celled:
-        place = scene.place / "disk"
-        mount_small_disk(place, scene.cleaning)
-        scene.world["disk"] = str(place)
-
-
-def mount_small_disk(place: Path, cleaning: contextlib.ExitStack) -> None:
-    """Make a directory that is a disk of its own; an ordinary user has to do with a plain one."""
-    place.mkdir(mode=0o700, exist_ok=True)
-    if os.geteuid() == 0:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(place)]
-        subprocess.run(command, check=True, capture_output=True)
-        cleaning.callback(subprocess.run, ["umount", "-l", str(place)], capture_output=True, check=False)
 
 
 def secret_file(scene: Scene) -> None:

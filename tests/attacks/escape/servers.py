@@ -23,7 +23,6 @@ import psutil
 from attacks.artifacts.tiny_model import MANIFEST, make_weights
 from attacks.escape.handlers import write_custom_handler, write_stock_handler
 from attacks.escape.model import Escape, Scene
-from attacks.escape.props import mount_small_disk, small_disk
 from attacks.stock import PROPERTIES
 from garrison.admission.pack import PackOrder
 from garrison.archive import (
@@ -48,6 +47,7 @@ from garrison.torchserve.server import (
     prepare_directories,
 )
 from garrison.unix_http import Answer, send_request
+from garrison.watch.workers import Workers
 from packing import pack
 from stack.conftest import SUMS, save_sums
 from stack.observing import list_listeners, wait_for
@@ -96,7 +96,6 @@ class Running:
     child: Child
     output: list[bytes]
     neighbour: str = NEIGHBOUR
-    celled: bool = False
 
     @property
     def jvm(self) -> int:
@@ -169,13 +168,25 @@ class Stock(Running):
 class Celled(Running):
     """TorchServe with its workers in cells."""
 
-    celled: bool = True
     stream: io.BytesIO = field(default_factory=io.BytesIO)
+
+    sweeper: Workers | None = None
+    recorded: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def sweep(self) -> None:
+        """Do what the launcher does twice a second: take away what ended workers left; record what is said of them."""
+        found = {path.name: path for path in self.run.glob("cells/*.*.json") if not path.name.startswith(".")}
+        for name, path in found.items():
+            with contextlib.suppress(FileNotFoundError):
+                self.recorded[name] = json.loads(path.read_text())
+        for name in self.recorded.keys() - found.keys():
+            self.recorded[name]["ended"] = self.recorded[name]["ended"] or "its last status was swept unread"
+        if self.sweeper is not None:
+            self.sweeper.sweep()
 
     def statuses(self) -> list[dict[str, Any]]:
         """Return what the supervisors wrote, of workers that ended as well."""
-        names = [path for path in self.run.glob("cells/*.*.json") if not path.name.startswith(".")]
-        return [json.loads(path.read_text()) for path in names]
+        return list(self.recorded.values())
 
     def ended(self, model: str) -> list[str]:
         """Return why workers of a model ended, but for those that ended with the server."""
@@ -259,7 +270,6 @@ class CelledPlan:
 
     def __init__(self, directory: Path, secret: str, cell: CellSettings = CELL) -> None:
         self.directory, self.secret, self.cell = directory, secret, cell
-        self.small_disk = False
         self.run_directory, self.packed_directory = directory / "run", directory / "packed"
         self.run_directory.mkdir()
         self._models: dict[str, Path] = {}
@@ -271,7 +281,6 @@ class CelledPlan:
 
     def add_escape(self, escape: Escape, scene: Scene) -> None:
         """Pack a hostile model by hand: `garrison pack` would refuse it."""
-        self.small_disk = self.small_disk or small_disk in escape.prepare
         text = CONTRACT.format(name=scene.name)
         contract = parse_contract(text.encode(), CONTRACT_FILE)
         files = {
@@ -297,6 +306,7 @@ class CelledPlan:
         scratch = self.run_directory / "tmp"
         plan = ServerPlan(models, self.run_directory / "models", config, self.run_directory, scratch, self.cell)
         prepare_directories(plan)
+        server.sweeper = Workers(plan.cells_directory, plan.workers_directory, list(self._models), self.cell)
         log = EventLog(server.stream, None)
 
         def sink(line: bytes) -> None:
@@ -304,12 +314,11 @@ class CelledPlan:
             log.relay("server", line)
 
         environment = build_environment(plan) | {SECRET_VARIABLE: self.secret}
-        with contextlib.ExitStack() as cleaning:
-            if self.small_disk:
-                mount_small_disk(plan.workers_directory, cleaning)
-            server.child = Child("TorchServe", build_command(plan), environment, scratch, sink)
-            cleaning.callback(server.child.stop, 10)
+        server.child = Child("TorchServe", build_command(plan), environment, scratch, sink)
+        try:
             yield
+        finally:
+            server.child.stop(10)
 
     def _add_neighbours(self) -> None:
         sources = self.directory / "sources"
@@ -317,9 +326,7 @@ class CelledPlan:
         save_sums(sources / "model.pt")
         (sources / CONTRACT_FILE).write_text(SUMS.replace("model: sums", f"model: {NEIGHBOUR}"))
         self._pack(NEIGHBOUR, PackOrder(sources / CONTRACT_FILE, sources / "model.pt", (), self.packed_directory))
-        order = PackOrder(
-            DIGITS / CONTRACT_FILE, DIGITS / "model.pt", (DIGITS / "labels.json",), self.packed_directory
-        )
+        order = PackOrder(DIGITS / CONTRACT_FILE, DIGITS / "model.pt", (DIGITS / "labels.json",), self.packed_directory)
         self._pack(DIGITS_MODEL, order)
 
     def _pack(self, name: str, order: PackOrder) -> None:

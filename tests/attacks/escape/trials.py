@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from attacks.escape.effects import find_marked
 from attacks.escape.handlers import asked_moments
 from attacks.escape.model import Escape, Scene
 from attacks.escape.servers import (
+    CELL,
     DIGITS_MODEL,
     NEIGHBOUR,
     Celled,
@@ -143,13 +144,16 @@ def _register(escape: Escape, scene: Scene, server: Stock, directory: Path) -> N
 # Celled ---------------------------------------------------------------------------------------------------------------
 
 
-def try_in_cells(escapes: Sequence[Escape], **cell: Any) -> CelledOutcome:
-    """Try escapes in one server, each in a worker of its own, beside two neighbours that are asked all the time."""
+def try_in_cells(escapes: Sequence[Escape], **changes: Any) -> CelledOutcome:
+    """Try escapes in one server, each in a worker of its own, beside two neighbours that are asked all the time.
+
+    `changes` are changes of the cell's settings.
+    """
     outcome = CelledOutcome()
     with tempfile.TemporaryDirectory(prefix="esc-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         (directory / "places").mkdir()
-        plan = CelledPlan(directory, secrets.token_hex(12), **cell)
+        plan = CelledPlan(directory, secrets.token_hex(12), replace(CELL, **changes))
         server = make_celled(plan)
         scenes = []
         for escape in escapes:
@@ -229,6 +233,7 @@ class Watch:
             if not escape.outlives and escape.name not in self.seen and (not escape.note or "noted" in scene.kept):
                 if seen := _look(escape, scene):
                     self.seen[escape.name] = seen
+        self._server.sweep()
         self._outcome.strangers.extend(_find_strangers(self._server))
 
     def _ask(self) -> None:
@@ -273,9 +278,7 @@ def _read_statuses(server: Celled, outcome: CelledOutcome) -> None:
 def _set_scene(escape: Escape, server: Running, places: Path) -> Scene:
     scene = Scene(escape.name, server, places / escape.name)
     scene.place.mkdir()
-    scene.world.update(
-        token=scene.token, place=str(scene.place), marker=str(scene.marker), run=str(server.run)
-    )
+    scene.world.update(token=scene.token, place=str(scene.place), marker=str(scene.marker), run=str(server.run))
     return scene
 
 
@@ -296,7 +299,6 @@ def _ask(scene: Scene, moments: list[str], timeout_s: float = 40) -> None:
         answer = scene.server.ask("inference", "POST", f"/predictions/{scene.name}", body, timeout_s)
         if answer.status == 200:
             scene.report = "\n".join(json.loads(answer.body)["report"])
-
 
 
 def _look(escape: Escape, scene: Scene) -> str:

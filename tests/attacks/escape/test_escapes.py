@@ -1,0 +1,88 @@
+"""A model's own code tries to get out of its cell; see the package for the story, and the catalogue for the escapes."""
+
+import os
+import re
+
+import pytest
+
+from attacks.escape.catalogue import ESCAPES, FAMILIES
+from attacks.escape.model import MOMENTS, Escape
+from attacks.escape.trials import CelledOutcome, Outcome, try_in_cells
+
+escapes = pytest.mark.parametrize(
+    "escape",
+    [
+        pytest.param(
+            escape,
+            id=escape.name,
+            marks=pytest.mark.skipif(escape.root and os.geteuid() != 0, reason="not even stock can, unless it is root"),
+        )
+        for escape in ESCAPES
+    ],
+)
+ENDED = {  # while it serves, by the settings of the release
+    "raw-clone": "it called clone",
+    "kill-neighbour": "it called kill",
+    "trace": "it called ptrace",
+    "dns-out": "it called socket",
+    "io-uring": "it called io_uring_setup",
+}
+DEMANDED = [
+    "shared object", "/proc/self/mem", "never on a disk", "ring in shared memory", "LD_PRELOAD", "neighbour's worker",
+    "Register a model", "gRPC", "private key", "another model's weights", "own model's directory", "with processes",
+    "memory until nothing is left", "Fill the disk", "Print so much", "measurement", "process id", "Kill the worker",
+    "link", "DNS",
+]  # fmt: skip
+
+
+@escapes
+def test_in_stock_torchserve_it_works(escape: Escape, in_stock: dict[str, Outcome]) -> None:
+    """Or its failure in a cell would prove nothing."""
+    outcome = in_stock[escape.name]
+    assert outcome.seen, f"no effect; the attacker reported: {outcome.report}"
+
+
+@escapes
+def test_in_a_cell_it_is_tried_and_stopped(escape: Escape, in_cells: list[CelledOutcome]) -> None:
+    server = next(one for one in in_cells if escape.name in one.escapes)
+    outcome = server.escapes[escape.name]
+    assert not outcome.seen
+    assert was_tried(escape, outcome, server), f"the attacker reported: {outcome.report}"
+
+
+def was_tried(escape: Escape, outcome: Outcome, server: CelledOutcome) -> bool:
+    """Say whether the attacker was stopped where it attacked: by a refusal that it reports, or by its worker's end."""
+    own = [line for line in outcome.report.splitlines() if line.startswith(f"{escape.when}: ")]
+    ended = server.ended.get(escape.name, [])
+    if escape.dies:
+        return any(why.startswith("signal") for why in ended)
+    return any(re.search(escape.refused, line) for line in own) or (not own and bool(ended))
+
+
+def test_the_neighbours_answer_all_the_time_as_if_nothing_happened(in_cells: list[CelledOutcome]) -> None:
+    for server in in_cells:
+        assert server.asked >= len(server.escapes)
+        assert server.wrong == []
+        assert server.replaced == []
+
+
+def test_there_is_no_process_but_a_supervisor_and_its_worker_each(in_cells: list[CelledOutcome]) -> None:
+    assert [server.strangers for server in in_cells] == [[]] * len(in_cells)
+
+
+def test_who_attacks_while_serving_is_ended() -> None:
+    """What the others may do to report, `on_violation: fail`, is not what the release does."""
+    server = try_in_cells([one for one in ESCAPES if one.name in ENDED], on_violation="end")
+    assert {name: server.ended[name] for name in ENDED} == {name: [why] for name, why in ENDED.items()}
+    assert [outcome.seen for outcome in server.escapes.values()] == [""] * len(ENDED)
+    assert (server.wrong, server.replaced, server.strangers) == ([], [], [])
+
+
+def test_the_catalogue_has_what_it_must() -> None:
+    names = [escape.name for escape in ESCAPES]
+    assert len(names) == len(set(names)) >= 64
+    assert {escape.when for escape in ESCAPES} == set(MOMENTS)
+    assert all(FAMILIES.values())
+    stories = "\n".join(escape.story for escape in ESCAPES)
+    assert [words for words in DEMANDED if words not in stories] == []
+    assert len({escape.source for escape in ESCAPES}) == len(ESCAPES)
