@@ -275,9 +275,7 @@ def _read_statuses(server: Celled) -> tuple[dict[str, dict[str, int]], dict[str,
 def _set_scene(escape: Escape, server: Running, places: Path) -> Scene:
     scene = Scene(escape.name, server, places / escape.name)
     scene.place.mkdir()
-    scene.world.update(
-        token=scene.token, place=str(scene.place), marker=str(scene.marker), run=str(server.run)
-    )
+    scene.world.update(token=scene.token, place=str(scene.place), marker=str(scene.marker), run=str(server.run))
     return scene
 
 
