@@ -35,6 +35,7 @@ _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # terminal? its size
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)  # copies, flags, locks; F_SETOWN would send signals to others
 _OPENS = {"open": 1, "openat": 2}  # which argument holds the flags
 _MAKES = ("creat", "mkdir", "mkdirat")
+REMOVING = frozenset(("unlink", "unlinkat", "rename"))  # a file may lose its name, and is looked at before
 MAKING = frozenset((*_OPENS, *_MAKES))  # when it comes to the supervisor
 
 
@@ -83,7 +84,7 @@ def make_rules(pid: int, handover: int, *, cuda: bool) -> tuple[Rule, ...]:
         "tgkill": (_allow("tgkill", Condition(0, pid)),),
         "prlimit64": (_allow("prlimit64", Condition(2, 0, whole=True)),),  # without a new limit, it only asks
         **{name: _allow_opening(name, flags) for name, flags in _OPENS.items()},
-        **dict.fromkeys(("clone", *_MAKES), ()),
+        **dict.fromkeys(("clone", *_MAKES, *REMOVING), ()),
     }
     rules = [Rule("clone3", fail_with(errno.ENOSYS))]  # its flags lie in memory; the C library then uses clone
     for name in INFERENCE:
@@ -99,6 +100,8 @@ def decide(notification: Notification, stage: Stage, room: Room) -> Verdict:
         return _decide_clone(arguments[0], room)
     if call in _OPENS:
         return _decide_open(arguments[_OPENS[call]], room)
+    if call in REMOVING:
+        return PASS
     if call in _MAKES:
         return PASS if room.files > 0 else Verdict(errno.ENOSPC)
     if call == "sched_setaffinity" and arguments[0] != 0:

@@ -73,8 +73,8 @@ class Rules:
     """What stays reachable: files, or directories with all below them; a link stands for what it points to.
 
     `execute` also gives reading, `write` gives reading, making and removing files and directories (and ioctl, on a
-    device file). Rules on one path add up: `sockets` and `links` give making unix sockets and symbolic links, `moves`
-    renaming and linking from one directory to another, and no more than that.
+    device file). Rules on one path add up: `sockets` and `links` give making unix sockets and symbolic links, and no
+    more than that. Nothing gives renaming or linking from one directory to another.
     `bind_ephemeral_port` gives binding by TCP to a port that the kernel picks.
     """
 
@@ -83,7 +83,6 @@ class Rules:
     write: tuple[Path, ...] = ()
     sockets: tuple[Path, ...] = ()
     links: tuple[Path, ...] = ()
-    moves: tuple[Path, ...] = ()
     bind_ephemeral_port: bool = False
 
     def __iter__(self) -> Iterator[tuple[Path, int]]:
@@ -93,7 +92,6 @@ class Rules:
         yield from ((path, WRITING | IOCTL_DEV) for path in self.write)
         yield from ((path, MAKE_SOCK) for path in self.sockets)
         yield from ((path, MAKE_SYM) for path in self.links)
-        yield from ((path, REFER) for path in self.moves)
 
 
 def probe_abi() -> int:
@@ -125,9 +123,7 @@ def restrict(rules: Rules) -> None:
     ruleset = _create_ruleset(abi)
     try:
         for path, rights in rules:
-            governed = rights & _handled_files(abi)
-            if governed:  # before Linux 5.19 not REFER: there a move is denied whatever is given
-                _add_path(ruleset, path, governed)
+            _add_path(ruleset, path, rights & _handled_files(abi))
         if rules.bind_ephemeral_port and abi >= _TCP_SINCE:
             _add_rule(ruleset, _RULE_PORT, _Port(BIND_TCP, 0), "for port 0")
         _call("prctl", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

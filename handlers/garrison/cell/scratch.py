@@ -3,13 +3,13 @@
 What is in it was written by the model's code, perhaps while it is looked at. No symbolic link is followed, no name is
 joined to a path, depth and number of entries are bounded.
 
-What measuring cannot see: files that have no name any more but are still open or mapped. The number of open files and
-the size of each are bounded (`limits`), and so is the file system below, if it is one of its own.
+What measuring cannot see: files that have no name any more but are still open or mapped; see `hidden`.
 """
 
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from garrison.errors import ConfigError, Undecided
@@ -19,6 +19,7 @@ MAX_DEPTH = 32
 MAX_DEPTH_REMOVED = 100_000
 UNMEASURABLE = 2**63 - 1  # more than any limit: what cannot be measured counts as too much
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+See = Callable[[int, str, os.stat_result], None]
 _BLOCK_BYTES = 512  # st_blocks counts in these, whatever the file system's own size
 
 
@@ -38,14 +39,16 @@ def make_scratch(parent: Path, name: str) -> Path:
     return path
 
 
-def measure(path: Path) -> tuple[int, int]:
+def measure(path: Path, see: See = lambda *_: None) -> tuple[int, int]:
     """Return how many bytes and files a directory holds; `UNMEASURABLE` for both if it is too deep or too full to say.
+
+    `see` is told of every entry: the open directory, the name, and what `lstat` says.
 
     A file counts as large as it claims to be, or as what it takes on the disk if that is more: what is sparse today can
     be filled tomorrow. Directories count as files.
     """
     try:
-        return _measure_directory(os.open(path, _OPEN_DIRECTORY), MAX_DEPTH, MAX_ENTRIES)
+        return _measure_directory(os.open(path, _OPEN_DIRECTORY), MAX_DEPTH, MAX_ENTRIES, see)
     except FileNotFoundError:
         return 0, 0
     except (OSError, Undecided):  # unreadable, as the worker made it
@@ -81,7 +84,7 @@ def remove(path: Path) -> None:
         os.close(top)
 
 
-def _measure_directory(directory: int, depth: int, room: int) -> tuple[int, int]:
+def _measure_directory(directory: int, depth: int, room: int, see: See) -> tuple[int, int]:
     """Measure an open directory, and close it; `room` is how many entries may still be seen."""
     total = files = 0
     try:
@@ -93,23 +96,24 @@ def _measure_directory(directory: int, depth: int, room: int) -> tuple[int, int]
                 found = _look(directory, entry.name)
                 if found is None:
                     continue
+                see(directory, entry.name, found)
                 total += max(found.st_size, found.st_blocks * _BLOCK_BYTES)
                 if stat.S_ISDIR(found.st_mode):
-                    inner_total, inner_files = _measure_inner(directory, entry.name, depth - 1, room - files)
+                    inner_total, inner_files = _measure_inner(directory, entry.name, depth - 1, room - files, see)
                     total, files = total + inner_total, files + inner_files
     finally:
         os.close(directory)
     return total, files
 
 
-def _measure_inner(directory: int, name: str, depth: int, room: int) -> tuple[int, int]:
+def _measure_inner(directory: int, name: str, depth: int, room: int, see: See) -> tuple[int, int]:
     if depth < 0:
         raise Undecided(f"deeper than {MAX_DEPTH} directories")
     try:
         inner = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
     except FileNotFoundError:  # removed since it was listed
         return 0, 0
-    return _measure_directory(inner, depth, room)
+    return _measure_directory(inner, depth, room, see)
 
 
 def _look(directory: int, name: str) -> os.stat_result | None:

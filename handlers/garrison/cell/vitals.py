@@ -3,11 +3,12 @@
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from garrison.cell import scratch
-from garrison.cell.calls import MAKING, MAX_SHARED_MAPPINGS, Room
+from garrison.cell.calls import MAKING, MAX_SHARED_MAPPINGS, REMOVING, Room
+from garrison.cell.hidden import HiddenFiles
 from garrison.cell.settings import MOST_THREADS, CellSettings
 
 _MEMORY = ("RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages")  # page tables: memory that is only read has some
@@ -25,6 +26,7 @@ class Vitals:
     files: int = 0
     made: int = 0
     mappings: int = 0
+    _hidden: HiddenFiles = field(default_factory=HiddenFiles)
 
     def measure(self) -> None:
         """Measure everything."""
@@ -35,7 +37,7 @@ class Vitals:
         """Measure what the decision about a call needs, exactly and now, and return what is left."""
         if call == "clone":
             self._read_process()
-        elif call in MAKING:
+        elif call in MAKING or call in REMOVING:
             self._read_scratch()
         full = self.scratch_bytes >= settings.scratch_max_bytes
         return Room(
@@ -60,7 +62,9 @@ class Vitals:
         return "", ""
 
     def _read_scratch(self) -> None:
-        self.scratch_bytes, self.files = scratch.measure(self.scratch)
+        seen = scratch.measure(self.scratch, self._hidden.see)
+        unseen = self._hidden.measure()
+        self.scratch_bytes, self.files = seen[0] + unseen[0], seen[1] + unseen[1]
 
     def _read_process(self) -> None:
         """Read how many threads the worker has and how much memory it holds; anyone may read that of anyone."""

@@ -21,10 +21,12 @@ _MOST_SHOWN = 3  # --json has all
 def add_commands(commands: Any) -> None:
     """Add the command."""
     example = "garrison posture\n  garrison posture --run-dir /run/garrison --json"
-    summary = "Show what a worker's cell holds, by trying: here and now, or in a running server."
+    summary = (
+        "Try what a model's code could do in its cell: on this machine, or as found in a running server's workers."
+    )
     parser = add_command(commands, "posture", posture, summary, example)
     add_config(parser)
-    run_help = "run directory of a running server: show its workers instead of a cell made to be looked at"
+    run_help = "what `serve --run-dir` was given: show the workers of that server, and what they tried since"
     parser.add_argument("--run-dir", type=absolute, metavar="DIR", help=run_help)
     add_json(parser)
 

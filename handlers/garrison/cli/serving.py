@@ -123,7 +123,10 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--models", type=Path, metavar="DIR", help=models_help)
     parser.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
     add_places(parser)
-    run_help = "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR)"
+    run_help = (
+        "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR); "
+        "give one where `garrison posture --run-dir` or the metrics are wanted"
+    )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help=run_help)
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the JSON log there (default: standard output)")
 

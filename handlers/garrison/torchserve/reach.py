@@ -55,7 +55,6 @@ def list_server_reach(plan: "ServerPlan", java: Path) -> Rules:
         ),
         sockets=(plan.run_directory, plan.scratch_directory),
         links=(plan.unpacked_directory,),
-        moves=(plan.workers_directory,),  # how what a worker leaves is removed, see `garrison.cell.scratch`
         bind_ephemeral_port=True,
     )
     missing = [str(path) for path, _ in rules if not path.exists()]

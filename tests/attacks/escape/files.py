@@ -157,7 +157,7 @@ def planted_in_metrics(scene: Scene) -> str:
 
 def in_shared_memory(scene: Scene) -> str:
     """See the attacker's file in /dev/shm."""
-    path = Path("/dev/shm", scene.token)  # noqa: S108 - that is the attack
+    path = Path("/dev/shm", scene.token)
     if not path.exists():
         return ""
     path.unlink()

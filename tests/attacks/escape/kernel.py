@@ -3,12 +3,10 @@
 import contextlib
 import ctypes
 import os
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from attacks.escape.effects import (
-    differs,
     holds,
     marker_exists,
     mounted,
@@ -20,7 +18,7 @@ from attacks.escape.effects import (
     worker_status,
 )
 from attacks.escape.model import Escape, Scene
-from attacks.escape.props import bystander, remember, secret_file, terminal
+from attacks.escape.props import bystander, terminal
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = _LIBC.shmat.restype = ctypes.c_long

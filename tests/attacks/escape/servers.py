@@ -25,8 +25,14 @@ from attacks.escape.handlers import write_custom_handler, write_stock_handler
 from attacks.escape.model import Escape, Scene
 from attacks.stock import PROPERTIES
 from garrison.admission.pack import PackOrder
-from garrison.archive import CONTRACT_FILE, HANDLER_FILE, MODEL_CONFIG_FILE, open_packed_model
-from garrison.archive import render_manifest, render_model_config
+from garrison.archive import (
+    CONTRACT_FILE,
+    HANDLER_FILE,
+    MODEL_CONFIG_FILE,
+    open_packed_model,
+    render_manifest,
+    render_model_config,
+)
 from garrison.cell.settings import FAIL, CellSettings
 from garrison.contract import parse_contract
 from garrison.eventlog import EventLog

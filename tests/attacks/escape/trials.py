@@ -31,7 +31,6 @@ from attacks.escape.servers import (
     wait_until_tried,
     write_stock_escape,
 )
-from garrison.cell.settings import CellSettings
 from stack.running import DIGITS
 
 STOCK_AT_ONCE = 3

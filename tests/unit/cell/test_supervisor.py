@@ -183,6 +183,47 @@ def test_a_worker_whose_files_grow_beyond_the_bound_is_ended(tmp_path):
     assert outcome.status["ended"].startswith("wrote ")
 
 
+def test_files_without_a_name_count_while_they_are_open(tmp_path):
+    code = """
+import os, time
+held = []
+for number in range(16):
+    held.append(open(f"f{number}", "wb", 0))
+    os.unlink(f"f{number}")
+    held[-1].write(bytes(2**20))
+time.sleep(60)
+"""
+    outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE)
+    assert outcome.status["ended"].startswith(("wrote ", "exit status 1"))  # ended, or refused the next file
+    assert outcome.status["scratch_bytes"] < 8 * MEBIBYTE
+
+
+def test_files_without_a_name_count_while_they_are_mapped(tmp_path):
+    code = """
+import mmap, os
+held = []
+for number in range(16):
+    with open(f"f{number}", "w+b", 0) as file:
+        file.write(bytes(2**20))
+        held.append(mmap.mmap(file.fileno(), 2**20, flags=mmap.MAP_PRIVATE))
+    os.unlink(f"f{number}")
+"""
+    outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE)
+    assert "OSError: [Errno 28] No space left on device" in outcome.printed[-1] or outcome.named("scratch_full")
+
+
+def test_temporary_files_that_are_closed_are_forgotten(tmp_path):
+    code = """
+import tempfile
+for _ in range(200):
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(2**20))
+print("done")
+"""
+    outcome = run_celled(code, tmp_path, scratch_max_bytes=4 * MEBIBYTE, scratch_max_files=16)
+    assert outcome.printed == ["done"]
+
+
 def test_memory_has_a_bound_that_the_worker_is_told(tmp_path):
     outcome = run_celled(attempt("bytearray(2**31)"), tmp_path, memory_bytes=512 * MEBIBYTE)
     assert outcome.printed == ["MemoryError "]
