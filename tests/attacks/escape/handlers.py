@@ -96,7 +96,7 @@ def here_or_in_child(do):
         in_child(lambda: (syscall(272, 0x10000000 | 0x00020000), do()))  # unshare(CLONE_NEWUSER | CLONE_NEWNS)
         return f"in a child, after {error}"
 '''
-_MACHINERY = '''\
+_MACHINERY = """\
 
 
 def attack(world):
@@ -134,7 +134,7 @@ def answer(text):
 
 for moment in {at_import}:
     strike(moment)
-'''
+"""
 _STOCK = """\
 
 

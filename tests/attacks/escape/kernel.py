@@ -85,8 +85,9 @@ DOORS = (
         select.select([watch], [], [], 3)
         return os.read(watch, 4096).decode(errors="replace")
         """,
-        lambda scene: ((scene.place / scene.secret).touch(), (scene.place / scene.secret).unlink())
-        and secret_came_back(scene),
+        lambda scene: (
+            ((scene.place / scene.secret).touch(), (scene.place / scene.secret).unlink()) and secret_came_back(scene)
+        ),
     ),
 )
 

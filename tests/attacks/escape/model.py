@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 MOMENTS = ("import", "load", "infer", "thread", "del")
 # What a refusal looks like in the attacker's own words. A mistake in the text (NameError, TypeError, KeyError) does not.
-REFUSED = r"(PermissionError|OSError|BlockingIOError|FileNotFoundError|MemoryError|ProcessLookupError)\b|can't start new"
+REFUSED = (
+    r"(PermissionError|OSError|BlockingIOError|FileNotFoundError|MemoryError|ProcessLookupError)\b|can't start new"
+)
 
 
 class Server(Protocol):

@@ -342,6 +342,7 @@ BACK_DOORS = (
     ),
 )
 
+
 def _tell_no_name(scene: Scene) -> None:
     del scene.world["nothing"]
 

@@ -13,7 +13,6 @@ def _program(scene: Scene) -> dict[str, bytes]:
     return {"warm-up.bin": make_program(str(scene.marker))}
 
 
-
 STARTING = (
     Escape(
         "subprocess",

@@ -317,9 +317,7 @@ class CelledPlan:
         save_sums(sources / "model.pt")
         (sources / CONTRACT_FILE).write_text(SUMS.replace("model: sums", f"model: {NEIGHBOUR}"))
         self._pack(NEIGHBOUR, PackOrder(sources / CONTRACT_FILE, sources / "model.pt", (), self.packed_directory))
-        order = PackOrder(
-            DIGITS / CONTRACT_FILE, DIGITS / "model.pt", (DIGITS / "labels.json",), self.packed_directory
-        )
+        order = PackOrder(DIGITS / CONTRACT_FILE, DIGITS / "model.pt", (DIGITS / "labels.json",), self.packed_directory)
         self._pack(DIGITS_MODEL, order)
 
     def _pack(self, name: str, order: PackOrder) -> None:

@@ -282,7 +282,7 @@ MEMORIES = (
         "open-descriptor-through-proc",
         "import",
         "Open an unnamed file that another process holds, by its place in /proc.",
-        "return open(f'/proc/{world[\"bystander\"]}/fd/{world[\"descriptor\"]}').read()",
+        'return open(f\'/proc/{world["bystander"]}/fd/{world["descriptor"]}\').read()',
     ),
     _steals(
         "read-environment",

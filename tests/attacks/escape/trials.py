@@ -273,9 +273,7 @@ def _read_statuses(server: Celled, outcome: CelledOutcome) -> None:
 def _set_scene(escape: Escape, server: Running, places: Path) -> Scene:
     scene = Scene(escape.name, server, places / escape.name)
     scene.place.mkdir()
-    scene.world.update(
-        token=scene.token, place=str(scene.place), marker=str(scene.marker), run=str(server.run)
-    )
+    scene.world.update(token=scene.token, place=str(scene.place), marker=str(scene.marker), run=str(server.run))
     return scene
 
 
