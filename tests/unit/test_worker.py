@@ -16,6 +16,8 @@ from garrison.torchserve.worker import keep_environment
 
 SCRIPT = Path(importlib.util.find_spec("ts").submodule_search_locations[0]) / "model_service_worker.py"
 
+OPTIONS = ("--sock-type", "unix", "--sock-name", "/nowhere", "--metrics-config", "/nowhere")
+
 
 def run(command, **options):
     command = [str(part) for part in command]
@@ -45,6 +47,16 @@ def test_nothing_else_is_run(wrapper, arguments):
     result = run([wrapper, *arguments], env={"GARRISON_PYTHON": sys.executable})
     assert (result.returncode, result.stdout) == (78, "")
     assert result.stderr == "worker-python: runs TorchServe's model worker and nothing else\n"
+
+
+def test_an_installation_may_lie_behind_a_link(wrapper, tmp_path):
+    """The launcher names TorchServe's script without links; the worker's Python finds it with them."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(os.path.realpath(sys.executable))
+    (tmp_path / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    (tmp_path / "lib").symlink_to(Path(sys.prefix) / "lib")
+    result = run([wrapper, SCRIPT.resolve(), *OPTIONS], env={"GARRISON_PYTHON": str(tmp_path / "bin/python")})
+    assert result.stderr == "worker-python: GARRISON_CELL: not set; start the server by `garrison serve`\n"
 
 
 def test_without_the_launcher_s_interpreter_nothing_starts(wrapper):

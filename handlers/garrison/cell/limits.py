@@ -65,6 +65,12 @@ def set_limits(memory_bytes: int, threads: int, scratch_bytes: int) -> None:
         _set_limit(name, value)
 
 
+def allow_open_files() -> None:
+    """Let this process have as many descriptors as it may: a supervisor holds each file of its worker."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def drop_capabilities() -> None:
     """Give up every capability of this thread, and the means to get one back.
 

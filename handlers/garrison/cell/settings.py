@@ -25,7 +25,7 @@ LEAST_MEMORY_BYTES = 512 * 2**20  # PyTorch and TorchServe's worker, before ther
 MOST_MEMORY_BYTES = 4 * 2**40
 LEAST_THREADS, MOST_THREADS = 8, 4096
 LEAST_SCRATCH_BYTES, MOST_SCRATCH_BYTES = 2**20, 64 * 2**30
-LEAST_FILES, MOST_FILES = 16, 100_000
+LEAST_FILES, MOST_FILES = 16, 2000  # each is held open by the supervisor, which may have 4096 on old systems
 _MOST_RENDERED_BYTES = 4096
 
 

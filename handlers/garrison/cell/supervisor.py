@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from garrison.cell import calls, seccomp
+from garrison.cell import calls, limits, seccomp
 from garrison.cell.calls import Stage
 from garrison.cell.door import Door
 from garrison.cell.inside import (
@@ -81,6 +81,7 @@ class Supervisor:
     def run(self) -> int:
         """Start the worker, and look after it until it ends; return its exit status."""
         self._began = time.monotonic()
+        limits.allow_open_files()
         pipes = {name: os.pipe() for name in ("stdout", "stderr")}
         control, handover = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
         supervisor = os.getpid()

@@ -37,7 +37,8 @@ def _is_worker_script(path: Path) -> bool:
     package = importlib.util.find_spec("ts")
     if package is None or not package.submodule_search_locations:
         return False
-    return path == Path(package.submodule_search_locations[0]) / "model_service_worker.py"
+    worker = Path(package.submodule_search_locations[0]) / "model_service_worker.py"
+    return path in (worker, worker.resolve())  # the launcher follows links, and the installation may lie behind one
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_a_missing_bound_is_an_error(load, key):
         ("memory", "memory_bytes", 512 * 2**20, 4 * 2**40),
         ("threads", "threads", 8, 4096),
         ("scratch__max_bytes", "scratch_max_bytes", 2**20, 64 * 2**30),
-        ("scratch__max_files", "scratch_max_files", 16, 100_000),
+        ("scratch__max_files", "scratch_max_files", 16, 2000),
     ],
 )
 def test_bounds_are_bounded(load, key, field, low, high):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from celled import MEBIBYTE, read_status, run_celled, start_celled
+from garrison.cell.settings import MOST_FILES
 
 LIBC = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
 SERVE = "inside.start_serving()\n"
@@ -159,6 +161,18 @@ def test_there_are_no_more_files_than_the_settings_say(tmp_path):
     assert run_celled(code, tmp_path, scratch_max_files=16).printed == ["16 No space left on device"]
     code = code.replace("open(f'f{n}', 'w')", "__import__('os').mkdir(f'f{n}')")
     assert run_celled(code, tmp_path, scratch_max_files=16).printed == ["16 No space left on device"]
+
+
+def test_as_many_files_as_may_be_allowed_are_really_allowed(tmp_path):
+    """The supervisor holds all of them, and starts with as few descriptors as a login gives."""
+    code = f"for n in range({MOST_FILES}): open(f'f{{n}}', 'w').close()\nprint('made')"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        outcome = run_celled(code, tmp_path, scratch_max_files=MOST_FILES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert outcome.printed == ["made"]
 
 
 def test_a_file_ends_at_the_bound_of_scratch(tmp_path):
