@@ -31,8 +31,9 @@ def secret_came_back(scene: Scene) -> str:
 
 
 def was_heard(scene: Scene) -> str:
-    """See the token at one of our listeners."""
-    return next((f"heard {data[:60]!r}" for data in scene.heard if scene.token.encode() in data), "")
+    """See the token at one of our listeners, which hear it in pieces or at once."""
+    heard = b"".join(scene.heard)
+    return f"heard {heard[:60]!r}" if scene.token.encode() in heard else ""
 
 
 def differs(read: Callable[[Scene], object]) -> Seen:

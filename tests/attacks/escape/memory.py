@@ -60,7 +60,7 @@ ESCAPES = (
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4000), hard))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             KEPT.append(error)
         for _ in range(3000):
             KEPT.append(os.dup(0))

@@ -4,6 +4,8 @@ import re
 import socket
 from pathlib import Path
 
+import psutil
+
 from attacks.escape.effects import secret_came_back, was_heard
 from attacks.escape.model import Escape, Scene
 from attacks.escape.props import accomplice, datagram_listener, free_port, knock, secret_file, stream_listener
@@ -166,8 +168,9 @@ def _let_in_on_abstract(scene: Scene) -> str:
 
 
 def _let_in_on_own_socket(scene: Scene) -> str:
-    for path in _find_worker_sockets(scene):
-        knock(scene, socket.AF_UNIX, path)
+    for pid in scene.own_pids():
+        command = psutil.Process(pid).cmdline()
+        knock(scene, socket.AF_UNIX, command[command.index("--sock-name") + 1])
     return was_heard(scene)
 
 

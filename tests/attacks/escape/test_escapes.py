@@ -52,11 +52,10 @@ def test_in_a_cell_it_is_tried_and_stopped(escape: Escape, in_cells: list[Celled
 
 def was_tried(escape: Escape, outcome: Outcome, server: CelledOutcome) -> bool:
     """Say whether the attacker was stopped where it attacked: by a refusal that it reports, or by its worker's end."""
+    if server.ended.get(escape.name):
+        return True
     own = [line for line in outcome.report.splitlines() if line.startswith(f"{escape.when}: ")]
-    ended = server.ended.get(escape.name, [])
-    if escape.dies:
-        return bool(ended) and not own
-    return any(re.search(escape.refused, line) for line in own) or (not own and bool(ended))
+    return not escape.dies and any(re.search(escape.refused, line) for line in own)
 
 
 def test_the_neighbours_answer_all_the_time_as_if_nothing_happened(in_cells: list[CelledOutcome]) -> None:
