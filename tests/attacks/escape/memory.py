@@ -62,8 +62,14 @@ ESCAPES = (
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4000), hard))
         except (OSError, ValueError) as error:
             KEPT.append(error)
-        for _ in range(3000):
-            KEPT.append(os.dup(0))
+        numbers = []
+        try:
+            for _ in range(3000):
+                numbers.append(os.dup(0))
+        except OSError:
+            for number in numbers:  # or there would be none left to report with
+                os.close(number)
+            raise
         """,
         many_descriptors,
     ),
