@@ -148,6 +148,12 @@ class Supervisor:
         self._counts.ended = self._counts.ended or (f"signal {-code}" if code < 0 else f"exit status {code}")
         return code if code >= 0 else EXIT_ENDED
 
+    def _tell_and_end(self, why: str) -> None:
+        """End the worker for what it did, and say so first: as soon as it is gone, the server ends us as well."""
+        self._counts.ended = self._counts.ended or why
+        self._write_status()
+        self._end(why)
+
     def _end(self, why: str) -> None:
         if not self._counts.ended:
             self._counts.ended = why
@@ -172,7 +178,7 @@ class Supervisor:
         if verdict.forbidden:
             self._count_violation(notification.call)
         if verdict.forbidden and self._ends_for(notification.call):
-            self._end(f"it called {notification.call}")
+            self._tell_and_end(f"it called {notification.call}")
         elif verdict.error:
             seccomp.refuse(self._listener, notification, verdict.error)
         else:
@@ -310,7 +316,7 @@ class Supervisor:
         event, told = self._vitals.find_excess(self._plan.settings)
         if event and not self._counts.ended:
             self._relay.tell(event, f"{told}; it is ended")
-            self._end(told)
+            self._tell_and_end(told)
         if age_s > LOADING_LIMIT_S:
             self._start_serving(f"not loaded after {LOADING_LIMIT_S} s")
         if self._door is not None and age_s > LOADING_LIMIT_S:

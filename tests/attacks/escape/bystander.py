@@ -59,7 +59,8 @@ def main() -> None:
     file = os.open(place / "unnamed", os.O_RDWR | os.O_CREAT)
     os.write(file, secret)
     (place / "unnamed").unlink()
-    print(json.dumps({"address": ctypes.addressof(memory), "descriptor": file}), flush=True)
+    sys.stdout.write(json.dumps({"address": ctypes.addressof(memory), "descriptor": file}) + "\n")
+    sys.stdout.flush()
     time.sleep(LIFE_S)
 
 

@@ -58,8 +58,8 @@ def lasting(seen: Seen) -> Seen:
 
 
 def process_lives(scene: Scene) -> str:
-    """See a process that carries the token as its name or on its command line."""
-    pids = find_marked(scene)
+    """See a process that carries the token in its name or arguments, or that the attacker's worker started."""
+    pids = find_started(scene)
     return f"{len(pids)} processes live" if pids else ""
 
 
@@ -67,6 +67,12 @@ def many_processes_live(scene: Scene) -> str:
     """See a crowd of processes."""
     pids = find_marked(scene)
     return f"{len(pids)} processes live" if len(pids) >= MANY_PROCESSES else ""
+
+
+def find_started(scene: Scene) -> list[int]:
+    """Return the processes that carry the token, and those below the attacker's worker."""
+    below = [one.pid for pid in scene.own_pids() for one in _descendants(pid)]
+    return sorted({*find_marked(scene), *below})
 
 
 def find_marked(scene: Scene) -> list[int]:

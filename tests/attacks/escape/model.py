@@ -1,4 +1,4 @@
-"""What an escape is, and the scene it is played in: a place outside, a secret, a token by which its traces are known."""
+"""What an escape is, and the scene it is played in: a place outside, a secret, a token that marks its traces."""
 
 import contextlib
 import secrets
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 MOMENTS = ("import", "load", "infer", "thread", "del")
-# What a refusal looks like in the attacker's own words. A mistake in the text (NameError, TypeError, KeyError) does not.
+# A refusal in the attacker's own words. A mistake in the text (NameError, TypeError, KeyError) looks otherwise.
 REFUSED = (
     r"(PermissionError|OSError|BlockingIOError|FileNotFoundError|MemoryError|ProcessLookupError)\b|can't start new"
 )
@@ -72,11 +72,13 @@ class Escape:
     """One primitive.
 
     `source` is the body of a function of `world`; what it returns is its report. `seen` returns what was seen of the
-    effect, or nothing. `prepare` sets the scene before the server knows the model, `note` remembers how things are right
-    before the attacker is asked. `refused` is how the attacker reports that it was stopped; with `dies`, no report needs to
-    come back, because the kernel ends what does that. `alone`: its effect is on everybody. `outlives`: it is looked
-    for after the server has ended. `once`: in a cell it is not tried at other moments than its own, which it would not
-    live to see. `root`: not even stock can do it as an ordinary user.
+    effect, or nothing. `prepare` sets the scene before the server knows the model, `note` remembers how things are
+    right before the attacker is asked, `files` come with the model.
+
+    `refused` is how the attacker reports that it was stopped; with `dies`, no report needs to come back, because the
+    kernel ends what does that. `alone`: its effect is on everybody. `outlives`: it is looked for after the server has
+    ended. `once`: in a cell it is not tried at other moments than its own, which it would not live to see. `root`: not
+    even stock can do it as an ordinary user.
     """
 
     name: str

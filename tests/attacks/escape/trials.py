@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from attacks.escape.effects import find_marked
+from attacks.escape.effects import find_started
 from attacks.escape.handlers import asked_moments
 from attacks.escape.model import Escape, Scene
 from attacks.escape.servers import (
@@ -100,7 +100,7 @@ def _try_one(escape: Escape, server: Stock, directory: Path) -> Outcome:
                 _ask(scene, [], 2)
             seen = _look(escape, scene)
             time.sleep(0.05)
-        _end_marked(scene)
+        _end_started(scene)
         server.unregister(scene.name)
     return Outcome(seen, scene.report)
 
@@ -126,7 +126,7 @@ def _outlive(scenes: Sequence[tuple[Escape, Scene]], server: Running) -> dict[st
     outcomes = {escape.name: Outcome(_look(escape, scene), scene.report) for escape, scene in scenes}
     for _, scene in scenes:
         with scene.cleaning:
-            _end_marked(scene)
+            _end_started(scene)
             _end(scene.kept.get("attackers", []))
     return outcomes
 
@@ -188,7 +188,7 @@ def _attack(scenes: Sequence[tuple[Escape, Scene]], server: Celled, outcome: Cel
     for escape, scene in scenes:
         if not escape.outlives:
             outcome.escapes[escape.name] = Outcome(watch.seen.get(escape.name, ""), scene.report)
-            _end_marked(scene)
+            _end_started(scene)
     outcome.escapes.update(_outlive([one for one in scenes if one[0].outlives], server))
 
 
@@ -230,9 +230,9 @@ class Watch:
 
     def _look(self) -> None:
         for escape, scene in self._scenes:
-            if not escape.outlives and escape.name not in self.seen and (not escape.note or "noted" in scene.kept):
-                if seen := _look(escape, scene):
-                    self.seen[escape.name] = seen
+            due = not escape.outlives and escape.name not in self.seen and (not escape.note or "noted" in scene.kept)
+            if due and (seen := _look(escape, scene)):
+                self.seen[escape.name] = seen
         self._server.sweep()
         self._outcome.strangers.extend(_find_strangers(self._server))
 
@@ -312,10 +312,10 @@ def _do(steps: Sequence[Callable[[Scene], object]], scene: Scene) -> None:
         step(scene)
 
 
-def _end_marked(scene: Scene) -> None:
-    """End what an escape left running; found by its token, which is nobody else's."""
+def _end_started(scene: Scene) -> None:
+    """End what an escape left running."""
     for _ in range(5):
-        if not (pids := [pid for pid in find_marked(scene) if pid != psutil.Process().pid]):
+        if not (pids := [pid for pid in find_started(scene) if pid != psutil.Process().pid]):
             return
         _end(pids)
         time.sleep(0.1)
