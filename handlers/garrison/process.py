@@ -28,7 +28,7 @@ WORKER_LOGGER = "MODEL_LOG"  # TorchServe's name for what workers print
 LOAD_FAILED = "load_failed"
 CELL_GATE = "cell"
 # The supervisor's events before it ends a worker.
-CELL_ENDINGS = frozenset({"cell_open", "scratch_full", "memory_full", "disk_full"})
+CELL_ENDINGS = frozenset({"cell_open", "scratch_full", "memory_full"})
 MAX_TOLD_CHARACTERS = 700
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)

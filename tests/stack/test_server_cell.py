@@ -123,9 +123,8 @@ def test_it_fails_in_the_cell_and_would_succeed_without(
         pytest.skip("this kernel's Landlock does not govern it")
     assert inside["outcomes"][name] in {"EACCES", "EPERM", "ENOSYS", "EXDEV"}
     told = outside["outcomes"][name]
-    if told in MAY_BE_MISSING or (name in NEEDS_ROOT and os.geteuid() != 0):
-        pytest.skip(f"not possible here, cell or not: {told}")
-    assert told == "done"
+    possible = told not in MAY_BE_MISSING and (name not in NEEDS_ROOT or os.geteuid() == 0)
+    assert told == "done" or not possible  # this kernel may lack what is tried
 
 
 @pytest.mark.parametrize("abi", [1, 3, 5])

@@ -55,12 +55,6 @@ def measure(path: Path, see: See = lambda *_: None) -> tuple[int, int]:
         return UNMEASURABLE, UNMEASURABLE
 
 
-def count_free_bytes(path: Path) -> int:
-    """Return how much room is left where a directory lies."""
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
-
-
 def remove(path: Path) -> None:
     """Remove a directory whatever is in it; does nothing if it is not there.
 

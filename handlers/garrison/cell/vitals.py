@@ -16,7 +16,7 @@ _MEMORY = ("RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages")  # page tab
 
 @dataclass
 class Vitals:
-    """The measures of one worker; `made` counts the files that it ever made, `mappings` what it ever mapped shared."""
+    """The measures of one worker; `mappings` counts what it ever mapped shared."""
 
     pid: int
     scratch: Path
@@ -24,7 +24,6 @@ class Vitals:
     memory_bytes: int = 0
     scratch_bytes: int = 0
     files: int = 0
-    made: int = 0
     mappings: int = 0
     _hidden: HiddenFiles = field(default_factory=HiddenFiles)
 
@@ -49,7 +48,6 @@ class Vitals:
     def count(self, call: str) -> None:
         """Remember a call that passed."""
         self.mappings += call == "mmap"
-        self.made += call in MAKING
 
     def find_excess(self, settings: CellSettings) -> tuple[str, str]:
         """Return an event and a sentence if the worker takes more than it may, else two empty texts."""
@@ -57,8 +55,6 @@ class Vitals:
             return "scratch_full", f"wrote {self.scratch_bytes} bytes, of {settings.scratch_max_bytes} allowed"
         if self.memory_bytes > settings.memory_bytes:
             return "memory_full", f"holds {self.memory_bytes} bytes, of {settings.memory_bytes} allowed"
-        if self.made > self.files and scratch.count_free_bytes(self.scratch) < settings.scratch_max_bytes:
-            return "disk_full", "may hold files that it removed, and the disk is full"
         return "", ""
 
     def _read_scratch(self) -> None:

@@ -390,8 +390,8 @@ FILLING = (
         "infer",
         "Fill the disk when the worker is trusted, with files that were there before they were counted.",
         """
-        start = os.path.join(tempfile.gettempdir(), world["token"])
-        files = [open(f"{start}-{number}", "wb", 0) for number in range(7)]
+        directory, token = tempfile.gettempdir(), world['token']
+        files = [open(os.path.join(directory, f"{token}-{number}"), "wb", 0) for number in range(7)]
         for _ in range(16):
             for file in files:
                 file.write(bytes(2**20))

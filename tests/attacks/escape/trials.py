@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import secrets
+import shutil
 import signal
 import tempfile
 import threading
@@ -35,7 +36,7 @@ from attacks.escape.servers import (
 from stack.running import DIGITS
 
 STOCK_AT_ONCE = 3
-SEEN_WITHIN_S = 120
+SEEN_WITHIN_S = 60
 LOOK_INTERVAL_S = 0.2
 AFTERLIFE_S = 4
 ANSWER_WITHIN_S = 15
@@ -86,6 +87,12 @@ def try_in_stock(escapes: Sequence[Escape]) -> dict[str, Outcome]:
 
 
 def _try_one(escape: Escape, server: Stock, directory: Path) -> Outcome:
+    """Try an escape, and once more if nothing was seen: a busy machine can keep a worker from its one attempt."""
+    outcome = _try_once(escape, server, directory)
+    return outcome if outcome.seen else _try_once(escape, server, directory)
+
+
+def _try_once(escape: Escape, server: Stock, directory: Path) -> Outcome:
     scene = _set_scene(escape, server, directory / "places")
     with scene.cleaning:
         _register(escape, scene, server, directory)
@@ -101,6 +108,8 @@ def _try_one(escape: Escape, server: Stock, directory: Path) -> Outcome:
             time.sleep(0.05)
         _end_started(scene)
         server.unregister(scene.name)
+    for left in (scene.place, directory / "models" / scene.name):
+        shutil.rmtree(left, ignore_errors=True)
     return Outcome(seen, scene.report)
 
 
