@@ -93,7 +93,7 @@ def test_only_the_launcher_writes_what_the_cell_is_made_of(prepared):
     file = prepared.places_file
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     rules = read_places(file).rules
-    writable = {path.resolve() for path in (*rules.write, *rules.links, *rules.moves)}
+    writable = {path.resolve() for path in (*rules.write, *rules.links)}
     assert writable.isdisjoint({file, *file.parents})
 
 
