@@ -1,6 +1,6 @@
 """Show on a terminal how far a longer command is; elsewhere nothing, so that logs stay readable.
 
-rich is imported where a bar is shown: the images that only serve do not have it.
+The commands that run a server show nothing, so what draws is imported only where it is used.
 """
 
 import contextlib
