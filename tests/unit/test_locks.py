@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 REQUIREMENTS = REPOSITORY / "requirements"
 LOCKS = sorted(path.stem for path in REQUIREMENTS.glob("*.lock"))
 SHIPPED = ("server", "gateway", "tools")
-FROM_A_FILE = (*SHIPPED, "images-build", "lint")
+FROM_A_FILE = (*SHIPPED, "build", "sbom", "lint")
 TORCH = {"torch"}
 # Names that an image never ships: what installs, builds, compiles, draws or tests.
 NEVER_SHIPPED = {"pip", "setuptools", "wheel", "hatchling", "matplotlib", "pytest", "moto", "cyclonedx-python-lib"}

@@ -1,10 +1,6 @@
 """Show on a terminal how far a longer command is; elsewhere nothing, so that logs stay readable.
 
-<<<<<<< HEAD
 The commands that run a server show nothing, so what draws is imported only where it is used.
-=======
-rich is imported where a bar is shown: the images that only serve do not have it.
->>>>>>> supply
 """
 
 import contextlib
