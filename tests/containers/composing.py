@@ -60,7 +60,7 @@ def run(*command: object, timeout_s: float, check: bool, environment: Mapping[st
 class ComposedStack:
     """The containers of compose.yaml, as a project of their own; use as a context manager.
 
-    `changes` are merged into the services by a further compose file, and `files` further compose files of this repository.
+    `changes` are merged into the services; `files` are further compose files of this repository.
     """
 
     def __init__(
