@@ -1,7 +1,7 @@
 """Run compose.yaml as a person does, with the images that were just built, and talk to it.
 
-The images are those of build/images.json, by their ids: what was not built is not tested. Each stack is a project of its
-own, with its own volumes, network and port, and leaves nothing behind.
+The images are those of build/images.json, by their ids: what was not built is not tested. Each stack is a project of
+its own, with its own volumes, network and port, and leaves nothing behind.
 """
 
 import contextlib
