@@ -1,6 +1,6 @@
 """Show on a terminal how far a longer command is; elsewhere nothing, so that logs stay readable.
 
-rich is imported when something is shown: the gateway's image does not have it, and a health check has no time for it.
+The commands that run a server show nothing, so what draws is imported only where it is used.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 
 class ByteBar:
@@ -30,23 +30,24 @@ class ByteBar:
 @contextlib.contextmanager
 def show_bytes(what: str) -> Iterator[ByteBar]:
     """Give a bar of bytes."""
-    with _bar(with_bytes=True) as bar:
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    with _bar(DownloadColumn(), TransferSpeedColumn()) as bar:
         yield ByteBar(bar, bar.add_task(what, total=None))
 
 
 @contextlib.contextmanager
 def show_steps(what: str) -> Iterator[Callable[[str], None]]:
     """Give a function that takes the name of the step that begins."""
-    with _bar(with_bytes=False) as bar:
+    with _bar() as bar:
         task = bar.add_task(what, total=None)
         yield lambda step: bar.update(task, description=f"{what}: {step}")
 
 
-def _bar(*, with_bytes: bool) -> "Progress":
+def _bar(*columns: "ProgressColumn") -> "Progress":
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(file=sys.stderr)
-    columns = (DownloadColumn(), TransferSpeedColumn()) if with_bytes else ()
     shown = (TextColumn("{task.description}", markup=False), BarColumn(), *columns)
     return Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
