@@ -1,7 +1,7 @@
 """Run compose.yaml as a person does, with the images that were just built, and talk to it.
 
-The images are those of build/images.json, by their ids: what was not built is not tested. Each stack is a project of its
-own, with its own volumes, network and port, and leaves nothing behind.
+The images are those of build/images.json, by their ids: what was not built is not tested. Each stack is a project of
+its own, with its own volumes, network and port, and leaves nothing behind.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def run(*command: object, timeout_s: float, check: bool, environment: Mapping[st
 class ComposedStack:
     """The containers of compose.yaml, as a project of their own; use as a context manager.
 
-    `changes` are merged into the services by a further compose file, and `files` further compose files of this repository.
+    `changes` are merged into the services; `files` are further compose files of this repository.
     """
 
     def __init__(
