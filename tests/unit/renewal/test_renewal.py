@@ -343,18 +343,19 @@ class TestServer:
         assert capsys.readouterr().err.count("\n") == 1
 
 
-class TestStripping:
-    @pytest.fixture(scope="class")
-    def stripped(self, tmp_path_factory) -> Path:
-        """A copy of TorchServe's package, and of its launcher, stripped."""
-        tmp_path = tmp_path_factory.mktemp("stripped")
-        shutil.copytree(find_server_home() / "ts", tmp_path / "packages/ts")
-        (tmp_path / "bin").mkdir()
-        (tmp_path / "bin/torchserve").write_text("#!/bin/false\n")
-        removed = strip(tmp_path / "packages", tmp_path / "bin")
-        assert removed.files > 50
-        return tmp_path / "packages"
+@pytest.fixture(scope="module")
+def stripped(tmp_path_factory) -> Path:
+    """A copy of TorchServe's package, and of its launcher, stripped."""
+    directory = tmp_path_factory.mktemp("stripped")
+    shutil.copytree(find_server_home() / "ts", directory / "packages/ts")
+    (directory / "bin").mkdir()
+    (directory / "bin/torchserve").write_text("#!/bin/false\n")
+    removed = strip(directory / "packages", directory / "bin")
+    assert removed.files > 50
+    return directory / "packages"
 
+
+class TestStripping:
     def test_the_renewed_server_stays_as_it_is(self, stripped, jars):
         find_renewed(stripped)
         assert not (stripped / FRONTEND / JAR).exists()
