@@ -25,7 +25,7 @@ demo: setup ## See the gates at work: start, ask, attack, stop.
 	@$(BIN)/python scripts/demo
 
 pack: setup ## Pack and sign the sample model digits into build/models.
-	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/pack-samples
+	@$(BIN)/python scripts/pack-samples
 
 serve: pack ## Serve the sample model digits on https://localhost:PORT until interrupted.
 	@$(BIN)/garrison serve --models build/models --unsafe-development --port $(PORT)

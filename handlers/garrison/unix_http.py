@@ -1,8 +1,8 @@
 """Speak HTTP on unix sockets, on both sides: one request in, status and body out.
 
 As a client to TorchServe's management socket and Envoy's admin socket: answers are cut off at `MAX_ANSWER_BYTES`, a
-peer that hangs costs `timeout_s`. As a server for the launcher's own sockets, which have one page each; its only
-callers are local, and one that hangs costs `CALLER_TIMEOUT_S`.
+peer that hangs costs `timeout_s`. As a server for the launcher's own sockets, for which a function says what is
+at a path; its only callers are local, and one that hangs costs `CALLER_TIMEOUT_S`.
 """
 
 import http.client
@@ -56,9 +56,9 @@ def send_request(
 
 
 class UnixServer:
-    """Answer every GET on a unix socket with one page, from a thread of its own."""
+    """Answer every GET on a unix socket with the page that `answer` gives for its path, from a thread of its own."""
 
-    def __init__(self, path: Path, answer: Callable[[], Page]) -> None:
+    def __init__(self, path: Path, answer: Callable[[str], Page]) -> None:
         self._server = _Listener(str(path), _start_handler)
         self._server.answer = answer
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -70,7 +70,7 @@ class UnixServer:
 
 
 class _Listener(socketserver.UnixStreamServer):
-    answer: Callable[[], Page]
+    answer: Callable[[str], Page]
     request_queue_size = 64
 
 
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Listener
 
     def do_GET(self) -> None:
-        """Answer every path alike: a socket has one purpose."""
+        """Answer with the page of the path."""
         self.wfile.write(self._send_head())
 
     def do_HEAD(self) -> None:
@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_head()
 
     def _send_head(self) -> bytes:
-        page = self.server.answer()
+        page = self.server.answer(self.path)
         self.send_response(page.status)
         self.send_header("content-type", page.content_type)
         self.send_header("content-length", str(len(page.body)))

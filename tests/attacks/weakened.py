@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from garrison.archive import open_packed_model
-from garrison.gateway.certificates import ensure_certificate
-from garrison.gateway.envoy import GatewaySockets, envoy_command, find_envoy
+from garrison.gateway.admin import HEALTHY_SERVERS, count
+from garrison.gateway.binary import envoy_command, find_envoy
+from garrison.gateway.envoy import GatewaySockets
+from garrison.gateway.upstreams import ServerSockets
 from garrison.process import Child
-from garrison.stack import StackSettings, is_listening, render_gateway
+from garrison.stack.gateway import is_listening
+from garrison.stack.local import GatewayPlaces, render_gateway
 from stack.running import RunningStack, Target, free_port
 
 START_TIMEOUT_S = 20
@@ -43,7 +46,7 @@ def gateway_without(
     child = Child("Envoy", envoy_command(find_envoy(), path), {"LANG": "C.UTF-8"}, directory, lambda line: None)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not is_listening("127.0.0.1", port):
+        while not is_listening("127.0.0.1", port) or not has_servers(Path(config["admin"]["address"]["pipe"]["path"])):
             assert child.exit_code() is None and time.monotonic() < deadline, list(child.last_lines)
             time.sleep(0.05)
         yield Target(port, stack.target.authority, stack.target.keys)
@@ -55,10 +58,13 @@ def render(stack: RunningStack, port: int, admin: Path, inference: Path) -> dict
     """Return the configuration that `garrison serve` would write for this stack on another port."""
     assert stack.models is not None
     models = tuple(open_packed_model(path) for path in sorted(stack.models.iterdir()))
-    settings = StackSettings(None, stack.state / "store", stack.config / "trust", stack.config, stack.state, port)
-    certificate = ensure_certificate(stack.state / "certificates")
-    sockets = GatewaySockets(inference, stack.run_directory / "ready.sock", admin)
-    return render_gateway(settings, models, certificate, sockets)
+    sockets = GatewaySockets((ServerSockets(inference, stack.run_directory / "ready.sock"),), admin)
+    return render_gateway(GatewayPlaces(stack.config, stack.state, port), models, sockets)
+
+
+def has_servers(admin: Path) -> bool:
+    """Say whether Envoy has asked the server whether it takes requests, and heard yes."""
+    return count(admin, HEALTHY_SERVERS) > 0
 
 
 def remove_filter(config: dict[str, Any], name: str) -> None:

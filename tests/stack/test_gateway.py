@@ -34,10 +34,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from garrison.contract import Contract, parse_contract
-from garrison.errors import GarrisonError
-from garrison.gateway import certificates, drain, envoy, keys, settings
+from garrison.errors import GarrisonError, Undecided
+from garrison.gateway import admin, binary, certificates, drain, envoy, keys, settings
 from garrison.gateway.filters import CLOCK_SKEW_S
 from garrison.gateway.replies import REPLIES
+from garrison.gateway.upstreams import ServerSockets
 from garrison.unix_http import send_request
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -116,6 +117,9 @@ class RecordingHandler(http.server.BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.headers["user-agent"] == "Envoy/HC":
+            self.answer_health_check()
+            return
         self.server.seen.append(Seen(self.command, self.path, self.headers.items(), body))
         self.server.arrived.set()
         answer = self.server.answer
@@ -125,6 +129,11 @@ class RecordingHandler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.body)
+
+    def answer_health_check(self) -> None:
+        self.send_response_only(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):
@@ -162,7 +171,7 @@ class Gateway:
         self.ca_path = directory / "tls" / "ca.pem"
         self.admin = Path(config["admin"]["address"]["pipe"]["path"])
         with self.log_path.open("wb") as log:
-            command = [*envoy.envoy_command(envoy.find_envoy(), config_path), "--concurrency", "2"]
+            command = [*binary.envoy_command(binary.find_envoy(), config_path), "--concurrency", "2"]
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self._wait_until_ready()
 
@@ -170,9 +179,9 @@ class Gateway:
         for _ in wait_until(WAIT_S):
             assert self.process.poll() is None, self.log_path.read_text()
             try:
-                if send_request(self.admin, "GET", "/ready", 5).status == 200:
+                if admin.count(self.admin, admin.HEALTHY_SERVERS) > 0:
                     return
-            except OSError:
+            except Undecided:
                 continue
         raise AssertionError(self.log_path.read_text())
 
@@ -270,7 +279,8 @@ class Place:
             keys.public_jwks(self.directory / "keys"),
             certificates.ensure_certificate(self.directory / "tls"),
             envoy.GatewaySockets(
-                self.directory / "inf.sock", self.directory / "rdy.sock", self.directory / f"adm-{port}.sock"
+                (ServerSockets(self.directory / "inf.sock", self.directory / "rdy.sock"),),
+                self.directory / f"adm-{port}.sock",
             ),
             port,
         )
@@ -982,7 +992,7 @@ def test_a_second_gateway_on_the_same_port_does_not_start(gateway: Gateway, plac
     path = place.directory / "second.json"
     path.write_text(json.dumps(config))
     result = subprocess.run(
-        envoy.envoy_command(envoy.find_envoy(), path), capture_output=True, text=True, timeout=WAIT_S, check=False
+        binary.envoy_command(binary.find_envoy(), path), capture_output=True, text=True, timeout=WAIT_S, check=False
     )
     assert result.returncode != 0
     assert "Address already in use" in result.stderr

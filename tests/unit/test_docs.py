@@ -364,7 +364,7 @@ def test_files_of_the_store() -> None:
 
 
 def test_sockets() -> None:
-    sources = [(PACKAGE / name).read_text() for name in ("stack.py", "torchserve/server.py")]
+    sources = [(PACKAGE / name).read_text() for name in ("sockets.py", "torchserve/server.py")]
     made = {name for source in sources for name in re.findall(r'"(\w+\.sock)"', source)}
     assert made <= {cells[0].strip("`").removeprefix("RUN/") for cells in rows("## Listeners")}
 

@@ -1,6 +1,7 @@
 """Imports point one way, and what runs beside a model needs little."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "handlers/garrison"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EDGE = {"files", "errors", "settings", "contract", "archive", "record", "exported_rules", "installation", "unix_http"}
+EDGE = {"files", "errors", "settings", "contract", "archive", "record", "exported_rules", "installation"} | {
+    *("sockets", "unix_http"),
+}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
@@ -21,6 +24,7 @@ ALLOWED = {
     "exported_rules": set(),
     "installation": {"errors"},
     "unix_http": {"errors"},
+    "sockets": {"errors"},
     "process": {"errors"},
     "eventlog": {"errors"},
     "describe": {"errors", "contract"},
@@ -31,12 +35,14 @@ ALLOWED = {
     "admission": EDGE | {"admission"},
     "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
-    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe"},
+    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "stack"},
 }
 OUTSIDE_A_WORKER = ("properties", "reach", "readiness", "server")
 BESIDE_A_MODEL = sorted(
     f"torchserve/{path.name}" for path in (PACKAGE / "torchserve").glob("*.py") if path.stem not in OUTSIDE_A_WORKER
 )
+GATEWAY_ALONE = ("stack/runner.py", "stack/gateway.py", "stack/status.py", "cli/__init__.py")  # what its image runs
+THIRD_PARTY_OF_THE_GATEWAY = {"cryptography", "yaml", "envoy"}
 THIRD_PARTY_BESIDE_A_MODEL = {"numpy", "PIL", "yaml", "torch", "ts", "prometheus_client", "safetensors", "onnxruntime"}
 
 
@@ -104,6 +110,17 @@ def test_what_runs_beside_a_model_needs_little(path):
 def test_what_runs_beside_a_model_holds_no_launcher_gateway_or_admission(path):
     parts = {part_of(module) for module in reach_of(PACKAGE / path)}
     assert parts.isdisjoint({"gateway", "admission", "stack", "cli", "process", "unix_http"})
+
+
+@pytest.mark.parametrize("path", GATEWAY_ALONE)
+def test_the_gateway_alone_needs_little(path):
+    code = "import sys, importlib; importlib.import_module(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-I", "-c", code, name_of(PACKAGE / path)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    ours = {name.split(".")[1] for name in loaded if name.startswith("garrison.")}
+    assert ours.isdisjoint({"admission", "torchserve", "checks", "cell", "watch"})
+    third_party = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names) - {"garrison", "_cffi_backend"}
+    assert {name for name in third_party if not name.startswith("_")} <= THIRD_PARTY_OF_THE_GATEWAY
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -40,6 +40,7 @@ def make_plan(tmp_path, packed_model, repository):
             models_directory=tmp_path / "served",
             config_directory=config or repository / "config",
             run_directory=run,
+            sockets_directory=run,
             scratch_directory=run / "tmp",
             cell=CELL,
         )

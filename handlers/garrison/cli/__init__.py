@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from garrison import __version__
-from garrison.cli import admission, models, posture, serving
+from garrison.cli import admission, gateway, models, posture, serving, status
 from garrison.cli.options import escape
 from garrison.errors import EXIT_UNDECIDED, ConfigError, GarrisonError, Refused, Undecided, list_problems
 
@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     options = build_parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
+        code: int = options.run(options)
         sys.stdout.flush()
-        return status
+        return code
     except GarrisonError as error:
         return report_error(error, as_json=getattr(options, "json", False))
     except KeyboardInterrupt:
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"garrison {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for part in (models, admission, serving, posture):
+    for part in (models, admission, serving, gateway, status, posture):
         part.add_commands(commands)
     return parser
 

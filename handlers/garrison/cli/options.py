@@ -1,11 +1,15 @@
 """What several commands share: options, and how a result is shown to a person."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from garrison.errors import ConfigError
 from garrison.installation import find_installed
+
+RUN_DIRECTORY = Path("/run/garrison")
 
 
 def add_command(commands: Any, name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
@@ -53,6 +57,29 @@ def absolute(text: str) -> Path:
     return Path(text).absolute()
 
 
+def add_port(parser: argparse.ArgumentParser) -> None:
+    """Add --port."""
+    parser.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add --log."""
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append the JSON log there (default: standard output)")
+
+
+def open_log(path: Path | None) -> Any:
+    """Open the file that takes the log lines, or standard output.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        return os.fdopen(os.dup(sys.stdout.fileno()), "wb") if path is None else path.open("ab")
+    except OSError as error:
+        name = path or "standard output"
+        raise ConfigError(f"{name}: cannot be written ({error.strerror}); give another --log") from error
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Add --config, --state, --store, --trust and --unsafe-development: where admission finds and keeps things."""
     add_config(parser)
@@ -97,3 +124,9 @@ def find_development_key(options: argparse.Namespace) -> Path:
     told = "warning: --unsafe-development: whoever uses this machine can sign models; not for production"
     print(f"garrison: {told}", file=sys.stderr)
     return ensure_development_key(options.state / "development")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)

@@ -1,48 +1,68 @@
-"""`garrison serve`, `keys` and `gateway`: run the stack, and what its gateway needs."""
+"""`garrison serve` and `keys`: run the stack, or the model server of it alone; make what lets clients in."""
 
 import argparse
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from garrison.cli.options import (
+    absolute,
     add_command,
     add_config,
     add_json,
+    add_log,
     add_places,
+    add_port,
     add_state,
     find_config,
     find_store,
     find_trust,
+    open_log,
 )
 from garrison.errors import EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    from garrison.stack.part import Lifetime, Part
+    from garrison.stack.server import ServerPart
 
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this part."""
     _add_serve(commands)
     _add_keys(commands)
-    _add_gateway(commands)
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Admit what is to be served, and run TorchServe and the gateway until interrupted."""
+    """Admit what is to be served, and run TorchServe and the gateway until interrupted; or TorchServe alone."""
     from garrison.eventlog import EventLog
-    from garrison.stack import Stack, StackSettings, handle_signals
+    from garrison.stack.admitted import ServerSettings
+    from garrison.stack.part import Lifetime
+    from garrison.stack.runner import Runner
+    from garrison.stack.server import ServerPart
 
+    if options.sockets is not None and not options.server_only:
+        raise ConfigError("--sockets: the gateway beside a server looks in --run-dir; write --server-only, too")
     os.umask(0o077)  # sockets and rendered files are for this user only
     with open_log(options.log) as stream:
-        places = (options.models, find_store(options), find_trust(options), find_config(options), options.state)
-        settings = StackSettings(*places, options.port, options.run_dir)
-        if options.unsafe_development:
-            _ensure_client_keys(options.state / "keys")
-        stack = Stack(settings, EventLog(stream, sys.stderr))
-        handle_signals(stack)
-        stack.prepare()
-        stack.run()
+        places = (options.models, find_store(options), find_trust(options), find_config(options), options.sockets)
+        lifetime = Lifetime(EventLog(stream, sys.stderr))
+        server = ServerPart(ServerSettings(*places), (options.state,), lifetime)
+        parts = [server] if options.server_only else [server, _make_gateway(options, server, lifetime)]
+        runner = Runner(parts, lifetime, options.run_dir)
+        runner.handle_signals()
+        runner.prepare()
+        runner.run()
     return EXIT_OK
+
+
+def _make_gateway(options: argparse.Namespace, server: "ServerPart", lifetime: "Lifetime") -> "Part":
+    from garrison.stack.local import GatewayPlaces, LocalGatewayPart
+
+    if options.unsafe_development:
+        _ensure_client_keys(options.state / "keys")
+    return LocalGatewayPart(GatewayPlaces(find_config(options), options.state, options.port), server, lifetime)
 
 
 def _ensure_client_keys(directory: Path) -> None:
@@ -53,19 +73,6 @@ def _ensure_client_keys(directory: Path) -> None:
         init_keys(directory)
         advice = "let a client in with: garrison keys issue demo --models NAME --expires 1d"
         print(f"garrison: made {directory}, which signs clients' keys; {advice}", file=sys.stderr)
-
-
-def open_log(path: Path | None) -> Any:
-    """Open the file that takes the log lines, or standard output.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    try:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb") if path is None else path.open("ab")
-    except OSError as error:
-        name = path or "standard output"
-        raise ConfigError(f"{name}: cannot be written ({error.strerror}); give another --log") from error
 
 
 def keys_init(options: argparse.Namespace) -> int:
@@ -100,35 +107,26 @@ def keys_issue(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def gateway_render(options: argparse.Namespace) -> int:
-    """Print the Envoy configuration that `serve` would use."""
-    from garrison.admission.serving import open_store
-    from garrison.admission.sign.trust import load_trust
-    from garrison.admission.store import Store
-    from garrison.gateway.certificates import ensure_certificate
-    from garrison.stack import StackSettings, gateway_sockets, render_gateway
-
-    store, trust = find_store(options), find_trust(options)
-    settings = StackSettings(None, store, trust, find_config(options), options.state, options.port)
-    models = tuple(model.packed for model in open_store(Store(store), load_trust(trust)))
-    certificate = ensure_certificate(options.state / "certificates")
-    print(json.dumps(render_gateway(settings, models, certificate, gateway_sockets(options.run_dir)), indent=2))
-    return EXIT_OK
-
-
 def _add_serve(commands: Any) -> None:
     example = "garrison serve --models build/models --port 8443"
     parser = add_command(commands, "serve", serve, "Serve admitted models until interrupted (Ctrl-C).", example)
     models_help = "packed and signed models: admit these first, and serve them only (default: serve all of the store)"
     parser.add_argument("--models", type=Path, metavar="DIR", help=models_help)
-    parser.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
+    add_port(parser)
+    only_help = "no gateway: it runs elsewhere, see `garrison gateway run`, and reaches the server by --sockets"
+    parser.add_argument("--server-only", action="store_true", help=only_help)
+    sockets_help = (
+        "with --server-only: directory where the sockets for a gateway of another user are made, open to the "
+        "directory's group (default: --run-dir, for this user alone)"
+    )
+    parser.add_argument("--sockets", type=absolute, metavar="DIR", help=sockets_help)
     add_places(parser)
     run_help = (
         "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR); "
         "give one where `garrison posture --run-dir` or the metrics are wanted"
     )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help=run_help)
-    parser.add_argument("--log", type=Path, metavar="FILE", help="append the JSON log there (default: standard output)")
+    add_log(parser)
 
 
 def _add_keys(commands: Any) -> None:
@@ -145,23 +143,3 @@ def _add_keys(commands: Any) -> None:
     for parser in (init, issue):
         add_state(parser)
         add_json(parser)
-
-
-def _add_gateway(commands: Any) -> None:
-    summary = "Work with the gateway's configuration."
-    gateway = commands.add_parser("gateway", help=summary, description=summary)
-    actions = gateway.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    example = "garrison gateway render > envoy.json"
-    render = add_command(
-        actions, "render", gateway_render, "Print the Envoy configuration that serve would use.", example
-    )
-    render.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
-    run_help = "directory of the sockets (default: %(default)s)"
-    render.add_argument("--run-dir", type=Path, default=Path("/run/garrison"), metavar="DIR", help=run_help)
-    add_places(render)
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
-    return int(text)

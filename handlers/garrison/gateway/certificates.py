@@ -2,8 +2,8 @@
 
 A directory holds a certificate authority (`ca.pem`, `ca.key`) and the server's certificate (`server.pem`,
 `server.key`), renewed from the same authority. The authority is limited by name constraints to localhost: even who
-steals its key can impersonate nothing else to a client that trusts it. A certificate of
-another authority in the place of ours is left alone and refused: this release serves development certificates only.
+steals its key can impersonate nothing else to a client that trusts it. A certificate of another authority in the place
+of ours is left alone and refused: one of the operator's is named in gateway.yaml, see operator_certificate.py.
 """
 
 import ipaddress
@@ -29,9 +29,9 @@ CA_NAME = "Garrison development CA (localhost only, not for production)"
 
 @dataclass(frozen=True)
 class Certificate:
-    """Where the files are: the authority that clients trust, the server's chain and its private key."""
+    """Where the files are: the server's chain, its private key, and, of a development one, the authority to trust."""
 
-    ca_path: Path
+    ca_path: Path | None
     chain_path: Path
     key_path: Path
 
@@ -42,6 +42,11 @@ class _Pair:
     key: ec.EllipticCurvePrivateKey
 
 
+def name_certificate(directory: Path) -> Certificate:
+    """Return where a directory has its development certificate, whether it is there already or not."""
+    return Certificate(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+
+
 def ensure_certificate(directory: Path, now: datetime | None = None) -> Certificate:
     """Return a certificate for localhost that is valid for at least a day, making or renewing what is needed.
 
@@ -49,17 +54,17 @@ def ensure_certificate(directory: Path, now: datetime | None = None) -> Certific
         ConfigError: the directory cannot be written, or what is in it does not fit together.
     """
     moment = now or datetime.now(UTC)
-    paths = Certificate(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    paths, authority_path = name_certificate(directory), directory / "ca.pem"
     make_private_directory(directory)
-    authority = _load_pair(paths.ca_path, directory / "ca.key")
+    authority = _load_pair(authority_path, directory / "ca.key")
     if authority is None or _expires_soon(authority, moment):
         authority = _make_authority(moment)
-        _write_pair(authority, paths.ca_path, directory / "ca.key")
+        _write_pair(authority, authority_path, directory / "ca.key")
     server = _load_pair(paths.chain_path, paths.key_path)
     if server is not None and server.certificate.issuer != _name(CA_NAME):
         raise ConfigError(
-            f"{paths.chain_path}: was issued by another authority, and only development certificates are served; "
-            f"move it and {paths.key_path} elsewhere"
+            f"{paths.chain_path}: was issued by another authority, where development certificates are made; "
+            f"move it and {paths.key_path} elsewhere, and name them in gateway.yaml (tls.certificate, tls.key)"
         )
     if server is None or _expires_soon(server, moment) or not _is_issued_by(server, authority):
         _write_pair(_make_server(authority, moment), paths.chain_path, paths.key_path)

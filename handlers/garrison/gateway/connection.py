@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from garrison.contract import Contract
+from garrison.gateway.admin import STAT_PREFIX
 from garrison.gateway.filters import render_filters
 from garrison.gateway.replies import render_local_replies
 from garrison.gateway.routes import render_routes
 from garrison.gateway.settings import Client, GatewaySettings
 
-STAT_PREFIX = "gateway"
 TYPE = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 MUTATION = "envoy.http.early_header_mutation.header_mutation"
 MUTATION_TYPE = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"

@@ -2,10 +2,12 @@
 
 A directory holds `signing.pem`, the private key that only `garrison keys issue` needs, and `jwks.json`, the public
 half, which is all that the gateway needs: nothing can be stolen from it. A key's bearer is whoever holds it.
+PyJWT is imported where keys are made or read: what only runs a model server does not have it.
 
 It does not defend against theft of a key before it expires; take the client out of config/clients.yaml then.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -16,10 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
 
 from garrison.contract import MODEL_NAME
 from garrison.errors import ConfigError
@@ -74,6 +74,8 @@ def issue_key(
     Raises:
         ConfigError: with every problem of what was asked for, or of the signing key.
     """
+    import jwt
+
     _check_wanted(client, models, expires)
     private = _load_private(directory / PRIVATE_FILE)
     issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
@@ -99,6 +101,8 @@ def public_jwks(directory: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, damaged, or holds a private key.
     """
+    import jwt
+
     path = directory / PUBLIC_FILE
     try:
         jwks = json.loads(read_file(path, 64 * 1024))
@@ -157,6 +161,8 @@ def _load_private(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _public_jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    from jwt.algorithms import ECAlgorithm
+
     jwk = ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
     return {**jwk, "kid": _thumbprint(jwk), "alg": ALGORITHM, "use": "sig"}
 
@@ -164,4 +170,4 @@ def _public_jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
 def _thumbprint(jwk: dict[str, Any]) -> str:
     """Return the key's name after RFC 7638: a digest of the public key itself."""
     members = json.dumps({name: jwk[name] for name in ("crv", "kty", "x", "y")}, separators=(",", ":"), sort_keys=True)
-    return jwt.utils.base64url_encode(hashlib.sha256(members.encode()).digest()).decode()
+    return base64.urlsafe_b64encode(hashlib.sha256(members.encode()).digest()).rstrip(b"=").decode()

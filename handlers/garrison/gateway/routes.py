@@ -13,6 +13,8 @@ HEALTH = "/healthz"
 WAIT_HEADER = "x-envoy-fault-delay-request"  # set by headers.lua for the fault filter, and of no use behind it
 TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
 HEALTH_TIMEOUT_S = 2
+PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
+PREVIOUS_HOSTS_TYPE = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 BUFFER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
 
 
@@ -79,4 +81,16 @@ def _action(cluster: str, timeout_s: int) -> dict[str, Any]:
         "timeout": f"{timeout_s}s",
         "idle_timeout": f"{timeout_s + 1}s",  # nothing moves while a model works: that is not idleness
         "host_rewrite_literal": "localhost",  # what the client calls us is no business of the server
+        "retry_policy": _retry(),
+    }
+
+
+def _retry() -> dict[str, Any]:
+    """Try another server, once, if the first took no connection; what was sent is never sent again."""
+    other = {"name": PREVIOUS_HOSTS, "typed_config": {"@type": PREVIOUS_HOSTS_TYPE}}
+    return {
+        "retry_on": "connect-failure",
+        "num_retries": 1,
+        "retry_host_predicate": [other],
+        "host_selection_retry_max_attempts": 5,
     }

@@ -16,6 +16,8 @@ CLIENT_NAME = r"[a-z][a-z0-9_-]{0,63}"
 CLIENT_MEANING = "a client's name of small letters, digits, - and _, starting with a letter, at most 64 long"
 MODEL_MEANING = "a model's name of letters, digits, - and _, at most 64 long"
 TLS_VERSIONS = ("1.2", "1.3")
+PATH = r"[^\x00-\x1f]{1,4096}"
+_NONE = "-"  # stands for a path that is not given
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class GatewaySettings:
 
     address: str
     tls_minimum: str
+    tls_certificate: Path | None
+    tls_key: Path | None
     limits: Limits
     timeouts: Timeouts
 
@@ -65,9 +69,13 @@ def load_gateway(path: Path) -> GatewaySettings:
         ConfigError: with every problem of the file, each naming the key and what to write instead.
     """
     settings = load_settings(path)
+    tls = settings.section("tls", required=False)
+    certificate, key = _read_certificate(tls, path.parent)
     gateway = GatewaySettings(
         address=_read_address(settings),
-        tls_minimum=settings.section("tls", required=False).choice("minimum", TLS_VERSIONS, default="1.2"),
+        tls_minimum=tls.choice("minimum", TLS_VERSIONS, default="1.2"),
+        tls_certificate=certificate,
+        tls_key=key,
         limits=_read_limits(settings.section("limits", required=False)),
         timeouts=_read_timeouts(settings.section("timeouts", required=False)),
     )
@@ -111,6 +119,19 @@ def _read_address(settings: Settings) -> str:
         except ValueError:
             settings.problem("address", f"'{address}' is not {meaning}")
     return address
+
+
+def _read_certificate(tls: Settings, directory: Path) -> tuple[Path | None, Path | None]:
+    """Read where the operator's certificate and its key are; a path may be relative to the file's directory."""
+    meaning = "the path of a PEM file"
+    certificate = tls.text("certificate", PATH, meaning, default=_NONE)
+    key = tls.text("key", PATH, meaning, default=_NONE)
+    for name, other in (("certificate", "key"), ("key", "certificate")):
+        if name in tls and other not in tls:
+            tls.problem(name, f"is of no use without {other}; write both, or neither for a development certificate")
+    if "certificate" not in tls or "key" not in tls:
+        return None, None
+    return directory.absolute() / certificate, directory.absolute() / key
 
 
 def _read_limits(settings: Settings) -> Limits:

@@ -203,16 +203,31 @@ class Explainer:
 
 
 def _import_captum() -> Any:
-    """Import captum without what draws figures: matplotlib would start programs to look for fonts."""
+    """Import captum without what draws figures: matplotlib is large and would start programs to look for fonts."""
     drawing = ModuleType("captum.attr._utils.visualization")
     drawing.draw_mask_border = drawing.draw_mask_legend = _cannot_draw  # type: ignore[attr-defined]
     sys.modules.setdefault(drawing.__name__, drawing)
     try:
-        return importlib.import_module("captum.attr")
+        with _without_matplotlib():
+            return importlib.import_module("captum.attr")
     except ImportError as error:
         raise ConfigError(
             "explanations: captum is not installed; install it with: pip install 'garrison[explanations]'"
         ) from error
+
+
+@contextmanager
+def _without_matplotlib() -> Iterator[None]:
+    """Let what runs inside import `matplotlib.colors` without loading it; a handler of your own may load it later."""
+    colours = ModuleType("matplotlib.colors")
+    colours.LinearSegmentedColormap = object  # type: ignore[attr-defined] # captum.attr names it in an annotation
+    empty = {one.__name__: one for one in (ModuleType("matplotlib"), colours) if one.__name__ not in sys.modules}
+    sys.modules.update(empty)
+    try:
+        yield
+    finally:
+        for name in empty:
+            del sys.modules[name]
 
 
 def _cannot_draw(*_: Any, **__: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from garrison.errors import ConfigError
 
 LOCKED = {
-    "inference_address": "unix:$$GARRISON_RUN$$/inference.sock",
+    "inference_address": "unix:$$GARRISON_SOCKETS$$/inference.sock",
     "management_address": "unix:$$GARRISON_RUN$$/management.sock",
     "metrics_address": "unix:$$GARRISON_RUN$$/metrics.sock",
     "grpc_inference_address": "255.255.255.255",

@@ -2,8 +2,8 @@
 
 Read-only: what its workers may read (a cell within a cell is never wider), the JRE, the reviewed settings, what it
 serves, `/proc`. Read-write: its scratch directory, and the supervisors' directory. Sockets are made in the run
-directory, where the launcher's own files lie, and nothing else is. Executed are `java`, its helper that starts
-processes, and what a worker starts with.
+directory, where the launcher's own files lie, and where the gateway looks for them; nothing else is. Executed are
+`java`, its helper that starts processes, and what a worker starts with.
 """
 
 import sys
@@ -53,7 +53,7 @@ def list_server_reach(plan: "ServerPlan", java: Path) -> Rules:
             Path(sys.executable),
             _LOADER,
         ),
-        sockets=(plan.run_directory, plan.scratch_directory),
+        sockets=tuple(dict.fromkeys((plan.run_directory, plan.sockets_directory, plan.scratch_directory))),
         links=(plan.unpacked_directory,),
         bind_ephemeral_port=True,
     )

@@ -2,8 +2,8 @@
 
 TorchServe's own `/ping` says Healthy while a model cannot load. Here a model is ready once a worker of it has answered
 a round trip (TorchServe's "customized" describe, which every `SafeHandler` answers), and stays so while TorchServe
-lists a worker as READY. `ReadinessServer` tells the gateway over a unix socket; it says 503 from the moment a stop
-begins.
+lists a worker as READY. `ReadinessServer` tells the gateway over a unix socket: at `/` whether every model is ready, at
+`/serving` whether requests may be sent at all. Both say 503 from the moment a stop begins.
 """
 
 import http.client
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from garrison.sockets import SERVING_PATH
 from garrison.unix_http import Page, UnixServer, send_request
 
 _STATUS_TIMEOUT_S = 2.0
@@ -67,19 +68,29 @@ class ModelMonitor:
 
 
 class ReadinessServer:
-    """Answer on a unix socket with 200 or 503."""
+    """Answer on a unix socket with 200 or 503.
+
+    `ready` says whether each model has a worker at this moment, `serving` whether the server takes requests: one model
+    without a worker does not keep the others' clients away.
+    """
 
     def __init__(self, socket_path: Path) -> None:
         self.ready = False
+        self.serving = False
         self._server = UnixServer(socket_path, self._answer)
+
+    def refuse(self) -> None:
+        """Say no to both from now on."""
+        self.ready = self.serving = False
 
     def close(self) -> None:
         """Stop listening."""
         self._server.close()
 
-    def _answer(self) -> Page:
-        body = json.dumps({"status": "ready" if self.ready else "not ready"}).encode()
-        status = http.HTTPStatus.OK if self.ready else http.HTTPStatus.SERVICE_UNAVAILABLE
+    def _answer(self, path: str) -> Page:
+        good = self.serving if path == SERVING_PATH else self.ready
+        body = json.dumps({"status": "ready" if good else "not ready"}).encode()
+        status = http.HTTPStatus.OK if good else http.HTTPStatus.SERVICE_UNAVAILABLE
         return Page(status, "application/json", body)
 
 

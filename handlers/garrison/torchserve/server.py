@@ -21,6 +21,7 @@ from garrison.cell.settings import RENDERED_FILE, CellSettings, render
 from garrison.contract import Contract, count_server_bytes
 from garrison.errors import ConfigError
 from garrison.installation import find_installed
+from garrison.sockets import INFERENCE
 from garrison.torchserve.properties import check_properties
 from garrison.torchserve.reach import WORKER_PYTHON, list_server_reach, make_programs
 from garrison.unix_http import MAX_SOCKET_PATH_BYTES
@@ -40,14 +41,16 @@ _KEPT_VARIABLES = (_GPUS_VARIABLE, "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 class ServerPlan:
     """Where TorchServe runs and what it serves.
 
-    `models_directory` holds a directory for each model (see `served`), `run_directory` the sockets,
-    `scratch_directory` everything the JVM and the workers write. `cell` bounds each worker.
+    `models_directory` holds a directory for each model (see `served`), `run_directory` the management socket,
+    `sockets_directory` the one that a gateway reaches, `scratch_directory` everything the JVM and the workers write.
+    `cell` bounds each worker.
     """
 
     models: tuple[PackedModel, ...]
     models_directory: Path
     config_directory: Path
     run_directory: Path
+    sockets_directory: Path
     scratch_directory: Path
     cell: CellSettings
     config_files: tuple[str, str] = ("config.properties", "log4j2.xml")
@@ -87,6 +90,11 @@ class ServerPlan:
         """Where models are described; nobody but the launcher reaches it."""
         return self.run_directory / "management.sock"
 
+    @property
+    def metrics_socket(self) -> Path:
+        """Where TorchServe tells its own metrics; nobody asks."""
+        return self.run_directory / "metrics.sock"
+
 
 def check_plan(plan: ServerPlan) -> None:
     """Check everything about a plan that can be known before the server starts.
@@ -105,6 +113,8 @@ def check_plan(plan: ServerPlan) -> None:
         raise ConfigError(f"{plan.config_directory / 'log4j2.xml'}: missing; put the file of the release back")
     if len(os.fsencode(plan.run_directory / _LONGEST_SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
         raise ConfigError(f"{plan.run_directory}: too long for a unix socket; give a shorter --run-dir, such as /tmp/g")
+    if len(os.fsencode(plan.sockets_directory / INFERENCE)) > MAX_SOCKET_PATH_BYTES:
+        raise ConfigError(f"{plan.sockets_directory}: too long for a unix socket; give a shorter --sockets")
 
 
 def prepare_directories(plan: ServerPlan) -> None:
@@ -187,6 +197,7 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
         "GARRISON_CELL": str(plan.cells_directory),
         "GARRISON_PYTHON": sys.executable,
         "GARRISON_RUN": str(plan.run_directory),
+        "GARRISON_SOCKETS": str(plan.sockets_directory),
         "GARRISON_MAX_RESPONSE_BYTES": str(max(c.outputs.max_bytes for c in contracts) + RESPONSE_ROOM_BYTES),
         "GARRISON_MAX_REQUEST_BYTES": str(max(c.max_body_bytes for c in contracts)),
     }

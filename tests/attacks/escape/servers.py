@@ -304,7 +304,8 @@ class CelledPlan:
         shutil.copytree(REPOSITORY / "config", config)
         models = tuple(open_packed_model(path) for path in self._models.values())
         scratch = self.run_directory / "tmp"
-        plan = ServerPlan(models, self.run_directory / "models", config, self.run_directory, scratch, self.cell)
+        run = self.run_directory
+        plan = ServerPlan(models, run / "models", config, run, run, scratch, self.cell)
         prepare_directories(plan)
         server.sweeper = Workers(plan.cells_directory, plan.workers_directory, list(self._models), self.cell)
         log = EventLog(server.stream, None)

@@ -12,7 +12,7 @@ from garrison.admission.serving import open_store
 from garrison.admission.sign.trust import load_trust
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.eventlog import EventLog
-from garrison.stack import StackSettings, open_admitted
+from garrison.stack.admitted import ServerSettings, open_admitted
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_what_a_killed_admission_of_another_model_left_keeps_no_model_from_being
 def test_what_is_left_out_is_told(store, policy, place, tmp_path):
     (store.directory / "other/1-0123456789abcdef").mkdir(parents=True)
     written = io.BytesIO()
-    settings = StackSettings(None, store.directory, tmp_path / "trust", tmp_path, tmp_path, 1)
+    settings = ServerSettings(None, store.directory, tmp_path / "trust", tmp_path)
     assert [model.record.model for model in open_admitted(settings, EventLog(written, None))] == ["tiny"]
     (event,) = map(json.loads, written.getvalue().splitlines())
     assert (event["event"], "not served: other" in event["message"]) == ("left_out", True)

@@ -10,9 +10,10 @@ import pytest
 
 from garrison.contract import Contract, count_room, parse_contract
 from garrison.errors import ConfigError
-from garrison.gateway import certificates, envoy, keys
+from garrison.gateway import binary, certificates, envoy, keys
 from garrison.gateway.replies import FALLBACK_STATUS, REPLIES
 from garrison.gateway.settings import Client, load_gateway
+from garrison.gateway.upstreams import ServerSockets
 
 CONFIG = Path(__file__).parents[3] / "config"
 CLIENTS = (Client("demo", ("digits",), 5, 10), Client("both", ("digits", "faces"), 1, 2), Client("none", ("x",), 1, 1))
@@ -47,7 +48,7 @@ def parts(tmp_path: Path) -> dict[str, Any]:
         "contracts": [make_contract("digits"), make_contract("faces", 60, "64MiB")],
         "jwks": keys.public_jwks(tmp_path / "keys"),
         "certificate": certificates.ensure_certificate(tmp_path / "tls"),
-        "sockets": envoy.GatewaySockets(tmp_path / "i", tmp_path / "r", tmp_path / "a"),
+        "sockets": envoy.GatewaySockets((ServerSockets(tmp_path / "i", tmp_path / "r"),), tmp_path / "a"),
         "port": 8443,
     }
 
@@ -68,7 +69,7 @@ def routes_of(config: dict[str, Any]) -> list[dict[str, Any]]:
 def validate(config: dict[str, Any], directory: Path) -> Path:
     path = directory / "envoy.json"
     path.write_text(json.dumps(config))
-    envoy.validate_envoy(envoy.find_envoy(), path)
+    binary.validate_envoy(binary.find_envoy(), path)
     return path
 
 
@@ -159,7 +160,7 @@ def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
     assert [route["route"]["timeout"] for route in (digits, faces)] == ["11s", "61s"]
     (threshold,) = config["static_resources"]["clusters"][0]["circuit_breakers"]["thresholds"]
     assert threshold["max_requests"] == count_room(parts["contracts"])
-    assert threshold["max_retries"] == 0
+    assert threshold["max_retries"] == count_room(parts["contracts"])
 
 
 def test_every_listed_client_has_a_bucket_of_its_own(parts: dict[str, Any]) -> None:
@@ -209,9 +210,9 @@ def test_two_contracts_for_one_model_are_refused(parts: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])
-def test_a_sockets_path_has_an_end(parts: dict[str, Any], length: int, fits: bool) -> None:
+def test_a_sockets_path_has_an_end(parts: dict[str, Any], tmp_path: Path, length: int, fits: bool) -> None:
     path = Path("/" + "x" * (length - 1))
-    parts["sockets"] = envoy.GatewaySockets(path, parts["sockets"].readiness, parts["sockets"].admin)
+    parts["sockets"] = envoy.GatewaySockets((ServerSockets(path, tmp_path / "r"),), parts["sockets"].admin)
     if fits:
         envoy.render_envoy(**parts)
         return
@@ -229,7 +230,7 @@ def test_envoy_accepts_it_without_a_warning(
     parts: dict[str, Any], tmp_path: Path, clients: tuple[Client, ...], contracts: list[Contract]
 ) -> None:
     path = validate(envoy.render_envoy(**{**parts, "clients": clients, "contracts": contracts}), tmp_path)
-    command = [*envoy.envoy_command(envoy.find_envoy(), path), "--mode", "validate"]
+    command = [*binary.envoy_command(binary.find_envoy(), path), "--mode", "validate"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "warning" not in result.stderr and "deprecated" not in result.stderr
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from garrison.errors import ArtifactRefused
+from garrison.errors import ArtifactRefused, Undecided
 from garrison.record import SIGNATURE_FILE
 
 MAX_BUNDLE_BYTES = 8 * 2**20  # a statement of about 30,000 files
@@ -58,6 +58,7 @@ def parse_bundle(raw: bytes) -> Bundle:
     """Take a signature file apart.
 
     Raises:
+        Undecided: it is an identity's, and sigstore is not installed.
         ArtifactRefused: it is not, byte for byte, what model-signing writes.
     """
     if len(raw) > MAX_BUNDLE_BYTES:
@@ -134,8 +135,12 @@ def _write_bundle(bundle: Bundle) -> bytes:
 
 
 def _write_sigstore(raw: bytes) -> bytes:
-    from sigstore.models import Bundle as SigstoreBundle
-    from sigstore.models import InvalidBundle
+    try:
+        from sigstore.models import Bundle as SigstoreBundle
+        from sigstore.models import InvalidBundle
+    except ImportError as error:
+        what = "the model is signed by an identity, and sigstore, which verifies those, is not installed here"
+        raise Undecided(f"{SIGNATURE_FILE}: {what} (the model server's image has none); sign it with a key") from error
 
     try:
         return SigstoreBundle.from_json(raw).to_json().encode()

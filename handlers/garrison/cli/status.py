@@ -1,0 +1,31 @@
+"""`garrison status`: is the server, or the gateway, ready? The health check of the images."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from garrison.cli.options import RUN_DIRECTORY, add_command, add_json, escape
+from garrison.errors import EXIT_OK, EXIT_REFUSED
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command."""
+    example = "garrison status --sockets /sockets/torchserve\n  garrison status --gateway"
+    summary = "Say whether a server is ready, or a gateway: exit status 0 if it is, 1 if not."
+    parser = add_command(commands, "status", status, summary, example)
+    which = parser.add_mutually_exclusive_group()
+    sockets_help = "ask the server that was given this directory (default: --run-dir)"
+    which.add_argument("--sockets", type=Path, metavar="DIR", help=sockets_help)
+    which.add_argument("--gateway", action="store_true", help="ask the gateway instead")
+    run_help = "the run directory of the server or the gateway (default: %(default)s)"
+    parser.add_argument("--run-dir", type=Path, default=RUN_DIRECTORY, metavar="DIR", help=run_help)
+    add_json(parser, "print an object")
+
+
+def status(options: argparse.Namespace) -> int:
+    """Ask, and say it in one line."""
+    from garrison.stack.status import ask_gateway, ask_server
+
+    found = ask_gateway(options.run_dir) if options.gateway else ask_server(options.sockets or options.run_dir)
+    print(found.as_json() if options.json else escape(found.message, keep=""))
+    return EXIT_OK if found.ready else EXIT_REFUSED

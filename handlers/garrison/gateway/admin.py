@@ -1,0 +1,55 @@
+"""Ask Envoy about itself, over the private socket of its admin interface: what drains, what runs, what is behind it."""
+
+import http.client
+import re
+from pathlib import Path
+
+from garrison.errors import Undecided
+from garrison.unix_http import send_request
+
+PATHS = ("/healthcheck/fail", "/drain_listeners", "/ready", "/listeners")
+STAT_PREFIX = "gateway"
+ACTIVE_REQUESTS = f"http.{STAT_PREFIX}.downstream_rq_active"
+HEALTHY_SERVERS = "cluster.inference.membership_healthy"
+TIMEOUT_S = 5.0
+_LISTENER = re.compile(r"^gateway::\[?([0-9a-fA-F.:]+?)\]?:([0-9]+)$", re.MULTILINE)
+
+
+def ask_admin(admin_socket: Path, method: str, target: str) -> str:
+    """Return what the admin interface says.
+
+    Raises:
+        Undecided: it does not answer, or not with 200.
+    """
+    try:
+        answer = send_request(admin_socket, method, target, TIMEOUT_S)
+    except (OSError, http.client.HTTPException) as error:
+        raise Undecided(f"{admin_socket}: Envoy's admin interface does not answer ({error})") from error
+    if answer.status != 200:
+        raise Undecided(f"{admin_socket}: Envoy's admin interface answers {target} with {answer.status}")
+    return answer.body.decode("utf-8", "replace")
+
+
+def count(admin_socket: Path, name: str) -> int:
+    """Return one of Envoy's statistics.
+
+    Raises:
+        Undecided: Envoy does not answer, or does not know it.
+    """
+    stats = ask_admin(admin_socket, "GET", f"/stats?filter=^{name}$".replace(".", r"\."))
+    match = re.search(rf"^{re.escape(name)}: (\d+)$", stats, re.MULTILINE)
+    if match is None:
+        raise Undecided(f"Envoy's statistics do not hold {name}")
+    return int(match[1])
+
+
+def find_listener(admin_socket: Path) -> tuple[str, int]:
+    """Return the address and port on which Envoy listens.
+
+    Raises:
+        Undecided: it does not answer, or listens nowhere.
+    """
+    match = _LISTENER.search(ask_admin(admin_socket, "GET", "/listeners"))
+    if match is None:
+        raise Undecided(f"{admin_socket}: Envoy listens on no port")
+    return match[1], int(match[2])

@@ -1,0 +1,80 @@
+"""Read back what a rendered configuration says, for who runs Envoy with it: a file enters, the facts about it leave.
+
+The file comes from `garrison gateway render`, perhaps in another container and as another user. Envoy trusts it, and so
+does this: what is checked is that nobody but its owner can write it, and that it is such a file.
+"""
+
+import json
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from garrison.errors import ConfigError
+from garrison.files import read_file
+from garrison.gateway.certificates import Certificate
+
+DEVELOPMENT, OPERATOR = "development", "operator"
+_MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Where the gateway listens, its admin socket, its certificate, and how long its longest request may take."""
+
+    address: str
+    port: int
+    admin: Path
+    certificate: Certificate
+    longest_s: int
+
+
+def describe_certificate(certificate: Certificate) -> dict[str, Any]:
+    """Return what a configuration notes about its certificate; Envoy ignores it."""
+    return {"garrison": {"certificate": OPERATOR if certificate.ca_path is None else DEVELOPMENT}}
+
+
+def read_rendered(path: Path) -> Rendered:
+    """Read a rendered configuration.
+
+    Raises:
+        ConfigError: it cannot be read, others can write it, or it is something else.
+    """
+    try:
+        if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigError(f"{path}: other users can write to it; run `chmod go-w {path}`")
+        config = json.loads(read_file(path, _MOST_BYTES))
+    except OSError as error:
+        advice = "write it with `garrison gateway render --output`"
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
+    except (ValueError, RecursionError) as error:
+        raise _refuse(path) from error
+    try:
+        return _read(config)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise _refuse(path) from error
+
+
+def _read(config: dict[str, Any]) -> Rendered:
+    (listener,) = config["static_resources"]["listeners"]
+    (chain,) = listener["filter_chains"]
+    socket = listener["address"]["socket_address"]
+    (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    timeouts = [int(route["route"]["timeout"].removesuffix("s")) for route in host["routes"]]
+    return Rendered(
+        str(socket["address"]),
+        int(socket["port_value"]),
+        Path(config["admin"]["address"]["pipe"]["path"]),
+        _read_certificate(config["node"]["metadata"]["garrison"]["certificate"], chain),
+        max(timeouts),
+    )
+
+
+def _read_certificate(kind: str, chain: dict[str, Any]) -> Certificate:
+    (pair,) = chain["transport_socket"]["typed_config"]["common_tls_context"]["tls_certificates"]
+    paths = Path(pair["certificate_chain"]["filename"]), Path(pair["private_key"]["filename"])
+    return Certificate(None if kind == OPERATOR else paths[0].parent / "ca.pem", *paths)
+
+
+def _refuse(path: Path) -> ConfigError:
+    return ConfigError(f"{path}: is not what `garrison gateway render` writes; write it anew")

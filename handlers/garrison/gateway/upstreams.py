@@ -1,0 +1,87 @@
+"""What is behind the gateway: the model servers, which are asked once a second whether they take requests.
+
+Two clusters of the same servers. `inference` takes predictions; a server gets them while its `ready.sock` says at
+`/serving` that it takes them. `readiness` answers the health route; there a server counts while each of its models has
+a worker. Where none is left, the gateway itself says 503 at once: no request waits for a server that may come back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from garrison.contract import Contract, count_room
+from garrison.sockets import INFERENCE, READY, SERVING_PATH
+
+BUFFER_LIMIT_BYTES = 32 * 1024  # per connection, from the edge guide; the model's body limit is set on its route
+CONNECT_TIMEOUT_S = 1  # a unix socket answers at once or not at all
+UPSTREAM_IDLE_S = 60
+HEALTH_INTERVAL_S = 1
+HEALTH_TIMEOUT_S = 2
+HEALTH_FAILURES = 3  # without an answer; a 503 counts at once
+HEALTH_ROOM = 16  # requests of the health route at a time, for each server
+READY_PATH = "/"
+HTTP_TYPE = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+@dataclass(frozen=True)
+class ServerSockets:
+    """Where one model server takes requests, and where it says whether it does."""
+
+    inference: Path
+    readiness: Path
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> "ServerSockets":
+        """Return the sockets that a server makes in a directory."""
+        return cls(directory / INFERENCE, directory / READY)
+
+
+def render_clusters(servers: Sequence[ServerSockets], contracts: Sequence[Contract]) -> list[dict[str, Any]]:
+    """Render both clusters, with room for what the servers have room for together."""
+    paths = [(server.inference, server.readiness) for server in servers]
+    health = [(server.readiness, server.readiness) for server in servers]
+    return [
+        _render_cluster("inference", paths, SERVING_PATH, count_room(contracts) * len(servers)),
+        _render_cluster("readiness", health, READY_PATH, HEALTH_ROOM * len(servers)),
+    ]
+
+
+def _render_cluster(name: str, paths: Sequence[tuple[Path, Path]], health_path: str, room: int) -> dict[str, Any]:
+    """Render servers behind unix sockets: HTTP/1.1, never more than they have room for."""
+    http = {
+        "@type": HTTP_TYPE,
+        "common_http_protocol_options": {"idle_timeout": f"{UPSTREAM_IDLE_S}s"},
+        "explicit_http_config": {"http_protocol_options": {}},
+    }
+    threshold = {"max_connections": room, "max_pending_requests": room, "max_requests": room, "max_retries": room}
+    endpoints = [_render_endpoint(*pair) for pair in paths]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "lb_policy": "LEAST_REQUEST",
+        "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+        "per_connection_buffer_limit_bytes": BUFFER_LIMIT_BYTES,
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "health_checks": [_render_health_check(health_path)],
+        # Envoy would send requests to servers that say no, if too many of them do.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": {"thresholds": [threshold]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http},
+    }
+
+
+def _render_endpoint(path: Path, readiness: Path) -> dict[str, Any]:
+    health = {"address": {"pipe": {"path": str(readiness)}}}
+    return {"endpoint": {"address": {"pipe": {"path": str(path)}}, "health_check_config": health}}
+
+
+def _render_health_check(path: str) -> dict[str, Any]:
+    return {
+        "interval": f"{HEALTH_INTERVAL_S}s",
+        "no_traffic_interval": f"{HEALTH_INTERVAL_S}s",  # a minute by default, until the first request came
+        "timeout": f"{HEALTH_TIMEOUT_S}s",
+        "unhealthy_threshold": HEALTH_FAILURES,
+        "healthy_threshold": 1,
+        "http_health_check": {"host": "localhost", "path": path},
+    }

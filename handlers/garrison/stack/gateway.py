@@ -1,0 +1,139 @@
+"""Envoy as a part of a run: a rendered configuration enters, a TCP port answers until the run is told to stop.
+
+Imports nothing that only a model server or admission has: in a container of its own it is all that runs.
+"""
+
+import contextlib
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from garrison.errors import ConfigError, GarrisonError, Undecided
+from garrison.gateway import admin
+from garrison.gateway.binary import envoy_command, find_envoy, validate_envoy
+from garrison.gateway.certificates import Certificate, ensure_certificate
+from garrison.gateway.drain import drain_envoy
+from garrison.gateway.operator_certificate import WARN_BEFORE, check_operator_certificate
+from garrison.gateway.rendered import Rendered, read_rendered
+from garrison.process import Child
+from garrison.stack.part import Lifetime, Part
+
+THREADS = 2
+LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","gate":"gateway","event":"log","level":"%l","message":"%j"}'
+ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - to say where it is reached, not to bind it
+
+
+class GatewayPart(Part):
+    """Envoy with one configuration file."""
+
+    title, gate = "the gateway", "gateway"
+
+    def __init__(self, config_path: Path, lifetime: Lifetime) -> None:
+        super().__init__(lifetime)
+        self.config_path = config_path.absolute()
+        self.rendered: Rendered | None = None
+
+    def check(self) -> None:
+        """Read the configuration, and check the port and the certificate.
+
+        Raises:
+            ConfigError: the file is not a gateway's, the port is taken, or the certificate cannot be served.
+        """
+        rendered = self.rendered = read_rendered(self.config_path)
+        check_port(rendered.address, rendered.port)
+        self.check_certificate(rendered.certificate)
+
+    def check_certificate(self, certificate: Certificate) -> None:
+        """Check the operator's certificate, or make a development certificate.
+
+        Raises:
+            ConfigError: it cannot be served.
+        """
+        if certificate.ca_path is not None:
+            ensure_certificate(certificate.chain_path.parent)
+            return
+        left = check_operator_certificate(certificate) - datetime.now(UTC)
+        if left < WARN_BEFORE:
+            told = f"{certificate.chain_path}: expires in {left.days} days; renew it and start the gateway again"
+            self.log.tell("certificate_expires", told)
+
+    def prepare(self, run_directory: Path) -> None:
+        """Let Envoy check the configuration.
+
+        Raises:
+            ConfigError: Envoy is missing, or refuses it.
+        """
+        self._envoy = find_envoy()
+        self._working_directory = run_directory
+        validate_envoy(self._envoy, self.config_path)
+
+    def launch(self) -> Child:
+        """Start Envoy."""
+        command = [*envoy_command(self._envoy, self.config_path), "--concurrency", str(THREADS)]
+        command += ["--log-format", LOG_FORMAT]
+        return Child("Envoy", command, {"LANG": "C.UTF-8"}, self._working_directory, self.sink())
+
+    def watch(self) -> bool:
+        """Say whether it accepts connections."""
+        known = self._known()
+        return self.lifetime.ready.is_set() or is_listening(known.address, known.port)
+
+    def address(self) -> str:
+        """Return the address for clients on this machine."""
+        known = self._known()
+        host = ANY_ADDRESSES.get(known.address, f"[{known.address}]" if ":" in known.address else known.address)
+        return f"https://{host}:{known.port}"
+
+    def has_callers(self) -> bool:
+        """Say whether there may be requests in flight."""
+        return self.lifetime.ready.is_set() and self.is_running()
+
+    def drain(self) -> None:
+        """Refuse new connections, and wait for the requests in flight."""
+        if not self.is_running():
+            return
+        longest = self._known().longest_s
+        try:
+            finished = drain_envoy(self._known().admin, longest)
+        except GarrisonError as error:  # Envoy may be dying already; everything is stopped all the same
+            self.log.tell("drain_failed", f"the gateway could not be drained: {error}")
+            return
+        if not finished:
+            self.log.tell("drain_timeout", f"requests were still running after {longest} s; they are cut off")
+
+    def has_servers(self) -> bool:
+        """Say whether Envoy knows a server that takes requests."""
+        with contextlib.suppress(Undecided):
+            return admin.count(self._known().admin, admin.HEALTHY_SERVERS) > 0
+        return False
+
+    def _known(self) -> Rendered:
+        if self.rendered is None:
+            raise ConfigError("the gateway's configuration was not read")
+        return self.rendered
+
+
+def check_port(address: str, port: int) -> None:
+    """Check that the gateway's address and port are free.
+
+    Raises:
+        ConfigError: something listens there already, or this user may not use it.
+    """
+    with socket.socket(_family(address)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            advice = "give another --port, or another address in gateway.yaml"
+            raise ConfigError(f"{address} port {port} cannot be used ({error.strerror}); {advice}") from error
+
+
+def is_listening(address: str, port: int) -> bool:
+    """Say whether somebody accepts connections on the gateway's port."""
+    with socket.socket(_family(address)) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, port)) == 0  # 0.0.0.0 and :: connect to this machine
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,0 +1,245 @@
+"""TorchServe as a part of a run: admitted models enter, sockets for a gateway and for whoever watches are there.
+
+Where the gateway is another container, a stop tells it first, and waits until it has gone: see `drain`.
+"""
+
+import http
+import time
+from pathlib import Path
+
+from garrison.archive import PackedModel
+from garrison.cell.posture import find_faults, judge
+from garrison.cell.probe import probe_posture
+from garrison.cell.reach import check_out_of_reach
+from garrison.cell.settings import FILE as CELL_FILE
+from garrison.cell.settings import CellSettings, load_cell
+from garrison.errors import ConfigError, Undecided
+from garrison.eventlog import EventLog
+from garrison.gateway.upstreams import HEALTH_INTERVAL_S
+from garrison.process import Child, load_failure
+from garrison.sockets import INFERENCE, READY, WATCH, SocketDirectory
+from garrison.stack.admitted import ServerSettings, open_admitted
+from garrison.stack.connections import find_connections
+from garrison.stack.part import STOP_TIMEOUT_S, Lifetime, Part
+from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
+from garrison.torchserve.served import write_served
+from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan, prepare_directories
+from garrison.unix_http import Page, UnixServer
+from garrison.watch.page import CONTENT_TYPE
+from garrison.watch.workers import Workers
+
+START_TIMEOUT_S = 180
+STUCK_AFTER_S = 300  # TorchServe gives up restarting a worker after this long; then we restart TorchServe
+MAX_FAILED_STARTS = 3
+NOTICED_AFTER_S = HEALTH_INTERVAL_S + 1  # a gateway in another container has seen our 503 by then
+ANSWER_MARGIN_S = 2  # beyond the longest timeout of a contract
+DRAIN_POLL_S = 0.1
+
+
+class ServerPart(Part):
+    """TorchServe, its readiness and its metrics."""
+
+    title, gate = "TorchServe", "server"
+
+    def __init__(self, settings: ServerSettings, private: tuple[Path, ...], lifetime: Lifetime) -> None:
+        super().__init__(lifetime)
+        self.settings = settings
+        self._private = private  # what no model may be able to read
+        self._sockets: SocketDirectory | None = None
+        self._listeners: list[UnixServer | ReadinessServer] = []
+        self._workers_seen: dict[str, frozenset[int]] = {}
+        self._failed_starts: dict[str, set[int]] = {}
+        self._sweep_failure = ""
+        self._not_ours: frozenset[str] = frozenset()
+        self.has_served = False
+
+    @property
+    def models(self) -> tuple[PackedModel, ...]:
+        """What is served."""
+        return tuple(model.packed for model in self._admitted)
+
+    def check(self) -> None:
+        """Open the store, and close a cell.
+
+        Raises:
+            ConfigError: with every problem found.
+            ArtifactRefused: a model is not admitted, or is not what was admitted.
+        """
+        self._admitted = open_admitted(self.settings, self.log)
+        self._cell = open_cell(self.settings.config / CELL_FILE, self.log)
+
+    def prepare(self, run_directory: Path) -> None:
+        """Write what TorchServe and the supervisors will read.
+
+        Raises:
+            ConfigError: with every problem found.
+        """
+        shared = self.settings.sockets
+        self._sockets = SocketDirectory(run_directory) if shared is None else SocketDirectory.claim(shared)
+        check_out_of_reach((*self._private, self.settings.store, run_directory, self._sockets.path))
+        served, scratch = run_directory / "models", run_directory / "tmp"
+        for model in self._admitted:
+            write_served(model.packed, model.record, model.directory, served / model.record.model)
+        self.plan = ServerPlan(
+            self.models, served, self.settings.config, run_directory, self._sockets.path, scratch, self._cell
+        )
+        check_plan(self.plan)
+        prepare_directories(self.plan)
+        names = [model.contract.model for model in self.models]
+        self._workers = Workers(self.plan.cells_directory, self.plan.workers_directory, names, self._cell)
+        self._monitor = ModelMonitor(self.plan.management_socket, names)
+
+    def start(self) -> None:
+        """Listen for who asks, and start TorchServe."""
+        self._readiness = ReadinessServer(self.plan.sockets_directory / READY)
+        self._listeners.append(self._readiness)
+        self._listeners.append(UnixServer(self.plan.sockets_directory / WATCH, self._render_metrics))
+        for name in (READY, WATCH):
+            self._grant(name)
+        self._started = self._last_ready = time.monotonic()
+        super().start()
+
+    def launch(self) -> Child:
+        """Start TorchServe; sockets that a killed one left behind would be in its way."""
+        for path in (self.plan.management_socket, self.plan.metrics_socket, self.plan.sockets_directory / INFERENCE):
+            path.unlink(missing_ok=True)
+        environment = build_environment(self.plan)
+        return Child("TorchServe", build_command(self.plan), environment, self.plan.scratch_directory, self.sink())
+
+    def refuse(self) -> None:
+        """Say 503 on the readiness socket until every model has answered again."""
+        if self._listeners:
+            self._readiness.refuse()
+            self._monitor.forget()
+
+    def watch(self) -> bool:
+        """Ask TorchServe about every model, count what the workers did, and tell what has changed.
+
+        Raises:
+            ConfigError: a model's workers cannot start.
+        """
+        self._sweep_workers()
+        states = self._monitor.poll()
+        self._tell_workers(states)
+        ready = all(state.ready for state in states) and self._grant(INFERENCE)
+        if ready and not self._readiness.serving:
+            self._note_strangers()
+        self._readiness.ready = ready
+        self._readiness.serving = ready or self._readiness.serving
+        self.has_served = ready or self.has_served
+        now = time.monotonic()
+        if ready:
+            self._last_ready = now
+        elif not self.lifetime.ready.is_set():
+            self._check_start(states, now - self._started)
+        elif now - self._last_ready > STUCK_AFTER_S:
+            self.log.tell("stuck", f"a model has had no worker for {STUCK_AFTER_S} s; starting TorchServe again")
+            self.refuse()
+            if self._child is not None:
+                self._child.stop(STOP_TIMEOUT_S)
+            self._last_ready = now
+        return ready
+
+    def address(self) -> str:
+        """Return where a gateway sends requests."""
+        return str(self.plan.sockets_directory / INFERENCE)
+
+    def has_callers(self) -> bool:
+        """Say whether requests were sent here."""
+        return self.has_served and self.is_running()
+
+    def drain(self) -> None:
+        """Wait until a gateway in another container has seen our 503 and the last of its connections is gone.
+
+        A gateway beside us was drained and has ended before.
+        """
+        if self.settings.sockets is None or not self.is_running():
+            return
+        longest = max(model.contract.workers.timeout_s for model in self.models) + ANSWER_MARGIN_S
+        began = time.monotonic()
+        time.sleep(NOTICED_AFTER_S)
+        while self.is_running() and self._is_connected():
+            if time.monotonic() - began > NOTICED_AFTER_S + longest:
+                self.log.tell("drain_timeout", f"a gateway was still connected after {longest} s; it is cut off")
+                return
+            time.sleep(DRAIN_POLL_S)
+
+    def stop(self) -> None:
+        """End TorchServe, and remove the sockets."""
+        super().stop()
+        while self._listeners:
+            self._listeners.pop().close()
+        if self._sockets is not None:
+            self._sockets.close()
+
+    def _grant(self, name: str) -> bool:
+        return self._sockets is not None and self._sockets.grant(name)
+
+    def _note_strangers(self) -> None:
+        """Remember which sockets of TorchServe's are of no table before the first request: they are no connections."""
+        try:
+            self._not_ours = find_connections(self.pids()[0], self.plan.sockets_directory / INFERENCE)
+        except Undecided:
+            self._not_ours = frozenset()
+
+    def _is_connected(self) -> bool:
+        try:
+            found = find_connections(self.pids()[0], self.plan.sockets_directory / INFERENCE)
+        except Undecided:
+            return self.is_running()  # nobody knows, so there is time for all of them
+        return bool(found - self._not_ours)
+
+    def _sweep_workers(self) -> None:
+        try:
+            news, self._sweep_failure = self._workers.sweep(), ""
+        except Undecided as error:
+            news = () if str(error) == self._sweep_failure else (str(error),)
+            self._sweep_failure = str(error)
+        for sentence in news:
+            self.log.tell("metrics_failed", sentence)
+
+    def _tell_workers(self, states: list[ModelState]) -> None:
+        if not self.lifetime.ready.is_set():
+            return
+        for state in states:
+            known = self._workers_seen.get(state.model, state.pids)
+            gone, new = known - state.pids, state.pids - known
+            for pid in sorted(gone):
+                self.log.tell("worker_ended", f"a worker of {state.model} ended (pid {pid}); TorchServe starts another")
+            for pid in sorted(new):
+                self.log.tell("worker_ready", f"a new worker of {state.model} is ready (pid {pid})")
+            self._workers_seen[state.model] = state.pids
+
+    def _check_start(self, states: list[ModelState], waited_s: float) -> None:
+        for state in states:
+            tried = self._failed_starts.setdefault(state.model, set())
+            tried.update(state.tried_pids)
+            workers = next(m.contract.workers.count for m in self.models if m.contract.model == state.model)
+            if not state.ready and (len(tried) > MAX_FAILED_STARTS * workers or waited_s > START_TIMEOUT_S):
+                words = "" if self._child is None else load_failure(self._child, state.model)
+                raise ConfigError(f"model {state.model}: its workers end before they are ready{words}")
+
+    def _render_metrics(self, _: str) -> Page:
+        try:
+            return Page(http.HTTPStatus.OK, CONTENT_TYPE, self._workers.render())
+        except Undecided as error:
+            self.log.tell("metrics_failed", str(error))
+            return Page(http.HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"the metrics cannot be read")
+
+
+def open_cell(path: Path, log: EventLog) -> CellSettings:
+    """Read `cell.yaml`, and check by closing a cell that this machine can give what it requires.
+
+    Raises:
+        ConfigError: the file is wrong, or the kernel lacks something; each sentence says what and what to do.
+    """
+    settings = load_cell(path)
+    posture = probe_posture(settings)
+    judge(posture, settings)
+    if settings.unsafe_without:
+        missing = ", ".join(find_faults(posture, settings)) or "nothing, on this machine: take it out"
+        allowed = ", ".join(settings.unsafe_without)
+        log.tell(
+            "unsafe_cell", f"{path}: unsafe_without: [{allowed}]: models may run in a weaker cell; missing: {missing}"
+        )
+    return settings

@@ -1,0 +1,179 @@
+"""Run compose.yaml as a person does, with the images that were just built, and talk to it.
+
+The images are those of build/images.json, by their ids: what was not built is not tested. Each stack is a project of
+its own, with its own volumes, network and port, and leaves nothing behind.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stack.running import CLIENTS, REPOSITORY, SAMPLE_MODELS, Answer, Target, free_port, make_keys
+
+IMAGES = REPOSITORY / "build" / "images.json"
+SERVICES = {  # each service of the compose files, and its image
+    "unsafe-development": "tools",
+    "admit": "tools",
+    "render": "tools",
+    "keys": "tools",
+    "torchserve": "torchserve",
+    "gateway": "gateway",
+}
+PYTHON = "/opt/garrison/bin/python"
+COMMAND_TIMEOUT_S = 120
+READY_TIMEOUT_S = 240
+
+
+def load_images() -> dict[str, str]:
+    """Return the ids of the images that `make images` built last; without them there is nothing to test."""
+    assert IMAGES.is_file(), f"{IMAGES} is missing; run `make images` first"
+    images: dict[str, str] = json.loads(IMAGES.read_text())
+    assert set(images) == set(SERVICES.values())
+    return images
+
+
+def docker(*arguments: object, timeout_s: float = COMMAND_TIMEOUT_S, check: bool = True) -> str:
+    """Run a docker command and return what it printed."""
+    return run("docker", *arguments, timeout_s=timeout_s, check=check)
+
+
+def run(*command: object, timeout_s: float, check: bool, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command; its standard output comes back, and its standard error stands in the failure."""
+    ended = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+    )
+    assert not check or ended.returncode == 0, f"{command} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+    return ended.stdout
+
+
+class ComposedStack:
+    """The containers of compose.yaml, as a project of their own; use as a context manager.
+
+    `changes` are merged into the services; `files` are further compose files of this repository.
+    """
+
+    def __init__(
+        self, changes: Mapping[str, Mapping[str, Any]] | None = None, files: Sequence[str] = (), clients: str = CLIENTS
+    ) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="garrison-compose-"))
+        self.directory.chmod(0o755)
+        self.project = f"garrison-test-{secrets.token_hex(4)}"
+        self.config = self.directory / "config"
+        shutil.copytree(REPOSITORY / "config", self.config)
+        (self.config / "clients.yaml").write_text(clients % ", ".join(SAMPLE_MODELS))
+        self.target = Target(free_port(), self.directory / "ca.pem")
+        self.files = [REPOSITORY / name for name in ("compose.yaml", *files)]
+        self._write_override(changes or {})
+
+    def _write_override(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        images = load_images()
+        services: dict[str, dict[str, Any]] = {
+            name: {
+                "image": images[image],
+                "pull_policy": "never",
+                "volumes": [f"{self.config}:/etc/garrison:ro"],
+                **changes.get(name, {}),
+            }
+            for name, image in SERVICES.items()
+        }
+        services |= {name: dict(change) for name, change in changes.items() if name not in services}
+        override = self.directory / "override.yaml"
+        override.write_text(yaml.safe_dump({"services": services}))
+        self.files.append(override)
+
+    def compose(self, *arguments: object, timeout_s: float = COMMAND_TIMEOUT_S, check: bool = True) -> str:
+        """Run `docker compose` on this project."""
+        files = [part for file in self.files for part in ("--file", file)]
+        environment = {**os.environ, "GARRISON_PORT": str(self.target.port)}
+        command = ("docker", "compose", "--project-name", self.project, "--project-directory", REPOSITORY, *files)
+        return run(*command, *arguments, timeout_s=timeout_s, check=check, environment=environment)
+
+    def up(self, *services: str) -> None:
+        """Start, and wait until the gateway is healthy and the keys for its clients are at hand."""
+        self.compose("up", "--detach", "--no-build", *services, timeout_s=READY_TIMEOUT_S)
+        self.fetch_keys()
+        self.wait_until_ready()
+
+    def fetch_keys(self) -> None:
+        """Copy the development authority and the pair that signs clients' keys out of the containers."""
+        self.compose("cp", "gateway:/state/certificates/ca.pem", self.target.authority)
+        keys = self.directory / "keys"
+        self.compose("cp", "unsafe-development:/state/keys", keys)
+        own(keys)
+        self.target.keys.update(make_keys(keys, SAMPLE_MODELS))
+
+    def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Wait until the gateway's health route says ready."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.is_ready():
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"not ready after {timeout_s} s:\n{self.logs()}")
+
+    def is_ready(self) -> bool:
+        """Ask the gateway's health route through the published port."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer: Answer = self.target.send("GET", "/healthz", key=None)
+            return answer.status == http.HTTPStatus.OK
+        return False
+
+    def container(self, service: str) -> str:
+        """Return the id of a service's container, whether it runs or not."""
+        return self.compose("ps", "--all", "--quiet", service).strip()
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """Return what the engine knows about a service's container."""
+        found: list[dict[str, Any]] = json.loads(docker("inspect", self.container(service)))
+        return found[0]
+
+    def python(self, service: str, code: str, *arguments: str, check: bool = True, timeout_s: float = 60) -> str:
+        """Run Python code inside a running container, as its user; there is no shell."""
+        command = ("exec", self.container(service), PYTHON, "-I", "-c", code, *arguments)
+        return docker(*command, check=check, timeout_s=timeout_s)
+
+    def logs(self, *services: str) -> str:
+        """Return what the containers wrote, each line behind its service's name."""
+        return self.compose("logs", "--no-color", *services, check=False)
+
+    def down(self) -> None:
+        """Stop and remove containers, network and volumes."""
+        self.compose("--profile", "tools", "down", "--volumes", "--remove-orphans", timeout_s=180)
+
+    def __enter__(self) -> "ComposedStack":
+        try:
+            self.up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.down()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def own(directory: Path) -> None:
+    """Make what came out of a container private to this user: a copy keeps the numbers of its owner."""
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, os.geteuid(), os.getegid())
+
+
+def left_behind(project: str) -> list[str]:
+    """Return what is still there of a project: containers, volumes, networks."""
+    label = f"label=com.docker.compose.project={project}"
+    lists = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
+    return [line for command in lists for line in docker(*command, "--quiet", "--filter", label).split()]

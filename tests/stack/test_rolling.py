@@ -1,0 +1,91 @@
+"""Two servers behind one gateway, each a command of its own: a new version comes in without a failed request.
+
+And what is killed instead of stopped: who asks meanwhile gets an answer or the gateway's clear refusal.
+"""
+
+import contextlib
+import http.client
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from attacks.catalogue import sample_digit
+from stack.observing import wait_for
+from stack.running import Answer, Target
+from stack.split import SplitStack
+
+CLIENTS = 6
+OLD, NEW = "decimals: 4", "decimals: 2"  # a version is told by how many decimals it gives
+
+
+class Callers:
+    """Clients that ask one after the other, each on a connection of its own, until they are told to stop."""
+
+    def __init__(self, target: Target, *, reconnect: bool = False) -> None:
+        self.answers: list[tuple[float, Answer]] = []
+        self.errors: list[Exception] = []
+        self._target = target
+        self._reconnect = reconnect
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        body = sample_digit()
+        with contextlib.ExitStack() as open_connections:
+            connection = self._target.connect()
+            open_connections.callback(connection.close)
+            while not self._stop.wait(0.03):
+                try:
+                    self.answers.append((time.monotonic(), self._target.send(body=body, connection=connection)))
+                except (OSError, http.client.HTTPException) as error:
+                    self.errors.append(error)
+                    connection.close()
+
+    def finish(self) -> Counter[int]:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive(), "a client hangs"
+        return Counter(answer.status for _, answer in self.answers)
+
+
+def decimals(answer: Answer) -> int:
+    """Return how many decimals the scores of an answer have at most."""
+    return max(len(str(score).partition(".")[2]) for score in answer.json.values())
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[SplitStack]:
+    """Two servers and their gateway."""
+    with SplitStack.prepared() as stack:
+        stack.admit("1")
+        for name in ("one", "two"):
+            stack.start_server(name)
+        stack.render("one", "two")
+        stack.start_gateway().wait_until_ready()
+        for name in ("one", "two"):
+            stack.commands[name].wait_until_ready()
+        wait_for(stack.place.is_ready, "the gateway has seen it")
+        yield stack
+
+
+def test_rolling_to_a_new_version_fails_no_request(pair: SplitStack) -> None:
+    callers = Callers(pair.target)
+    time.sleep(1)
+    pair.admit("2", {OLD: NEW})
+    for name in ("one", "two"):
+        assert pair.commands[name].stop() == 0, pair.commands[name].said()
+        pair.start_server(name).wait_until_ready()
+        time.sleep(2)  # until the gateway sends it requests
+    rolled = time.monotonic()
+    time.sleep(2)
+    assert callers.finish() == {200: len(callers.answers)}
+    assert callers.errors == []
+    assert decimals(callers.answers[0][1]) == 4
+    after = [decimals(answer) for moment, answer in callers.answers if moment > rolled]
+    assert after and max(after) <= 2
