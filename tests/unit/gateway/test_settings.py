@@ -34,7 +34,9 @@ def test_the_shipped_gateway_listens_on_this_machine_only() -> None:
 
 
 def test_the_shipped_clients() -> None:
-    assert load_clients(CONFIG / "clients.yaml") == (Client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),)
+    assert load_clients(CONFIG / "clients.yaml") == (
+        Client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),
+    )
 
 
 def test_all_faults_of_the_gateway_are_told_at_once(tmp_path: Path) -> None:
