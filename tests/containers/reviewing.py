@@ -29,9 +29,10 @@ WRITABLE_MOUNTS: Mapping[str, set[str]] = {
 ONLY_PUBLISHED = "gateway"
 LONG_RUNNING = {"torchserve", "torchserve-2", "gateway"}
 REVIEWED_KEYS = {
-    "build", "cap_drop", "command", "cpus", "depends_on", "deploy", "entrypoint", "environment", "healthcheck", "image",
-    "ipc", "logging", "mem_limit", "memswap_limit", "network_mode", "networks", "pids_limit", "ports", "profiles",
-    "read_only", "restart", "secrets", "security_opt", "stop_grace_period", "tmpfs", "ulimits", "volumes",
+    "build", "cap_drop", "cgroup", "command", "cpus", "depends_on", "deploy", "entrypoint", "environment",
+    "healthcheck", "image", "ipc", "logging", "mem_limit", "memswap_limit", "network_mode", "networks",
+    "pids_limit", "ports", "profiles", "read_only", "restart", "secrets", "security_opt", "stop_grace_period",
+    "tmpfs", "ulimits", "volumes",
 }  # fmt: skip
 REVIEWED_ENVIRONMENT = {"PORT", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"}
 SECRET = re.compile(r"-----BEGIN|eyJ[\w-]{10,}\.|(?i:passw|secret|token|api_?key|credential|private)")
@@ -81,9 +82,9 @@ def is_plain_volume(volume: Mapping[str, Any]) -> bool:
 
 
 def is_front(config: Mapping[str, Any]) -> bool:
-    """Whether there is one network, the engine's own bridge, on which containers do not see one another."""
+    """Whether there is one network, a bridge of its own on which there are no neighbours and no way out."""
     networks = config["networks"]
-    expected = {"com.docker.network.bridge.enable_icc": "false"}
+    expected = {f"com.docker.network.bridge.{name}": "false" for name in ("enable_icc", "enable_ip_masquerade")}
     return set(networks) == {"front"} and all(
         set(one) <= {"name", "driver_opts", "ipam"} and one.get("driver_opts") == expected and not one.get("ipam")
         for one in networks.values()
@@ -116,7 +117,7 @@ def has_ulimits(_: str, service: Service) -> bool:
     """Whether there are no core dumps, which hold what was in memory, and a number of open files."""
     limits = service.get("ulimits", {})
     core, files = limits.get("core"), limits.get("nofile", 0)
-    return core in ({}, 0, {"soft": 0, "hard": 0}) and isinstance(files, int) and 0 < files <= 65536
+    return core in ({}, 0, {"soft": 0, "hard": 0}) and isinstance(files, int) and 0 < files <= 16384
 
 
 def has_network(name: str, service: Service) -> bool:
@@ -187,7 +188,8 @@ RULES: Mapping[str, Callable[[str, Service], bool]] = {
     "no new privileges": has_security_options,
     "seccomp profile": is_confined,
     "own namespaces": lambda _, service: (
-        service.get("ipc") == "none" and not {"pid", "uts", "userns_mode", "cgroup", "cgroup_parent"} & set(service)
+        (service.get("ipc"), service.get("cgroup")) == ("none", "private")
+        and not {"pid", "uts", "userns_mode", "cgroup_parent"} & set(service)
     ),
     "user of the image": lambda _, service: not {"user", "group_add"} & set(service),
     "limits": has_limits,
