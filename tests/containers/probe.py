@@ -46,9 +46,13 @@ def main() -> None:
         "mounts": read_mounts(),
         "devices": sorted(str(path) for path in Path("/dev").rglob("*") if is_open_device(path)),
         "interfaces": read_table("/proc/net/dev", 2, lambda row: row[0].rstrip(":")),
-        "routes": read_table("/proc/net/route", 1, lambda row: row[1])
+        "routes": read_table("/proc/net/route", 1, lambda row: row[0])
         + [route for route in read_table("/proc/net/ipv6_route", 0, lambda row: row[-1]) if route != "lo"],
-        "listening": read_table("/proc/net/tcp", 1, lambda row: row[1] if row[3] == "0A" else None),
+        "listening": [
+            address
+            for family in ("tcp", "tcp6")
+            for address in read_table(f"/proc/net/{family}", 1, lambda row: row[1] if row[3] == "0A" else None)
+        ],
         "reached": [address for address in tried["addresses"] if reaches(*address)],
         "found": [name for name in tried["names"] if finds(name)],
         "environment": dict(os.environ),
@@ -81,7 +85,7 @@ def find_writable() -> list[str]:
     found: list[str] = []
     directories = ["/", *(path for path, state in walk() if stat.S_ISDIR(state.st_mode))]
     for path in sorted(directories):
-        if not any(path.startswith(f"{one}/") for one in found) and can_make_file(path):
+        if not path.startswith(tuple(f"{one.rstrip('/')}/" for one in found)) and can_make_file(path):
             found.append(path)
     return found
 

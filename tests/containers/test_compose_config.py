@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -203,3 +204,27 @@ def test_production_has_nothing_unsafe() -> None:
         name: [one["source"] for one in service.get("secrets", ())] for name, service in production["services"].items()
     }
     assert {name: names for name, names in given.items() if names} == {"gateway": ["tls_certificate", "tls_key"]}
+
+
+def test_the_reference_names_what_each_service_has(config: dict[str, Any]) -> None:
+    table = (REPOSITORY / "docs" / "reference.md").read_text().split("\n## Containers\n")[1].split("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| `")
+    ]
+    told = {row[0].strip("`"): row for row in rows}
+    assert told.keys() == config["services"].keys()
+    for name, service in config["services"].items():
+        _, _, network, writable, scratch, memory, processors, processes, files = told[name]
+        ((size, unit),) = re.findall(r"size=(\d+)([mg])", service["tmpfs"][0])
+        assert (network == "none") == (service.get("network_mode") == "none")
+        assert set(re.findall(r"`(/\S+)`", writable)) == WRITABLE_MOUNTS[name]
+        assert scratch == f"{size} {unit.upper()}B"
+        assert in_bytes(memory) == int(service["mem_limit"])
+        assert processors.split()[-1] == str(service["cpus"])
+        assert (processes, files) == (str(service["pids_limit"]), str(service["ulimits"]["nofile"]))
+
+
+def in_bytes(told: str) -> int:
+    """Return a size as the reference writes it, such as "`GARRISON_MEMORY`, 6 GB"."""
+    number, unit = told.split()[-2:]
+    return int(number) * {"MB": 1024**2, "GB": 1024**3}[unit]
