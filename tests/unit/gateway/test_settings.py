@@ -46,7 +46,9 @@ def test_a_certificate_without_its_key_or_a_key_alone(tmp_path: Path, name: str,
 
 
 def test_the_shipped_clients() -> None:
-    assert load_clients(CONFIG / "clients.yaml") == (Client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),)
+    assert load_clients(CONFIG / "clients.yaml") == (
+        Client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),
+    )
 
 
 def test_all_faults_of_the_gateway_are_told_at_once(tmp_path: Path) -> None:
