@@ -18,6 +18,7 @@ from stack.running import Answer, Target
 from stack.split import SplitStack
 
 CLIENTS = 6
+STOPPED_WITHIN_S = 8
 OLD, NEW = "decimals: 4", "decimals: 2"  # a version is told by how many decimals it gives
 
 
@@ -79,7 +80,11 @@ def test_rolling_to_a_new_version_fails_no_request(pair: SplitStack) -> None:
     time.sleep(1)
     pair.admit("2", {OLD: NEW})
     for name in ("one", "two"):
-        assert pair.commands[name].stop() == 0, pair.commands[name].said()
+        old = pair.commands[name]
+        began = time.monotonic()
+        assert old.stop() == 0, old.said()
+        assert time.monotonic() - began < STOPPED_WITHIN_S  # it does not wait for connections that nobody uses
+        assert not [event for event in old.events() if event["event"] == "drain_timeout"]
         pair.start_server(name).wait_until_ready()
         time.sleep(2)  # until the gateway sends it requests
     rolled = time.monotonic()

@@ -7,6 +7,7 @@ certificate. Rolling and dying servers are in test_rolling.py.
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from stack.observing import find_family, find_processes, list_listeners, wait_fo
 from stack.split import SplitStack
 
 BATCH_DELAY_S = 3
+LONGEST_S = 10  # the contract's timeout
 FLOOR_S = 2  # until a gateway has seen that the server stops
 
 
@@ -64,8 +66,7 @@ def mode(path: Path) -> int:
 def test_the_server_has_no_gateway_and_needs_none_of_its_things(started: SplitStack) -> None:
     family = find_family(started.commands["one"].process.pid)
     assert "envoy" not in family.values() and "java" in family.values()
-    listening = [address for _, protocol, address in list_listeners(list(family)) if protocol != "unix"]
-    assert [address.rpartition(":")[0] for address in listening] == ["255.255.255.255"] * 2  # gRPC's
+    assert [address for _, protocol, address in list_listeners(list(family)) if protocol != "unix"] == []
     assert not (started.directory / "nothing").exists()  # its --state
 
 
@@ -137,6 +138,18 @@ def test_a_stop_with_nobody_there_takes_the_floor(started: SplitStack) -> None:
     assert server.stop() == 0
     assert FLOOR_S <= time.monotonic() - began < FLOOR_S + 5
     assert not [event for event in server.events() if event["event"] == "drain_timeout"]
+
+
+def test_who_does_not_let_go_is_cut_off_after_the_longest_timeout(started: SplitStack) -> None:
+    """A connection that is never closed, as of a gateway that hangs: the stop has an end."""
+    started.commands["gateway"].stop()
+    server = started.commands["one"]
+    with socket.socket(socket.AF_UNIX) as idle:
+        idle.connect(str(started.sockets("one") / INFERENCE))
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert LONGEST_S < time.monotonic() - began < LONGEST_S + FLOOR_S + 12
+    assert "a gateway was still connected" in server.said()
 
 
 # The gateway ----------------------------------------------------------------------------------------------------------
