@@ -1,9 +1,10 @@
 # Everything that a person or CI does with this repository. `make` alone lists it.
 
 PYTHON ?=
+NETTY ?=
 TORCH ?= cpu
 PORT ?= 8443
-export PYTHON TORCH PORT
+export PYTHON TORCH PORT NETTY
 
 BIN := .venv/bin
 SHELL_SCRIPTS = $(shell grep -d skip -lE '^\#!.*sh$$' .ci/* scripts/*)
@@ -16,7 +17,7 @@ YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
-	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself).\n' "$(TORCH)" "$(PORT)"
+	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself),\n           NETTY=maven|pyspark|DIR (the first that answers).\n' "$(TORCH)" "$(PORT)"
 
 setup: ## Make .venv with everything that runs without Docker.
 	@scripts/setup
