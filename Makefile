@@ -14,7 +14,7 @@ DOCKERFILES = $(wildcard Dockerfile.*)
 WORKFLOWS = $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve bench bench-gpu test lint lock clean campaign-agreement campaign-fuzz campaign-soak \
+.PHONY: help setup demo pack serve bench bench-gpu test lint lock clean licences pin-bases campaign-agreement campaign-fuzz campaign-soak \
         campaign-flood campaign-interrupted campaign-races campaign-tampering campaign-verification
 
 help: ## List these targets.
@@ -93,6 +93,9 @@ lint: ## Check format, types, scripts, YAML, Dockerfiles and workflows.
 	$(LINT)/checkov --skip-download --quiet --compact --framework dockerfile github_actions --file $(DOCKERFILES) $(WORKFLOWS)
 	$(LINT)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	$(LINT)/zizmor --offline --quiet --no-progress --persona pedantic --strict-collection $(WORKFLOWS)
+
+licences: ## Write docs/licences.md from the bills of materials in the images (make images).
+	@$(BIN)/python scripts/list-licences
 
 pin-bases: ## Pin what the images are built on to digests, as the registry tells them now.
 	@scripts/pin-bases
