@@ -7,12 +7,15 @@ PORT ?= 8443
 export PYTHON TORCH PORT NETTY
 
 BIN := .venv/bin
+LINT := .venv/lint/bin
 SHELL_SCRIPTS = $(shell grep -d skip -lE '^\#!.*sh$$' .ci/* scripts/*)
 PYTHON_SCRIPTS = $(shell grep -d skip -lE '^\#!.*python' scripts/*)
-YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
+YAML_FILES = campaigns config models .github .yamllint $(wildcard compose*.yaml)
+DOCKERFILES = $(wildcard Dockerfile.*)
+WORKFLOWS = $(wildcard .github/workflows/*.yml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve bench bench-gpu test lint lock clean campaign-agreement campaign-fuzz campaign-soak \
+.PHONY: help setup demo pack serve bench bench-gpu test lint lock clean licences pin-bases campaign-agreement campaign-fuzz campaign-soak \
         campaign-flood campaign-interrupted campaign-races campaign-tampering campaign-verification
 
 help: ## List these targets.
@@ -80,13 +83,23 @@ campaign-agreement: ## Compare predictions with those after stock's preprocessin
 	@scripts/setup --bench
 	@$(BIN)/python -m bench.agreement $(CAMPAIGN)
 
-lint: ## Check format, types, scripts and YAML.
-	@scripts/setup --dev
+lint: ## Check format, types, scripts, YAML, Dockerfiles and workflows.
+	@scripts/setup --dev --lint
 	$(BIN)/ruff check . $(PYTHON_SCRIPTS)
 	$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
 	$(BIN)/mypy handlers/garrison bench campaigns scripts/release $(wildcard models/*.py models/*/*.py) $(PYTHON_SCRIPTS)
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/yamllint --strict $(YAML_FILES)
+	$(LINT)/hadolint $(DOCKERFILES)
+	$(LINT)/checkov --skip-download --quiet --compact --framework dockerfile github_actions --file $(DOCKERFILES) $(WORKFLOWS)
+	$(LINT)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(LINT)/zizmor --offline --quiet --no-progress --persona pedantic --strict-collection $(WORKFLOWS)
+
+licences: ## Write docs/licences.md from the bills of materials in the images (make images).
+	@$(BIN)/python scripts/list-licences
+
+pin-bases: ## Pin what the images are built on to digests, as the registry tells them now.
+	@scripts/pin-bases
 
 lock: ## Write requirements/*.lock anew (needs uv).
 	@scripts/lock
