@@ -6,8 +6,8 @@ PORT ?= 8443
 export PYTHON TORCH PORT
 
 BIN := .venv/bin
-SHELL_SCRIPTS = $(shell grep -lE '^\#!.*sh$$' .ci/* scripts/*)
-PYTHON_SCRIPTS = $(shell grep -lE '^\#!.*python' scripts/*)
+SHELL_SCRIPTS = $(shell grep -d skip -lE '^\#!.*sh$$' .ci/* scripts/*)
+PYTHON_SCRIPTS = $(shell grep -d skip -lE '^\#!.*python' scripts/*)
 YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
 
 .DEFAULT_GOAL := help
@@ -83,7 +83,7 @@ lint: ## Check format, types, scripts and YAML.
 	@scripts/setup --dev
 	$(BIN)/ruff check . $(PYTHON_SCRIPTS)
 	$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
-	$(BIN)/mypy handlers/garrison bench campaigns $(wildcard models/*.py models/*/*.py) $(PYTHON_SCRIPTS)
+	$(BIN)/mypy handlers/garrison bench campaigns scripts/release $(wildcard models/*.py models/*/*.py) $(PYTHON_SCRIPTS)
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/yamllint --strict $(YAML_FILES)
 

@@ -62,8 +62,10 @@ def _read_mode(path: Path) -> int:
     return stat.S_IMODE(found.st_mode)
 
 
-def make_private_directory(directory: Path) -> None:
+def make_private_directory(directory: Path, *, root_group: bool = False) -> None:
     """Make a directory that only its owner can enter (mode 0700), or check that an existing one is.
+
+    With `root_group`, an existing one may be open to group 0: a container's user is in it whatever its number is.
 
     Raises:
         ConfigError: it cannot be made, or other users can enter it.
@@ -72,6 +74,8 @@ def make_private_directory(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be made ({error.strerror}); name one that you may write") from error
+    if root_group and directory.stat().st_gid == 0 and _read_mode(directory) & 0o007 == 0:
+        return
     check_private(directory)
 
 
@@ -114,7 +118,7 @@ class RunDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise ConfigError(f"{self.path}: another `garrison serve` runs there; give another --run-dir") from error
+            raise ConfigError(f"{self.path}: another server or gateway runs there; give another --run-dir") from error
         for left in self.path.iterdir():
             if left.name != RUN_MARKER:
                 _remove(left)

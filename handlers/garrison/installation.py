@@ -1,4 +1,4 @@
-"""Find the files that belong to Garrison but are not Python: the reviewed configuration and the worker's interpreter.
+"""Find the files that belong to Garrison but are not Python.
 
 In a source checkout they stand where a person looks for them (`config/`, `scripts/`); an installed wheel carries the
 same files inside the package.
@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def find_installed(name: str) -> Path:
-    """Return the path of a file or folder of this installation, such as `config` or `scripts/worker-python`.
+    """Return the path of a file or folder of this installation, such as `config`.
 
     Raises:
         ConfigError: the installation is incomplete.

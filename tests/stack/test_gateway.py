@@ -89,6 +89,7 @@ class RecordingServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer
         path.unlink(missing_ok=True)
         super().__init__(str(path), RecordingHandler)
         self.seen: list[Seen] = []
+        self.serving = 200  # for who asks whether this server takes requests
         self.arrived = threading.Event()
         self.reset()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -124,6 +125,9 @@ class RecordingHandler(http.server.BaseHTTPRequestHandler):
         self.server.arrived.set()
         answer = self.server.answer
         answer.gate.wait(WAIT_S)
+        if answer.status == 0:
+            self.close_connection = True
+            return
         self.send_response_only(answer.status)
         for name, value in {**answer.headers, "content-length": str(len(answer.body))}.items():
             self.send_header(name, value)
@@ -131,7 +135,7 @@ class RecordingHandler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
     def answer_health_check(self) -> None:
-        self.send_response_only(200)
+        self.send_response_only(self.server.serving)
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -163,7 +167,7 @@ class Reply:
 class Gateway:
     """An Envoy process and what a test needs to talk to it."""
 
-    def __init__(self, directory: Path, config: dict[str, Any], port: int) -> None:
+    def __init__(self, directory: Path, config: dict[str, Any], port: int, *, wait_for_server: bool = True) -> None:
         self.port = port
         self.log_path = directory / f"envoy-{port}.log"
         config_path = directory / f"envoy-{port}.json"
@@ -173,17 +177,21 @@ class Gateway:
         with self.log_path.open("wb") as log:
             command = [*binary.envoy_command(binary.find_envoy(), config_path), "--concurrency", "2"]
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self._wait_until_ready()
+        self._wait_until_ready(1 if wait_for_server else 0)
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, servers: int) -> None:
         for _ in wait_until(WAIT_S):
             assert self.process.poll() is None, self.log_path.read_text()
             try:
-                if admin.count(self.admin, admin.HEALTHY_SERVERS) > 0:
+                if admin.count(self.admin, admin.HEALTHY_SERVERS) >= servers and self._is_open():
                     return
             except Undecided:
                 continue
         raise AssertionError(self.log_path.read_text())
+
+    def _is_open(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     @property
     def tls(self) -> ssl.SSLContext:
@@ -285,12 +293,14 @@ class Place:
             port,
         )
 
-    def start(self, change: Callable[[dict[str, Any]], None] = lambda config: None) -> Gateway:
+    def start(
+        self, change: Callable[[dict[str, Any]], None] = lambda config: None, *, wait_for_server: bool = True
+    ) -> Gateway:
         """Start Envoy; `change` may spoil the configuration first."""
         port = free_port()
         config = copy.deepcopy(self.render(port))
         change(config)
-        return Gateway(self.directory, config, port)
+        return Gateway(self.directory, config, port, wait_for_server=wait_for_server)
 
     def key(self, client: str = "demo", models: tuple[str, ...] = ("digits",), **kwargs: Any) -> str:
         return keys.issue_key(self.directory / "keys", client, models, timedelta(hours=1), **kwargs).token
@@ -430,6 +440,67 @@ def test_health_says_503_when_nobody_listens(place: Place, seen: list[Seen]) -> 
     try:
         assert_refused(gateway.send("GET", "/healthz"), 503, seen)
     finally:
+        gateway.stop()
+
+
+# Several servers ------------------------------------------------------------------------------------------------------
+
+
+def add_server(config: dict[str, Any], inference: Path, readiness: Path) -> None:
+    """Put another server behind a gateway."""
+    for cluster, path in zip(config["static_resources"]["clusters"], (inference, readiness), strict=True):
+        endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        other = copy.deepcopy(endpoints[0])
+        other["endpoint"]["address"]["pipe"]["path"] = str(path)
+        other["endpoint"]["health_check_config"]["address"]["pipe"]["path"] = str(readiness)
+        endpoints.insert(0, other)
+
+
+@pytest.fixture
+def half_dead(place: Place) -> Iterator[Gateway]:
+    """A gateway before two servers, one of which says that it takes requests and takes none."""
+    place.inference.reset()
+
+    def change(config: dict[str, Any]) -> None:
+        add_server(config, place.directory / "nobody.sock", place.directory / "rdy.sock")
+
+    gateway = place.start(change)
+    yield gateway
+    gateway.stop()
+
+
+@pytest.mark.parametrize("size", [1, 40 * 1024, BODY_LIMIT], ids=["a byte", "above a buffer", "the largest"])
+def test_what_one_server_does_not_take_another_gets(
+    half_dead: Gateway, place: Place, seen: list[Seen], size: int
+) -> None:
+    body = bytes(index % 251 for index in range(size))
+    replies = [half_dead.send("POST", DIGITS, {"x-api-key": place.key()}, body) for _ in range(8)]
+    assert [reply.status for reply in replies] == [200] * 8
+    assert [one.body for one in seen] == [body] * 8
+
+
+def test_what_was_sent_is_not_sent_again(half_dead: Gateway, place: Place, seen: list[Seen]) -> None:
+    """A server that dies with a request in its hands: nobody knows what it did with it."""
+    place.inference.answer.status = 0  # breaks off
+    for _ in range(4):
+        assert half_dead.send("POST", DIGITS, {"x-api-key": place.key()}, b"x").status in (502, 503)
+    assert len(seen) == 4
+
+
+def test_the_clear_refusal_where_no_server_takes_requests(place: Place, seen: list[Seen]) -> None:
+    place.readiness.serving = 503
+    place.inference.reset()
+    try:
+        gateway = place.start(wait_for_server=False)
+        began = time.monotonic()
+        reply = gateway.send("POST", DIGITS, {"x-api-key": place.key()}, b"x")
+        assert_refused(reply, 503, seen)
+        assert json.loads(reply.body)["reason"] == "unavailable"
+        assert time.monotonic() - began < 1
+        (line,) = gateway.access_log(1)
+        assert line["detail"].startswith("no_healthy_upstream")
+    finally:
+        place.readiness.serving = 200
         gateway.stop()
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from garrison.cell.landlock import probe_abi
 from garrison.cell.server import enclose
+from garrison.torchserve.server import find_server
 from garrison.unix_http import send_request
 from older import older
 from stack import intruder
@@ -171,15 +172,13 @@ def test_every_python_on_the_path_is_the_worker_s(java: psutil.Process, running:
     assert path == running.run_directory / "bin"
     found = {program.name: program.resolve() for program in path.iterdir()}
     assert found.keys() == {"python", "python3", "torchrun"}
-    assert set(found.values()) == {(REPOSITORY / "scripts/worker-python").resolve()}
+    assert set(found.values()) == {find_server().program}
 
 
 @pytest.mark.parametrize("name", ["python", "python3", "torchrun"])
 def test_by_any_name_it_runs_nothing_but_the_worker(running: RunningStack, name: str) -> None:
     command = [str(running.run_directory / "bin" / name), "-c", "print('free')"]
-    result = subprocess.run(
-        command, env={"GARRISON_PYTHON": sys.executable}, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (78, "")
     assert result.stderr == "worker-python: runs TorchServe's model worker and nothing else\n"
 

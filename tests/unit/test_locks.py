@@ -109,6 +109,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("admit", place / "models", *common),
         ("gateway", "render", *common),
+        ("check", "--contract", digits / "contract.yaml", digits / "samples" / "7.jpg"),
     ):
         done = run_only(set(locked("tools")), COMMAND, *arguments)
         assert done.returncode == 0, done.stderr
@@ -156,6 +157,12 @@ def test_the_launcher_verifies_a_store_with_the_servers_lock(state):
 def test_the_gateways_parent_needs_no_more_than_its_lock(tmp_path):
     done = run_only(set(locked("gateway")), PARENT, tmp_path / "certificates")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_that_an_image_has_no_packages_for_says_so():
+    contract = REPOSITORY / "models" / "digits" / "contract.yaml"
+    done = run_only(set(locked("gateway")), COMMAND, "check", "--contract", contract, contract)
+    assert (done.returncode, "numpy is not installed here" in done.stderr) == (78, True), done.stderr
 
 
 def test_a_package_that_is_not_in_the_lock_is_not_found():

@@ -22,6 +22,7 @@ from garrison.torchserve.server import (
     build_environment,
     check_plan,
     find_java,
+    find_server,
     prepare_directories,
 )
 
@@ -109,7 +110,7 @@ def test_the_cell_holds_all_that_its_workers_may_reach(prepared):
 
 def test_the_cell_executes_java_its_helper_and_what_a_worker_starts_with(prepared):
     names = [path.name for path in read_places(prepared.places_file).rules.execute]
-    assert names == ["java", "jspawnhelper", "worker-python", "sh", Path(sys.executable).name, "ld-linux-x86-64.so.2"]
+    assert names == ["java", "jspawnhelper", "worker-python", Path(sys.executable).name, "ld-linux-x86-64.so.2"]
 
 
 def test_the_server_asks_no_name_server(prepared):
@@ -120,7 +121,7 @@ def test_the_server_asks_no_name_server(prepared):
 def test_every_python_on_the_server_s_path_is_the_worker_s(prepared):
     path = Path(build_environment(prepared)["PATH"])
     assert {program.name for program in path.iterdir()} == {"python", "python3", "torchrun"}
-    assert {program.resolve().name for program in path.iterdir()} == {"worker-python"}
+    assert {program.resolve() for program in path.iterdir()} == {find_server().program}
 
 
 def test_directories_are_prepared_twice_after_a_restart(prepared):
@@ -148,7 +149,24 @@ def test_a_kernel_without_it_is_refused_unless_that_is_allowed(make_plan, monkey
 
 def test_workers_are_started_by_our_interpreter(make_plan):
     command = build_command(make_plan())
-    assert command[command.index("--python") + 1].endswith("scripts/worker-python")
+    assert command[command.index("--python") + 1] == str(find_server().program)
+
+
+def test_the_class_path_is_the_renewed_jar_and_netty_by_name(make_plan):
+    command = build_command(make_plan())
+    jars = [Path(jar) for jar in command[command.index("-cp") + 1].split(":")]
+    assert {jar.parent for jar in jars} == {find_server().directory}
+    assert [jar.name for jar in jars] == ["model-server.jar", *sorted(jar.name for jar in jars[1:])]
+    assert all(jar.name.startswith("netty-") for jar in jars[1:])
+    assert f"-Djava.library.path={find_server().directory}" in command
+
+
+def test_a_server_that_is_not_renewed_is_refused(make_plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("garrison.torchserve.server.find_server_home", lambda: tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"not renewed yet; run scripts/renew-server, or .* garrison\.torchserve\.renewal"
+    ):
+        check_plan(make_plan(run_directory=Path("/tmp/g")))
 
 
 def test_the_server_inherits_no_secret(make_plan, monkeypatch):
@@ -159,7 +177,6 @@ def test_the_server_inherits_no_secret(make_plan, monkeypatch):
     environment = build_environment(make_plan())
     assert environment.keys().isdisjoint({"AWS_SECRET_ACCESS_KEY", "TS_ENABLE_MODEL_API", "JAVA_TOOL_OPTIONS"})
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
-    assert environment["GARRISON_PYTHON"] == sys.executable
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from garrison.cell.settings import RENDERED_FILE, CellSettings, render
+from garrison.torchserve.renewal.program import write_program
+from garrison.torchserve.server import find_server
 from garrison.torchserve.worker import keep_environment
 
 SCRIPT = Path(importlib.util.find_spec("ts").submodule_search_locations[0]) / "model_service_worker.py"
@@ -25,9 +27,9 @@ def run(command, **options):
 
 
 @pytest.fixture
-def wrapper(repository) -> Path:
+def wrapper() -> Path:
     """The interpreter that TorchServe is told to use."""
-    return repository / "scripts/worker-python"
+    return find_server().program
 
 
 @pytest.mark.parametrize(
@@ -44,25 +46,22 @@ def wrapper(repository) -> Path:
     ],
 )
 def test_nothing_else_is_run(wrapper, arguments):
-    result = run([wrapper, *arguments], env={"GARRISON_PYTHON": sys.executable})
+    result = run([wrapper, *arguments], env={})
     assert (result.returncode, result.stdout) == (78, "")
     assert result.stderr == "worker-python: runs TorchServe's model worker and nothing else\n"
 
 
-def test_an_installation_may_lie_behind_a_link(wrapper, tmp_path):
+def test_an_installation_may_lie_behind_a_link(tmp_path):
     """The launcher names TorchServe's script without links; the worker's Python finds it with them."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python").symlink_to(os.path.realpath(sys.executable))
     (tmp_path / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
     (tmp_path / "lib").symlink_to(Path(sys.prefix) / "lib")
-    result = run([wrapper, SCRIPT.resolve(), *OPTIONS], env={"GARRISON_PYTHON": str(tmp_path / "bin/python")})
+    program = tmp_path / "worker-python"
+    program.write_bytes(write_program(str(tmp_path / "bin/python")))
+    program.chmod(0o755)
+    result = run([program, SCRIPT.resolve(), *OPTIONS], env={})
     assert result.stderr == "worker-python: GARRISON_CELL: not set; start the server by `garrison serve`\n"
-
-
-def test_without_the_launcher_s_interpreter_nothing_starts(wrapper):
-    result = run([wrapper, SCRIPT], env={})
-    assert result.returncode != 0
-    assert "set by garrison serve" in result.stderr
 
 
 def test_the_model_s_directory_cannot_shadow_a_module(wrapper, tmp_path):
@@ -71,7 +70,7 @@ def test_the_model_s_directory_cannot_shadow_a_module(wrapper, tmp_path):
     model.mkdir()
     for name in ("sitecustomize", "usercustomize", "json", "runpy", "threading", "garrison", "ts"):
         (model / f"{name}.py").write_text(f"open({str(tmp_path / name)!r}, 'w').close()\n")
-    environment = {"PYTHONPATH": str(model), "GARRISON_PYTHON": sys.executable, "PYTHONSTARTUP": str(model / "json.py")}
+    environment = {"PYTHONPATH": str(model), "PYTHONSTARTUP": str(model / "json.py")}
     assert run([wrapper, "other.py"], env=environment, cwd=model).returncode == 78
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     run([sys.executable, "-c", "import json"], env=environment, cwd=model)  # the attack works where we are not
@@ -95,7 +94,6 @@ def run_directory(tmp_path) -> Path:
 def start(wrapper, run_directory, **options):
     """Start a worker as TorchServe does: in its model's directory, with a socket's path that ends in a number."""
     environment = {
-        "GARRISON_PYTHON": sys.executable,
         "GARRISON_CELL": str(run_directory / "cells"),
         "PATH": "/usr/bin:/bin",
         "AWS_SECRET_ACCESS_KEY": "hunter2",

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except GarrisonError as error:
         return report_error(error, as_json=getattr(options, "json", False))
+    except ModuleNotFoundError as error:  # an image holds what its own commands need
+        return report_error(ConfigError(_not_installed(error)), as_json=getattr(options, "json", False))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `garrison ... | head`: nobody read the end, so nobody may take it for a yes
@@ -48,6 +50,10 @@ def _prepare_streams() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _not_installed(error: ModuleNotFoundError) -> str:
+    return f"{error.name} is not installed here, and this command needs it; run it from the tools' image or a checkout"
 
 
 def report_error(error: GarrisonError, *, as_json: bool) -> int:

@@ -55,7 +55,7 @@ def ensure_certificate(directory: Path, now: datetime | None = None) -> Certific
     """
     moment = now or datetime.now(UTC)
     paths, authority_path = name_certificate(directory), directory / "ca.pem"
-    make_private_directory(directory)
+    make_private_directory(directory, root_group=True)
     authority = _load_pair(authority_path, directory / "ca.key")
     if authority is None or _expires_soon(authority, moment):
         authority = _make_authority(moment)

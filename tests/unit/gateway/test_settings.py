@@ -33,8 +33,22 @@ def test_the_shipped_gateway_listens_on_this_machine_only() -> None:
     assert gateway.timeouts == Timeouts(10, 10, 30, 60)
 
 
+def test_a_certificate_is_beside_the_file_or_somewhere_else(tmp_path: Path) -> None:
+    gateway = load_gateway(write(tmp_path, "tls: {certificate: tls.pem, key: /run/secrets/tls.key}"))
+    assert (gateway.tls_certificate, gateway.tls_key) == (tmp_path / "tls.pem", Path("/run/secrets/tls.key"))
+
+
+@pytest.mark.parametrize("name", ["certificate", "key"])
+@pytest.mark.parametrize("value", ["tls.pem", '""', "1"])
+def test_a_certificate_without_its_key_or_a_key_alone(tmp_path: Path, name: str, value: str) -> None:
+    problems = problems_of(load_gateway, write(tmp_path, f"tls: {{{name}: {value}}}"))
+    assert [problem for problem in problems if f"tls.{name}" in problem and "write both, or neither" in problem]
+
+
 def test_the_shipped_clients() -> None:
-    assert load_clients(CONFIG / "clients.yaml") == (Client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),)
+    assert load_clients(CONFIG / "clients.yaml") == (
+        Client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),
+    )
 
 
 def test_all_faults_of_the_gateway_are_told_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""A contract for the tests of the gateway."""
+
+from garrison.contract import Contract, parse_contract
+
+
+def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB", *, explained: bool = False) -> Contract:
+    return parse_contract(
+        f"""
+        garrison: 1
+        model: {model}
+        version: "1"
+        task: image-classification
+        inputs:
+          image: {{kind: image, formats: [png], max_bytes: {max_bytes}, min_side: 1, max_side: 8,
+                  max_pixels: 64, max_frames: 1, colour: grey, exact: [8, 8, 1]}}
+        batch: {{max_items: 8, max_delay_ms: 5, max_bytes: 1MiB}}
+        workers: {{count: 2, queue: 64, timeout_s: {timeout_s}}}
+        outputs: {{labels: labels.json, top_k: 5, decimals: 3}}
+        {"explanations: {method: feature-ablation, max_evaluations: 17, grid: 4}" if explained else ""}
+        """.encode(),
+        model,
+    )

@@ -1,0 +1,73 @@
+"""What was rendered can be read back by who runs it; something else, or what others may write, is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from garrison.errors import ConfigError
+from garrison.gateway.certificates import Certificate
+from garrison.gateway.envoy import GatewaySockets, render_envoy
+from garrison.gateway.rendered import Rendered, read_rendered
+from garrison.gateway.settings import load_gateway
+from garrison.gateway.upstreams import ServerSockets
+from unit.gateway.contracts import make_contract
+
+CONFIG = Path(__file__).parents[3] / "config"
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[..., Path]:
+    """Write a configuration for a model."""
+
+    def render(certificate: Certificate, timeout_s: int = 10) -> Path:
+        contracts = [make_contract("digits", timeout_s)] if timeout_s else []
+        sockets = GatewaySockets((ServerSockets(Path("/s/i"), Path("/s/r")),), Path("/run/g/admin.sock"))
+        config = render_envoy(
+            load_gateway(CONFIG / "gateway.yaml"), (), contracts, {"keys": []}, certificate, sockets, 9
+        )
+        path = tmp_path / "envoy.json"
+        path.write_text(json.dumps(config))
+        path.chmod(0o644)
+        return path
+
+    return render
+
+
+DEVELOPMENT = Certificate(Path("/c/ca.pem"), Path("/c/server.pem"), Path("/c/server.key"))
+OPERATOR = Certificate(None, Path("/run/secrets/tls.pem"), Path("/run/secrets/tls.key"))
+
+
+@pytest.mark.parametrize("certificate", [DEVELOPMENT, OPERATOR], ids=["development", "operator"])
+def test_everything_comes_back(render: Callable[..., Path], certificate: Certificate) -> None:
+    expected = Rendered("127.0.0.1", 9, Path("/run/g/admin.sock"), certificate, 61)
+    assert read_rendered(render(certificate, 60)) == expected
+
+
+def test_without_a_model_the_health_route_is_the_longest(render: Callable[..., Path]) -> None:
+    assert read_rendered(render(DEVELOPMENT, 0)).longest_s == 2
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_others_must_not_write_it(render: Callable[..., Path], mode: int) -> None:
+    path = render(DEVELOPMENT)
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match="chmod go-w"):
+        read_rendered(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", '{"static_resources": {"listeners": []}}', "[" * 100_000]
+)
+def test_something_else_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "envoy.json"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="write it anew"):
+        read_rendered(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gateway render --output"):
+        read_rendered(tmp_path / "envoy.json")
