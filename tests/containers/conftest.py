@@ -1,6 +1,6 @@
 """Stacks of containers for the tests that leave them as they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 

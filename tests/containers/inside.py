@@ -6,15 +6,17 @@ the program is another: `within`, with the tests and the packages that only they
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from attacks.artifacts import HostileCase
 from containers.composing import PYTHON, REPOSITORY, ComposedStack, docker, left_behind, run
 
+MADE = "/made"
 TIMEOUT_S = 900
 COLLECT_TIMEOUT_S = 300
 MOUNTED = ("config", "models", "pyproject.toml", "tests")  # and nothing of `handlers`: that is the image's
@@ -43,12 +45,16 @@ class Run:
         return self.rows[test]
 
 
-def run_inside(service: str, tests: Sequence[str], first: Sequence[str] = ()) -> Run:
-    """Run tests (pytest's arguments) in a container of a service; `first` is imported before anything foreign."""
+def run_inside(service: str, tests: Sequence[str], first: Sequence[str] = (), cases: Sequence[HostileCase] = ()) -> Run:
+    """Run tests (pytest's arguments) in a container of a service.
+
+    `first` are modules that are imported before anything foreign is there; `cases` cannot be made in a container.
+    """
     stack = ComposedStack()
     name = f"{stack.project}-inside"
     try:
-        order = json.dumps({"tests": list(tests), "first": list(first)})
+        made = _make(cases, stack.directory / "made")
+        order = json.dumps({"tests": list(tests), "first": list(first), "made": made})
         told, said = _run_container(stack, name, service, order)
     finally:
         docker("rm", "--force", name, check=False)
@@ -57,9 +63,20 @@ def run_inside(service: str, tests: Sequence[str], first: Sequence[str] = ()) ->
     return read_report(told, said)
 
 
+def _make(cases: Sequence[HostileCase], directory: Path) -> dict[str, str]:
+    """Make cases here; return where each lies in the container."""
+    directory.mkdir()
+    made = {}
+    for number, case in enumerate(cases):
+        place = directory / str(number)
+        place.mkdir()
+        made[case.name] = str(Path(MADE) / case.make(place).relative_to(directory))
+    return made
+
+
 def _run_container(stack: ComposedStack, name: str, service: str, order: str) -> tuple[str, str]:
     places = {REPOSITORY / part: f"/repository/{part}" for part in MOUNTED}
-    places[sysconfig.get_path("purelib")] = "/packages"
+    places |= {Path(sysconfig.get_path("purelib")): "/packages", stack.directory / "made": MADE}
     mounts = [part for host, place in places.items() for part in ("--volume", f"{host}:{place}:ro")]
     options = ("--rm", "--no-deps", "-T", "--name", name, "--entrypoint", PYTHON, *mounts)
     log = stack.directory / "said.txt"
@@ -89,7 +106,5 @@ def collect(tests: Sequence[str]) -> list[str]:
     """Return the ids of the tests that are to be run inside, as pytest finds them in this checkout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     command = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *tests)
-    told = run(
-        *command, timeout_s=COLLECT_TIMEOUT_S, check=True, environment=environment, directory=REPOSITORY
-    )
+    told = run(*command, timeout_s=COLLECT_TIMEOUT_S, check=True, environment=environment, directory=REPOSITORY)
     return [line for line in told.splitlines() if "::" in line]

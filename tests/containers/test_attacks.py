@@ -7,7 +7,6 @@ or without one gate of it, are not: they need a server put together for them, an
 import inspect
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest

@@ -1,8 +1,9 @@
-"""Run tests with an image's own Python, in its container: `python -I within.py '{"tests": [...], "first": [...]}'`.
+"""Run tests with an image's own Python, in its container: `python -I within.py ORDER`.
 
 The tests lie read-only in /repository, what only they need in /packages, which comes last: Garrison and all that runs
-with it is the image's own, and no process that is started from here sees more than the image has. `first` are modules
-that are imported before the packages are there. Each test becomes a line of JSON on standard output; everything else,
+with it is the image's own, and no process that is started from here sees more than the image has. ORDER is JSON:
+`tests` are pytest's arguments, `first` modules that are imported before the packages are there, `made` the hostile
+cases that lie ready. Each test becomes a line of JSON on standard output; everything else,
 pytest's own words too, goes to standard error.
 """
 
@@ -28,11 +29,15 @@ def main() -> int:
     sys.path += [str(REPOSITORY / "tests"), str(PACKAGES)]
     import pytest
 
+    _take_what_was_made(order["made"])
     _replace_the_archiver()
     places = ("--rootdir", str(REPOSITORY), "-c", str(REPOSITORY / "pyproject.toml"))
     os.chdir(os.environ["TMPDIR"])
     tests = [_place(argument) for argument in order["tests"]]
-    status = pytest.main([*places, "-p", "no:cacheprovider", "-q", *tests], plugins=[_Report(report)])
+    status = pytest.main(
+        [*places, "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none", "-q", *tests],
+        plugins=[_Report(report)],
+    )
     json.dump({"foreign": _find_foreign()}, report)
     report.write("\n")
     return int(status)
@@ -74,6 +79,18 @@ def _find_foreign() -> list[str]:
     return sorted(
         name for name, file in loaded.items() if name.split(".")[0] == "garrison" and not file.startswith(OF_THE_IMAGE)
     )
+
+
+def _take_what_was_made(made: dict[str, str]) -> None:
+    """Let hostile cases be those that were made outside: a link, a pipe, a socket cannot be made in here at all."""
+    from attacks import artifacts
+
+    real = artifacts.HostileCase
+
+    def take(name: str, rules: frozenset[str], make: Any) -> Any:
+        return real(name, rules, (lambda _: Path(made[name])) if name in made else make)
+
+    artifacts.HostileCase = take
 
 
 def _replace_the_archiver() -> None:
