@@ -11,7 +11,7 @@ PYTHON_SCRIPTS = $(shell grep -d skip -lE '^\#!.*python' scripts/*)
 YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve bench bench-gpu test lint lock clean campaign-agreement campaign-fuzz campaign-soak \
+.PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean campaign-agreement campaign-fuzz campaign-soak \
         campaign-flood campaign-interrupted campaign-races campaign-tampering campaign-verification
 
 help: ## List these targets.
@@ -38,9 +38,16 @@ bench-gpu: ## Measure the handlers on a GPU, without a server (TORCH=cuda); says
 	@scripts/setup --dev
 	@$(BIN)/python scripts/bench-gpu
 
-test: ## Run all tests.
+test: ## Run all tests but those of the containers.
 	@scripts/setup --dev
 	@$(BIN)/pytest
+
+images: ## Build the images with Docker, and write down their ids in build/images.json.
+	@scripts/build-images
+
+stack-test: ## Start the images that were built last, attack them, take them down.
+	@scripts/setup --dev
+	@$(BIN)/pytest tests/containers
 
 # Each writes campaigns/results/<name>.json. CAMPAIGN="--seconds 600 --seed 2", for example; --help tells the rest.
 campaign-fuzz: ## Fuzz every check, a million times each; for about an hour. Uses atheris where it is installed.

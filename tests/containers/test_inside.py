@@ -98,6 +98,11 @@ def test_inside_the_container(suite: str, test: str) -> None:
     assert row.outcome == "passed", row.told
 
 
+def test_what_ci_leaves_to_the_containers_is_run_there() -> None:
+    inside = {test for suite in SUITES.values() for test in collect(suite.arguments)}
+    assert set(collect(["-m", "contained", ATTACKS])) <= inside
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_nothing_else_was_run_and_all_of_it_was_the_images_own(suite: str) -> None:
     run = run_suite(suite)
