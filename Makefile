@@ -48,9 +48,16 @@ bench-gpu: ## Measure the handlers on a GPU, without a server (TORCH=cuda); says
 	@scripts/setup --dev
 	@$(BIN)/python scripts/bench-gpu
 
-test: ## Run all tests.
+test: ## Run all tests but those of the containers.
 	@scripts/setup --dev
 	@$(BIN)/pytest
+
+images: ## Build the images with Docker, and write down their ids in build/images.json.
+	@scripts/build-images
+
+stack-test: ## Start the images that were built last, attack them, take them down.
+	@scripts/setup --dev
+	@$(BIN)/pytest tests/containers
 
 # Each writes campaigns/results/<name>.json. CAMPAIGN="--seconds 600 --seed 2", for example; --help tells the rest.
 campaign-fuzz: ## Fuzz every check, a million times each; for about an hour. Uses atheris where it is installed.
