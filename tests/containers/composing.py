@@ -107,7 +107,9 @@ class ComposedStack:
 
     def fetch_keys(self) -> None:
         """Copy the development authority and the pair that signs clients' keys out of the containers."""
-        self.compose("cp", "gateway:/state/certificates/ca.pem", self.target.authority)
+        deadline = time.monotonic() + COMMAND_TIMEOUT_S
+        while not self.target.authority.exists() and time.monotonic() < deadline:  # a gateway makes it as it starts
+            self.compose("cp", "gateway:/state/certificates/ca.pem", self.target.authority, check=False)
         keys = self.directory / "keys"
         self.compose("cp", "unsafe-development:/state/keys", keys)
         own(keys)
