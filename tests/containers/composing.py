@@ -48,10 +48,17 @@ def docker(*arguments: object, timeout_s: float = COMMAND_TIMEOUT_S, check: bool
     return run("docker", *arguments, timeout_s=timeout_s, check=check)
 
 
-def run(*command: object, timeout_s: float, check: bool, environment: Mapping[str, str] | None = None) -> str:
+def run(
+    *command: object,
+    timeout_s: float,
+    check: bool,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> str:
     """Run a command; its standard output comes back, and its standard error stands in the failure."""
+    words = list(map(str, command))
     ended = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+        words, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment, cwd=directory
     )
     assert not check or ended.returncode == 0, f"{command} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
     return ended.stdout
@@ -94,10 +101,17 @@ class ComposedStack:
 
     def compose(self, *arguments: object, timeout_s: float = COMMAND_TIMEOUT_S, check: bool = True) -> str:
         """Run `docker compose` on this project."""
+        return run(*self.command(*arguments), timeout_s=timeout_s, check=check, environment=self.environment())
+
+    def command(self, *arguments: object) -> list[str]:
+        """Return the command line of `docker compose` on this project."""
         files = [part for file in self.files for part in ("--file", file)]
-        environment = {**os.environ, "GARRISON_PORT": str(self.target.port)}
         command = ("docker", "compose", "--project-name", self.project, "--project-directory", REPOSITORY, *files)
-        return run(*command, *arguments, timeout_s=timeout_s, check=check, environment=environment)
+        return [*map(str, (*command, *arguments))]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which compose reads compose.yaml."""
+        return {**os.environ, "GARRISON_PORT": str(self.target.port)}
 
     def up(self, *services: str) -> None:
         """Start, and wait until the gateway is healthy and the keys for its clients are at hand."""
