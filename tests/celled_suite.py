@@ -55,7 +55,7 @@ def _replace_what_happens_outside() -> None:
 
     from garrison.admission.pack import packing
 
-    packing._run_archiver = _lay_out
+    packing._run_archiver = lay_out
     packing._even_modes = lambda packed: None
     packing._publish = lambda packed, target, staging, order: _copy(packed, target)
     Path.symlink_to = lambda self, target, target_is_directory=False: _copy(Path(target), self)
@@ -63,7 +63,7 @@ def _replace_what_happens_outside() -> None:
     os.chdir = lambda path: None  # pytest's own, at the end, to where it already is
 
 
-def _lay_out(arguments: Sequence[str], source: Path, scratch: Path) -> None:
+def lay_out(arguments: Sequence[str], source: Path, scratch: Path) -> None:
     """Do what the archiver does: the files, and a directory for the manifest."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     packed = Path(options["--export-path"]) / options["--model-name"]

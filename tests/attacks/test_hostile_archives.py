@@ -54,6 +54,7 @@ def list_tree(directory: Path) -> set[str]:
     return {f"{place}/{name}" for place, inner, names in os.walk(directory) for name in (*inner, *names)}
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", HOSTILE, ids=[case.name for case in HOSTILE])
 def test_it_is_refused_for_the_right_reason(tmp_path: Path, case: HostileCase) -> None:
     (tmp_path / "source").mkdir()
@@ -66,6 +67,7 @@ def test_it_is_refused_for_the_right_reason(tmp_path: Path, case: HostileCase) -
     assert {path for path in list_tree(tmp_path) - before if not path.startswith(str(tmp_path / "private"))} == set()
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", HOSTILE, ids=[case.name for case in HOSTILE])
 def test_it_is_not_converted_either(tmp_path: Path, case: HostileCase) -> None:
     """What `--from` makes of it holds none of the trick: it is refused, or written anew from what is harmless in it."""
@@ -92,11 +94,13 @@ def test_there_are_enough_of_them() -> None:
     assert len(BENIGN) + len(STOCK) >= 10
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", BENIGN, ids=[case.name for case in BENIGN])
 def test_what_pack_writes_is_accepted(tmp_path: Path, case: BenignCase) -> None:
     admit(case.make(tmp_path), tmp_path / "private")
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", STOCK, ids=[case.name for case in STOCK])
 def test_what_torch_model_archiver_writes_is_converted(tmp_path: Path, case: BenignCase) -> None:
     (tmp_path / "staging").mkdir()

@@ -20,6 +20,7 @@ HOSTILE, BENIGN = list_hostile(), list_benign()
 NAIVE = Path(__file__).with_name("naive.py")
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name)
 def test_a_hostile_handler_is_refused_and_not_run(tmp_path, monkeypatch, case):
     canary = tmp_path / "canary"
@@ -29,6 +30,7 @@ def test_a_hostile_handler_is_refused_and_not_run(tmp_path, monkeypatch, case):
     assert not canary.exists()
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", BENIGN, ids=lambda case: case.name)
 def test_an_ordinary_handler_is_accepted(tmp_path, case):
     assert vet_files([case.make(tmp_path)], linter=False) == []
@@ -55,6 +57,7 @@ def test_without_vetting_the_handlers_do_what_they_say(tmp_path, monkeypatch):
     assert [name for name, path in paths.items() if not (path.parent / "canary").exists()] == []
 
 
+@pytest.mark.contained
 def test_the_linter_has_nothing_against_ordinary_handlers(tmp_path):
     """Every third, and those that come closest to what it looks for: each is a process of its own."""
     chosen = [case for index, case in enumerate(BENIGN) if index % 3 == 0 or "json" in case.name]

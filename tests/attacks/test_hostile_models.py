@@ -60,6 +60,7 @@ def assert_refused(model: Path, store: Path, policy: Policy, rules: Set[str]) ->
     assert json.loads(reason.read_text())["reason"]
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", WEIGHTS, ids=[case.name for case in WEIGHTS])
 def test_hostile_weights_in_a_signed_model(packed_model, tmp_path: Path, policy: Policy, case: HostileCase) -> None:
     (tmp_path / "made").mkdir()
@@ -68,6 +69,7 @@ def test_hostile_weights_in_a_signed_model(packed_model, tmp_path: Path, policy:
     assert_refused(model, tmp_path / "store", policy, case.rules)
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", HANDLERS, ids=[case.name for case in HANDLERS])
 def test_hostile_code_in_a_signed_model(packed_model, tmp_path: Path, policy: Policy, case: HostileCase) -> None:
     (tmp_path / "made").mkdir()

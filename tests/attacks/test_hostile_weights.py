@@ -39,6 +39,7 @@ def place(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name)
 def test_hostile_weights_are_refused_for_the_right_reason(case: HostileCase, place: Path, canary: Path) -> None:
     found = refusals(scan_paths([case.make(place)], tripwire=False))
@@ -47,11 +48,13 @@ def test_hostile_weights_are_refused_for_the_right_reason(case: HostileCase, pla
     assert not canary.exists()
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize("case", BENIGN, ids=lambda case: case.name)
 def test_what_exporters_write_passes(case: BenignCase, place: Path) -> None:
     assert scan_paths([case.make(place)]) == []
 
 
+@pytest.mark.contained
 def test_all_hostile_weights_in_one_directory_are_each_refused(place: Path, canary: Path) -> None:
     made = []
     for number, case in enumerate(HOSTILE[::5]):

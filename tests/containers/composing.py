@@ -48,10 +48,17 @@ def docker(*arguments: object, timeout_s: float = COMMAND_TIMEOUT_S, check: bool
     return run("docker", *arguments, timeout_s=timeout_s, check=check)
 
 
-def run(*command: object, timeout_s: float, check: bool, environment: Mapping[str, str] | None = None) -> str:
+def run(
+    *command: object,
+    timeout_s: float,
+    check: bool,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> str:
     """Run a command; its standard output comes back, and its standard error stands in the failure."""
+    words = list(map(str, command))
     ended = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
+        words, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment, cwd=directory
     )
     assert not check or ended.returncode == 0, f"{command} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
     return ended.stdout
@@ -60,11 +67,16 @@ def run(*command: object, timeout_s: float, check: bool, environment: Mapping[st
 class ComposedStack:
     """The containers of compose.yaml, as a project of their own; use as a context manager.
 
-    `changes` are merged into the services; `files` are further compose files of this repository.
+    `changes` are merged into the services; `files` are further compose files of this repository, and `without` the
+    services that these take out.
     """
 
     def __init__(
-        self, changes: Mapping[str, Mapping[str, Any]] | None = None, files: Sequence[str] = (), clients: str = CLIENTS
+        self,
+        changes: Mapping[str, Mapping[str, Any]] | None = None,
+        files: Sequence[str] = (),
+        clients: str = CLIENTS,
+        without: Sequence[str] = (),
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-compose-"))
         self.directory.chmod(0o755)
@@ -74,9 +86,9 @@ class ComposedStack:
         (self.config / "clients.yaml").write_text(clients % ", ".join(SAMPLE_MODELS))
         self.target = Target(free_port(), self.directory / "ca.pem")
         self.files = [REPOSITORY / name for name in ("compose.yaml", *files)]
-        self._write_override(changes or {})
+        self._write_override(changes or {}, without)
 
-    def _write_override(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    def _write_override(self, changes: Mapping[str, Mapping[str, Any]], without: Sequence[str]) -> None:
         images = load_images()
         services: dict[str, dict[str, Any]] = {
             name: {
@@ -86,6 +98,7 @@ class ComposedStack:
                 **changes.get(name, {}),
             }
             for name, image in SERVICES.items()
+            if name not in without
         }
         services |= {name: dict(change) for name, change in changes.items() if name not in services}
         override = self.directory / "override.yaml"
@@ -94,10 +107,17 @@ class ComposedStack:
 
     def compose(self, *arguments: object, timeout_s: float = COMMAND_TIMEOUT_S, check: bool = True) -> str:
         """Run `docker compose` on this project."""
+        return run(*self.command(*arguments), timeout_s=timeout_s, check=check, environment=self.environment())
+
+    def command(self, *arguments: object) -> list[str]:
+        """Return the command line of `docker compose` on this project."""
         files = [part for file in self.files for part in ("--file", file)]
-        environment = {**os.environ, "GARRISON_PORT": str(self.target.port)}
         command = ("docker", "compose", "--project-name", self.project, "--project-directory", REPOSITORY, *files)
-        return run(*command, *arguments, timeout_s=timeout_s, check=check, environment=environment)
+        return [*map(str, (*command, *arguments))]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which compose reads compose.yaml."""
+        return {**os.environ, "GARRISON_PORT": str(self.target.port)}
 
     def up(self, *services: str) -> None:
         """Start, and wait until the gateway is healthy and the keys for its clients are at hand."""
@@ -107,13 +127,19 @@ class ComposedStack:
 
     def fetch_keys(self) -> None:
         """Copy the development authority and the pair that signs clients' keys out of the containers."""
-        deadline = time.monotonic() + COMMAND_TIMEOUT_S
-        while not self.target.authority.exists() and time.monotonic() < deadline:  # a gateway makes it as it starts
-            self.compose("cp", "gateway:/state/certificates/ca.pem", self.target.authority, check=False)
+        self._fetch_authority()
         keys = self.directory / "keys"
         self.compose("cp", "unsafe-development:/state/keys", keys)
         own(keys)
         self.target.keys.update(make_keys(keys, SAMPLE_MODELS))
+
+    def _fetch_authority(self) -> None:
+        """Copy the development authority out of the gateway, which makes it when it starts."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not self.target.authority.exists():
+            assert time.monotonic() < deadline, f"no authority after {READY_TIMEOUT_S} s:\n{self.logs('gateway')}"
+            self.compose("cp", "gateway:/state/certificates/ca.pem", self.target.authority, check=False)
+            time.sleep(0.2)
 
     def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until the gateway's health route says ready."""

@@ -1,11 +1,15 @@
-"""One stack of containers for the tests that leave it as it is."""
+"""Stacks of containers for the tests that leave them as they are."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from attacks.conftest import assert_stopped
 from containers.composing import ComposedStack, left_behind, load_images
+from containers.seen import Published
 from stack.running import Target
+
+__all__ = ["assert_stopped"]  # a fixture of the attacks, which are the same here
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +30,9 @@ def composed() -> Iterator[ComposedStack]:
 def target(composed: ComposedStack) -> Target:
     """The published port, as a client sees it."""
     return composed.target
+
+
+@pytest.fixture
+def running(composed: ComposedStack) -> Published:
+    """The stack of containers, looked at as the attack tests look at processes."""
+    return Published(composed)

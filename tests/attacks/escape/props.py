@@ -1,6 +1,7 @@
 """What a scene is furnished with before the attacker enters: secrets, bystanders, listeners, a terminal."""
 
 import contextlib
+import errno
 import os
 import pty
 import socket
@@ -12,6 +13,8 @@ from attacks.escape.bystander import start_bystander
 from attacks.escape.model import Scene
 
 LISTEN_S = 0.2
+DISCARD_PORT = 9
+FORBIDDEN = {errno.EPERM, errno.ENOSYS}
 
 
 def secret_file(scene: Scene) -> None:
@@ -62,7 +65,9 @@ def stream_listener(family: socket.AddressFamily, address: Callable[[Scene], obj
     """Return what listens for connections and hears the first bytes of each, under `name` in the world."""
 
     def listen(scene: Scene) -> None:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        if (listener := _open(family, socket.SOCK_STREAM)) is None:
+            scene.world[name] = ["127.0.0.1" if family == socket.AF_INET else "::1", DISCARD_PORT]
+            return
         with contextlib.suppress(OSError):  # unix sockets have no such option
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
         listener.bind(address(scene))
@@ -80,7 +85,9 @@ def datagram_listener(
     """Return what hears datagrams, under `name` in the world."""
 
     def listen(scene: Scene) -> None:
-        listener = socket.socket(family, socket.SOCK_DGRAM)
+        if (listener := _open(family, socket.SOCK_DGRAM)) is None:
+            scene.world[name] = ["127.0.0.1", DISCARD_PORT]
+            return
         listener.bind(address(scene))
         scene.cleaning.callback(_close, listener)
         scene.world[name] = _spell(listener.getsockname())
@@ -109,17 +116,29 @@ def accomplice(scene: Scene) -> None:
 
 def free_port(scene: Scene) -> None:
     """Choose a port for the attacker to listen on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        scene.world["port"] = probe.getsockname()[1]
+    scene.world["port"] = DISCARD_PORT
+    if (probe := _open(socket.AF_INET, socket.SOCK_STREAM)) is not None:
+        with probe:
+            probe.bind(("127.0.0.1", 0))
+            scene.world["port"] = probe.getsockname()[1]
 
 
 def knock(scene: Scene, family: socket.AddressFamily, address: object) -> None:
     """Connect to where the attacker may listen, and hear what it says."""
-    with socket.socket(family, socket.SOCK_STREAM) as visitor, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as visitor:
         visitor.settimeout(LISTEN_S)
         visitor.connect(address)
         scene.heard.append(visitor.recv(100))
+
+
+def _open(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket | None:
+    """Open a socket; None where nobody may open one of this family, as in a container whose profile forbids it."""
+    try:
+        return socket.socket(family, kind)
+    except OSError as error:
+        if error.errno not in FORBIDDEN or family == socket.AF_UNIX:
+            raise
+        return None
 
 
 def _accept(listener: socket.socket, scene: Scene) -> None:
