@@ -20,7 +20,9 @@ SERVICES = ("admit", "render", "torchserve", "gateway")
 def assigned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedStack]:
     """The whole of compose.yaml, with users that no image knows."""
     trust = tmp_path_factory.mktemp("trust")
-    stack = ComposedStack({name: {"user": USER} for name in SERVICES}, environment={"GARRISON_TRUST": str(trust)})
+    stack = ComposedStack({name: {"user": USER} for name in SERVICES})
+    chosen = pytest.MonkeyPatch()
+    chosen.setenv("GARRISON_TRUST", str(trust))
     try:
         stack.compose("up", "--no-build", "unsafe-development")
         stack.compose("cp", "unsafe-development:/trust/.", trust)
@@ -29,6 +31,7 @@ def assigned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedStack
         yield stack
     finally:
         stack.__exit__()
+        chosen.undo()
     assert left_behind(stack.project) == []
 
 
