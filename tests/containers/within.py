@@ -35,7 +35,7 @@ def main() -> int:
     os.chdir(os.environ["TMPDIR"])
     tests = [_place(argument) for argument in order["tests"]]
     status = pytest.main(
-        [*places, "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none", "-q", *tests],
+        [*places, "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=failed", "-q", *tests],
         plugins=[_Report(report)],
     )
     json.dump({"foreign": _find_foreign()}, report)
