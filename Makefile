@@ -1,22 +1,32 @@
 # Everything that a person or CI does with this repository. `make` alone lists it.
 
 PYTHON ?=
+NETTY ?=
 TORCH ?= cpu
 PORT ?= 8443
-export PYTHON TORCH PORT
+export PYTHON TORCH PORT NETTY
 
 BIN := .venv/bin
+LINT := .venv/lint/bin
 SHELL_SCRIPTS = $(shell grep -d skip -lE '^\#!.*sh$$' .ci/* scripts/*)
 PYTHON_SCRIPTS = $(shell grep -d skip -lE '^\#!.*python' scripts/*)
-YAML_FILES = campaigns config models .yamllint $(wildcard compose*.yaml)
+YAML_FILES = campaigns config models .github .yamllint $(wildcard compose*.yaml)
+DOCKERFILES = $(wildcard Dockerfile.*)
+WORKFLOWS = $(wildcard .github/workflows/*.yml)
+
+SEEN_CALLS = tests/containers/seen_calls.json
+# Everything that a deployment goes through: start, all models, custom handlers, explanations, load, HTTP/2, faults, stop.
+RECORDED_TESTS = $(addprefix stack/test_,cell_of_models custom_handlers explanations gateway lifecycle metrics \
+                   predictions rolling tasks uploads) attacks/test_flooding
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean campaign-agreement campaign-fuzz campaign-soak \
-        campaign-flood campaign-interrupted campaign-races campaign-tampering campaign-verification
+.PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
+        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-interrupted campaign-races \
+        campaign-tampering campaign-verification
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
-	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself).\n' "$(TORCH)" "$(PORT)"
+	@printf '\nVariables: TORCH=cpu|cuda (%s), PORT (%s), PYTHON, a Python 3.11 (found by itself),\n           NETTY=maven|pyspark|DIR (the first that answers).\n' "$(TORCH)" "$(PORT)"
 
 setup: ## Make .venv with everything that runs without Docker.
 	@scripts/setup
@@ -86,13 +96,30 @@ campaign-agreement: ## Compare predictions with those after stock's preprocessin
 	@scripts/setup --bench
 	@$(BIN)/python -m bench.agreement $(CAMPAIGN)
 
-lint: ## Check format, types, scripts and YAML.
+# What is compared with config/seccomp-*.json by tests/unit/test_seccomp_profiles.py; what is new has to be reviewed.
+seccomp-record: ## Record which system calls each kind of process makes; needs root and tracefs, takes ten minutes.
 	@scripts/setup --dev
+	@$(BIN)/python scripts/record-syscalls --output $(SEEN_CALLS) -- scripts/try-commands
+	@$(BIN)/python scripts/record-syscalls --merge $(SEEN_CALLS) --output $(SEEN_CALLS) -- \
+	    $(BIN)/pytest -q $(RECORDED_TESTS:%=tests/%.py)
+
+lint: ## Check format, types, scripts, YAML, Dockerfiles and workflows.
+	@scripts/setup --dev --lint
 	$(BIN)/ruff check . $(PYTHON_SCRIPTS)
 	$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
 	$(BIN)/mypy handlers/garrison bench campaigns scripts/release $(wildcard models/*.py models/*/*.py) $(PYTHON_SCRIPTS)
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/yamllint --strict $(YAML_FILES)
+	$(LINT)/hadolint $(DOCKERFILES)
+	$(LINT)/checkov --skip-download --quiet --compact --framework dockerfile github_actions --file $(DOCKERFILES) $(WORKFLOWS)
+	$(LINT)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(LINT)/zizmor --offline --quiet --no-progress --persona pedantic --strict-collection $(WORKFLOWS)
+
+licences: ## Write docs/licences.md from the bills of materials in the images (make images).
+	@$(BIN)/python scripts/list-licences
+
+pin-bases: ## Pin what the images are built on to digests, as the registry tells them now.
+	@scripts/pin-bases
 
 lock: ## Write requirements/*.lock anew (needs uv).
 	@scripts/lock

@@ -23,6 +23,10 @@ EVERYWHERE = ("--rm", "--cap-drop", "ALL", "--read-only", "--network", "none", "
 NO_NEW_PRIVILEGES = ("--security-opt", "no-new-privileges")
 FILTERED = "2"
 KILLED = "SIGSYS"
+NOT_COUNTED = {  # in a cell, because the model server's profile answers them by an error: see docs/explanation.md
+    *("unshare", "userfaultfd", "bpf", "perf_event_open", "keyctl", "add_key", "request_key", "fanotify_init"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+}
 OTHER_INSTRUCTIONS = {"a call of 32-bit programs", "a call of x32 programs"}
 # Of these a kernel refuses none to an unprivileged process: without a profile they succeed, wherever the tests run.
 HARMLESS = {
@@ -65,11 +69,15 @@ def test_none_of_the_calls_succeeds(confined: dict[str, Any]) -> None:
 
 def test_it_is_the_filter_that_refuses(confined: dict[str, Any]) -> None:
     """The kernel would say many things: no such file, not such a descriptor; the filter says one."""
-    refusal = "ENOSYS" if confined["name"] == "torchserve" else "EPERM"
-    differently = {what: came for what, came in confined["found"].items() if came != refusal}
-    assert differently == dict.fromkeys(OTHER_INSTRUCTIONS, KILLED) | (
-        {} if refusal == "ENOSYS" else {"clone3: with no arguments": "ENOSYS"}
-    )
+    traced = confined["name"] == "torchserve"
+    for what, came in confined["found"].items():
+        call = what.partition(":")[0]
+        if what in OTHER_INSTRUCTIONS:
+            assert came == KILLED, what
+        elif call == "clone3" or (traced and call not in NOT_COUNTED | {"clone"}):
+            assert came == "ENOSYS", what
+        else:
+            assert came == "EPERM", what
 
 
 @pytest.mark.parametrize("image", ["torchserve", "gateway", "tools"])
@@ -116,7 +124,15 @@ SCRATCH = ("--tmpfs", "/run:mode=0770,gid=0,noexec,nosuid,nodev")
 def test_all_that_is_tried_in_a_cell_is_counted_by_its_supervisor(images: Mapping[str, str]) -> None:
     found = run(images["torchserve"], find_profile("torchserve"), "probe_cell.py", *SCRATCH)
     assert len(found["tried"]) > 50
-    assert found["counted"] == dict.fromkeys(found["tried"], 1)
+    assert found["counted"] == dict.fromkeys(set(found["tried"]) - NOT_COUNTED, 1)
+
+
+def test_who_notifies_himself_gets_no_further_into_the_kernel(images: Mapping[str, str]) -> None:
+    """As an intruder in the JVM may. What TRACE answers he lets pass; what an error answers stays refused."""
+    found = run(images["torchserve"], find_profile("torchserve"), "probe_self_notified.py")
+    assert {call: came for call, came in found.items() if came == "done"} == {"memfd_create": "done", "ptrace": "done"}
+    assert {call for call, came in found.items() if came == "EPERM"} == set(found) - {"memfd_create", "ptrace"}
+    assert NOT_COUNTED & set(found) == set(found) - {"memfd_create", "ptrace"}
 
 
 def test_a_profile_that_answers_with_errors_hides_attacks_from_it(images: Mapping[str, str], tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,9 @@ import pytest
 
 from attacks.catalogue import sample_digit
 from garrison.unix_http import send_request
+from stack.in_flight import InFlight
 from stack.observing import find_family, find_processes, wait_for
-from stack.running import Answer, RunningStack, Target, pack_digits
+from stack.running import RunningStack, pack_digits
 
 BATCH_DELAY_S = 3
 GONE_WITHIN_S = 10
@@ -39,27 +39,6 @@ def started(packed_patient: Path) -> Iterator[RunningStack]:
     """A stack of a test's own, to be stopped or killed."""
     with RunningStack(packed_patient) as stack:
         yield stack
-
-
-class InFlight:
-    """A good request in a thread of its own: what became of it is in `answer` or `error`."""
-
-    def __init__(self, target: Target) -> None:
-        self.answer: Answer | None = None
-        self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._send, args=(target,))
-        self._thread.start()
-        time.sleep(1)  # until it is in the worker's batch
-
-    def _send(self, target: Target) -> None:
-        try:
-            self.answer = target.send(body=sample_digit())
-        except (OSError, http.client.HTTPException) as error:
-            self.error = error
-
-    def finish(self) -> None:
-        self._thread.join(20)
-        assert not self._thread.is_alive(), "the client hangs"
 
 
 def assert_nothing_left(stack: RunningStack) -> None:

@@ -18,6 +18,7 @@ from stack.running import Answer, Target
 from stack.split import SplitStack
 
 CLIENTS = 6
+STOPPED_WITHIN_S = 12  # the longest timeout, if it waited for connections that nobody uses
 OLD, NEW = "decimals: 4", "decimals: 2"  # a version is told by how many decimals it gives
 
 
@@ -79,7 +80,11 @@ def test_rolling_to_a_new_version_fails_no_request(pair: SplitStack) -> None:
     time.sleep(1)
     pair.admit("2", {OLD: NEW})
     for name in ("one", "two"):
-        assert pair.commands[name].stop() == 0, pair.commands[name].said()
+        old = pair.commands[name]
+        began = time.monotonic()
+        assert old.stop() == 0, old.said()
+        assert time.monotonic() - began < STOPPED_WITHIN_S  # it does not wait for connections that nobody uses
+        assert not [event for event in old.events() if event["event"] == "drain_timeout"]
         pair.start_server(name).wait_until_ready()
         time.sleep(2)  # until the gateway sends it requests
     rolled = time.monotonic()
@@ -89,3 +94,48 @@ def test_rolling_to_a_new_version_fails_no_request(pair: SplitStack) -> None:
     assert decimals(callers.answers[0][1]) == 4
     after = [decimals(answer) for moment, answer in callers.answers if moment > rolled]
     assert after and max(after) <= 2
+
+
+def test_a_server_that_is_killed_costs_only_what_it_had_in_hand(pair: SplitStack) -> None:
+    """Who was being answered hears the gateway's refusal; everybody else is answered by the other server."""
+    victim = pair.commands["one"]
+    callers = Callers(pair.target)
+    time.sleep(1)
+    victim.process.kill()
+    victim.process.wait()
+    time.sleep(4)
+    statuses = callers.finish()
+    assert set(statuses) <= {200, 502, 503}, statuses
+    assert statuses[200] > 0.9 * sum(statuses.values())
+    assert sum(statuses.values()) - statuses[200] <= CLIENTS
+    assert {answer.reason for _, answer in callers.answers if answer.status != 200} <= {"bad_gateway", "unavailable"}
+    assert callers.errors == []
+    pair.start_server("one").wait_until_ready()  # over what the killed one left behind
+    callers = Callers(pair.target)
+    time.sleep(3)
+    assert callers.finish() == {200: len(callers.answers)}
+
+
+def test_without_any_server_the_refusal_comes_at_once_and_says_so(pair: SplitStack) -> None:
+    assert pair.status("--gateway", "--run-dir", pair.gateway_run)[0] == 0
+    for name in ("one", "two"):
+        pair.commands[name].process.kill()
+        pair.commands[name].process.wait()
+    wait_for(lambda: pair.target.send(body=sample_digit()).reason == "unavailable", "the gateway says so")
+    assert pair.target.send("GET", "/healthz", key=None).status == 503
+    answers = [pair.target.send(body=sample_digit()) for _ in range(5)]
+    assert {(answer.status, answer.reason) for answer in answers} == {(503, "unavailable")}
+    assert max(answer.seconds for answer in answers) < 1
+    wait_for(lambda: any("no_healthy_upstream" in one.get("detail", "") for one in requests(pair)), "the log says why")
+    assert pair.status("--gateway", "--run-dir", pair.gateway_run)[0] == 0  # the gateway itself is well
+    for name in ("one", "two"):
+        assert pair.status("--sockets", pair.sockets(name))[0] == 1
+        pair.start_server(name)
+    pair.commands["one"].wait_until_ready()
+    wait_for(lambda: pair.target.send(body=sample_digit()).status == 200, "one server is enough")
+    assert pair.status("--sockets", pair.sockets("one"))[0] == 0
+    pair.commands["two"].wait_until_ready()
+
+
+def requests(stack: SplitStack) -> list[dict[str, object]]:
+    return [event for event in stack.commands["gateway"].events() if event["event"] == "request"]

@@ -58,19 +58,20 @@ from pathlib import Path
 from garrison.admission.serving import open_store
 from garrison.admission.sign.trust import load_trust
 from garrison.admission.store import Store
-import garrison.stack
+import garrison.cell.probe, garrison.eventlog, garrison.stack.admitted, garrison.stack.runner, garrison.stack.server
 [model] = open_store(Store(Path(sys.argv[1])), load_trust(Path(sys.argv[2])))
 print(model.record.model)
 assert not {"jwt", "rich", "sigstore", "requests"} & sys.modules.keys()
 """
 PARENT = """
 from pathlib import Path
+from garrison.gateway.binary import find_envoy
 from garrison.gateway.certificates import ensure_certificate
-from garrison.gateway.drain import drain_envoy
-from garrison.gateway.envoy import find_envoy
-from garrison.gateway.keys import public_jwks
+import garrison.eventlog, garrison.gateway.rendered, garrison.stack.gateway, garrison.stack.part, garrison.stack.runner
+import garrison.gateway.operator_certificate
 ensure_certificate(Path(sys.argv[1]))
 find_envoy()
+assert not {"yaml", "jwt", "OpenSSL"} & sys.modules.keys()
 """
 
 
@@ -159,10 +160,20 @@ def test_the_gateways_parent_needs_no_more_than_its_lock(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("lock", "arguments"),
+    [("gateway", ("status", "--gateway")), ("server", ("status", "--sockets"))],
+    ids=["gateway", "server"],
+)
+def test_an_images_health_is_asked_with_its_lock(tmp_path, lock, arguments):
+    done = run_only(set(locked(lock)), COMMAND, *arguments, *([tmp_path] if arguments[-1] == "--sockets" else []))
+    assert done.returncode == 1 and "not installed here" not in done.stderr, done.stderr
+
+
 def test_a_command_that_an_image_has_no_packages_for_says_so():
     contract = REPOSITORY / "models" / "digits" / "contract.yaml"
     done = run_only(set(locked("gateway")), COMMAND, "check", "--contract", contract, contract)
-    assert (done.returncode, "numpy is not installed here" in done.stderr) == (78, True), done.stderr
+    assert (done.returncode, "yaml is not installed here" in done.stderr) == (78, True), done.stderr
 
 
 def test_a_package_that_is_not_in_the_lock_is_not_found():

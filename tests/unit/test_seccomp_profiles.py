@@ -24,7 +24,11 @@ SEEN: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(
     (REPOSITORY / "tests" / "containers" / "seen_calls.json").read_text()
 )
 # Which kinds of processes run under which profile.
-RUN = {"torchserve": ("launcher", "jvm", "supervisor", "worker", "sealed"), "gateway": ("envoy",), "tools": ("tools",)}
+RUN = {
+    "torchserve": ("launcher", "jvm", "supervisor", "worker", "sealed"),
+    "gateway": ("gateway", "envoy"),
+    "tools": ("tools",),
+}
 # What was seen and is refused all the same; each was tried without.
 DONE_WITHOUT = {
     ("envoy", "socket", "10:80003"): "getifaddrs, by netlink: Envoy looks for addresses of this machine, and has none",
@@ -33,8 +37,14 @@ DONE_WITHOUT = {
     ("tools", "connect", ""): "as the first",
     ("tools", "bind", ""): "as the second",
 }
-# With errors of its own: glibc then uses clone.
-ENOSYS = {"clone3": 38}
+ENOSYS = {"clone3": 38}  # an error of its own: glibc then uses clone
+# In the model server's container answered by an error, and so not counted in cells: whoever runs machine code outside
+# of a cell can notify himself and let pass what is answered by TRACE. These need no privilege and lead deep into the
+# kernel; Docker 20.10's own profile refuses all of them but io_uring.
+NOT_COUNTED = {
+    *("unshare", "userfaultfd", "bpf", "perf_event_open", "keyctl", "add_key", "request_key", "fanotify_init"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+}
 # Calls that are dangerous with some arguments only, and are bounded by them.
 BY_ARGUMENT = {"clone", "socket", "prctl", "ioctl"}
 # Reviewed: no container of ours ever needs these, whatever a record says. `capset`, `seccomp` and what starts programs
@@ -109,7 +119,7 @@ def test_each_entry_has_a_reason_and_calls_that_exist(profile: dict[str, Any]) -
         assert entry.keys() <= {"comment", "names", "action", "args", "errnoRet"}
         assert len(entry["comment"]) > 10
         assert set(entry["names"]) <= NUMBERS.keys()
-        assert entry.get("errnoRet", 0) == (ENOSYS[entry["names"][0]] if entry["action"] == ERROR else 0)
+        assert entry.get("errnoRet", 0) == ENOSYS.get(entry["names"][0], 0)
         assert len(entry.get("args", ())) == len({condition["index"] for condition in entry.get("args", ())}), (
             "runc takes two conditions on one argument for alternatives, others for both"
         )
@@ -203,11 +213,17 @@ def test_what_a_worker_may_do_in_its_cell_is_not_refused_around_it() -> None:
     assert {*INFERENCE, *LOADING, *MAKING, *REMOVING, *handed_over} <= allowed(PROFILES["torchserve"])
 
 
-@pytest.mark.parametrize("call", sorted(NUMBERS.keys() - {"clone3"}))
-def test_what_a_cell_counts_reaches_its_supervisor(call: str) -> None:
-    """An error goes before a notification, TRACE does not: answered by an error, an attack would fail uncounted."""
+def test_what_leads_deep_into_the_kernel_is_refused_whoever_notifies_himself() -> None:
     profile = PROFILES["torchserve"]
-    for first, second in itertools.product((0, 1, 2, 3, 9, 10, 16, 17, 0x10000011, 2**32 + 1), range(16)):
+    assert {decide(profile, call) for call in NOT_COUNTED} == {ERROR}
+    assert {decide(profile, "clone", SIGCHLD | flag) for flag in NAMESPACES.values()} == {ERROR}
+
+
+@pytest.mark.parametrize("call", sorted(NUMBERS.keys() - NOT_COUNTED - {"clone3", "clone"}))
+def test_what_a_cell_counts_reaches_its_supervisor(call: str) -> None:
+    """An error goes before a notification, TRACE does not: answered by an error, an attack fails uncounted."""
+    profile = PROFILES["torchserve"]
+    for first, second in itertools.product((0, 1, 2, 3, 9, 10, 16, 17, 2**32 + 1), range(16)):
         assert decide(profile, call, first, second, 0) in (ALLOW, TRACE)
 
 

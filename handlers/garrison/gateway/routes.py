@@ -13,6 +13,8 @@ HEALTH = "/healthz"
 WAIT_HEADER = "x-envoy-fault-delay-request"  # set by headers.lua for the fault filter, and of no use behind it
 TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
 HEALTH_TIMEOUT_S = 2
+# The choice among servers is by lot, and a dead one, which has the fewest requests, is drawn more often than not.
+OTHER_SERVER_ATTEMPTS = 50
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 PREVIOUS_HOSTS_TYPE = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 BUFFER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
@@ -92,5 +94,5 @@ def _retry() -> dict[str, Any]:
         "retry_on": "connect-failure",
         "num_retries": 1,
         "retry_host_predicate": [other],
-        "host_selection_retry_max_attempts": 5,
+        "host_selection_retry_max_attempts": OTHER_SERVER_ATTEMPTS,
     }
