@@ -67,11 +67,16 @@ def run(
 class ComposedStack:
     """The containers of compose.yaml, as a project of their own; use as a context manager.
 
-    `changes` are merged into the services; `files` are further compose files of this repository.
+    `changes` are merged into the services; `files` are further compose files of this repository, and `without` the
+    services that these take out.
     """
 
     def __init__(
-        self, changes: Mapping[str, Mapping[str, Any]] | None = None, files: Sequence[str] = (), clients: str = CLIENTS
+        self,
+        changes: Mapping[str, Mapping[str, Any]] | None = None,
+        files: Sequence[str] = (),
+        clients: str = CLIENTS,
+        without: Sequence[str] = (),
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-compose-"))
         self.directory.chmod(0o755)
@@ -81,9 +86,9 @@ class ComposedStack:
         (self.config / "clients.yaml").write_text(clients % ", ".join(SAMPLE_MODELS))
         self.target = Target(free_port(), self.directory / "ca.pem")
         self.files = [REPOSITORY / name for name in ("compose.yaml", *files)]
-        self._write_override(changes or {})
+        self._write_override(changes or {}, without)
 
-    def _write_override(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    def _write_override(self, changes: Mapping[str, Mapping[str, Any]], without: Sequence[str]) -> None:
         images = load_images()
         services: dict[str, dict[str, Any]] = {
             name: {
@@ -93,6 +98,7 @@ class ComposedStack:
                 **changes.get(name, {}),
             }
             for name, image in SERVICES.items()
+            if name not in without
         }
         services |= {name: dict(change) for name, change in changes.items() if name not in services}
         override = self.directory / "override.yaml"
