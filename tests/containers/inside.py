@@ -18,7 +18,7 @@ from containers.composing import PYTHON, REPOSITORY, ComposedStack, docker, left
 
 MADE = "/made"
 PRIVATE = 0o600  # as safetensors writes
-TIMEOUT_S = 900
+TIMEOUT_S = 1200
 COLLECT_TIMEOUT_S = 300
 MOUNTED = ("config", "models", "pyproject.toml", "tests")  # and nothing of `handlers`: that is the image's
 
