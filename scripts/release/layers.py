@@ -19,6 +19,7 @@ from release.errors import ReleaseError
 SAVE_TIMEOUT_S = 600
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 CHUNK = 1 << 20
+CAPABILITIES = "SCHILY.xattr.security.capability"  # how Docker's archives name this attribute of a file
 KINDS: Mapping[bytes, Literal["file", "directory", "symlink", "hard link"]] = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -30,13 +31,17 @@ KINDS: Mapping[bytes, Literal["file", "directory", "symlink", "hard link"]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One path in an image, without its times. `content` is the SHA-256 of a file, or where a link leads."""
+    """One path in an image, without its times. `content` is the SHA-256 of a file, or where a link leads.
+
+    A `capable` file gives its capabilities to whoever starts it.
+    """
 
     kind: str
     mode: int
     user: int
     group: int
     content: str = ""
+    capable: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
         while chunk := data.read(CHUNK):
             digest.update(chunk)
         content = digest.hexdigest()
-    return Entry(kind, member.mode, member.uid, member.gid, content)
+    return Entry(kind, member.mode, member.uid, member.gid, content, CAPABILITIES in member.pax_headers)
 
 
 def _clean(name: str) -> str:

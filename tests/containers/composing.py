@@ -127,11 +127,19 @@ class ComposedStack:
 
     def fetch_keys(self) -> None:
         """Copy the development authority and the pair that signs clients' keys out of the containers."""
-        self.compose("cp", "gateway:/state/certificates/ca.pem", self.target.authority)
+        self._fetch_authority()
         keys = self.directory / "keys"
         self.compose("cp", "unsafe-development:/state/keys", keys)
         own(keys)
         self.target.keys.update(make_keys(keys, SAMPLE_MODELS))
+
+    def _fetch_authority(self) -> None:
+        """Copy the development authority out of the gateway, which makes it when it starts."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not self.target.authority.exists():
+            assert time.monotonic() < deadline, f"no authority after {READY_TIMEOUT_S} s:\n{self.logs('gateway')}"
+            self.compose("cp", "gateway:/state/certificates/ca.pem", self.target.authority, check=False)
+            time.sleep(0.2)
 
     def wait_until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until the gateway's health route says ready."""

@@ -332,14 +332,14 @@ BACK_DOORS = (
     Escape(
         "grpc-ports",
         "thread",
-        "Speak to the server's gRPC ports, which it opens on loopback and nobody can close.",
+        "Speak to the server's gRPC ports, which no setting closes; or, where there are none, to where they would be.",
         """
         def speak(port):
             with socket.create_connection(("127.0.0.1", port), 5) as connection:
                 connection.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
                 return "settings: " + connection.recv(9).hex()
 
-        return try_each([lambda port=port: speak(port) for port in world["grpc_ports"]])
+        return try_each([lambda port=port: speak(port) for port in world["grpc_ports"] or (7070, 7071)])
         """,
         _spoke_http2,
     ),
