@@ -34,7 +34,7 @@ def main() -> int:
     _replace_the_archiver()
     places = ("--rootdir", str(REPOSITORY), "-c", str(REPOSITORY / "pyproject.toml"))
     os.chdir(os.environ["TMPDIR"])
-    tests = [_place(argument) for argument in order["tests"]]
+    tests = [*map(_place, order["tests"], ["", *order["tests"]])]
     status = pytest.main(
         [*places, "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=failed", "-q", *tests],
         plugins=[_Report(report)],
@@ -44,8 +44,10 @@ def main() -> int:
     return int(status)
 
 
-def _place(argument: str) -> str:
-    return str(REPOSITORY / argument) if argument.startswith("tests/") else argument
+def _place(argument: str, before: str) -> str:
+    """Say where a file of tests lies; what is left out goes by its name in the repository."""
+    is_file = argument.startswith("tests/") and before != "--deselect"
+    return str(REPOSITORY / argument) if is_file else argument
 
 
 class _Report:
