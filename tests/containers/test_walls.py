@@ -3,6 +3,7 @@
 import functools
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 
 from containers.composing import PYTHON, SERVICES, ComposedStack, docker
 from containers.walls import PROBE, ROOMS, WALLS, Facts
+from release.layers import open_image
 
 LONG_RUNNING = ("torchserve", "gateway")
 PORT = 8443
-PROBE_TIMEOUT_S = 120
+PROBE_TIMEOUT_S = 180
+START_TIMEOUT_S = 60
 LISTEN = f"import socket, time; listener = socket.create_server(('', {PORT})); time.sleep(3600)"
 NAMES = [*SERVICES, "localhost.localdomain", "host.docker.internal", "metadata.google.internal"]
 # What a careless image would hold, made by the careless container's root before the probe looks around.
@@ -30,7 +33,10 @@ os.chmod("/careless/sh", 0o4755)
 """
 CARELESS_OPTIONS = (
     "--user=0:0",
-    "--privileged",
+    "--security-opt=seccomp=unconfined",
+    "--security-opt=apparmor=unconfined",
+    "--security-opt=systempaths=unconfined",
+    "--device=/dev/null:/dev/mem",
     "--network=host",
     "--pid=host",
     "--ipc=host",
@@ -54,6 +60,19 @@ def neighbour(image: str, network: str) -> Iterator[str]:
         docker("rm", "--force", container)
 
 
+def wait_for(address: str) -> None:
+    """Wait until a container listens, as seen from this machine."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            socket.create_connection((address, PORT), 5).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"{address} does not listen"
+            time.sleep(0.2)
+        else:
+            return
+
+
 @pytest.fixture(scope="module")
 def neighbours(composed: ComposedStack, images: dict[str, str]) -> Iterator[list[tuple[str, int]]]:
     """Two containers that listen: one on the gateway's network, and one on a network of its own."""
@@ -65,7 +84,7 @@ def neighbours(composed: ComposedStack, images: dict[str, str]) -> Iterator[list
             neighbour(images["tools"], other) as far,
         ):
             for address in (near, far):
-                socket.create_connection((address, PORT), 30).close()  # it can be reached: from this machine
+                wait_for(address)  # it can be reached: from this machine
             yield [(near, PORT), (far, PORT)]
     finally:
         docker("network", "rm", other)
@@ -116,6 +135,17 @@ def test_a_careless_container_has_no_such_wall(
     look_carelessly: Callable[[str], Facts], wall: str, service: str
 ) -> None:
     assert list(WALLS[wall](look_carelessly(SERVICES[service]), ROOMS[service])) != []
+
+
+@pytest.mark.parametrize("service", ["admit", "torchserve", "gateway"])
+def test_an_images_files_are_roots_and_fixed(images: dict[str, str], service: str) -> None:
+    with open_image(images[SERVICES[service]]) as image:
+        entries = image.entries()
+    foreign = {path for path, entry in entries.items() if entry.user}
+    loose = {path for path, entry in entries.items() if entry.kind != "symlink" and entry.mode & 0o022}
+    assert foreign <= ROOMS[service].owned
+    assert loose <= ROOMS[service].owned
+    assert {path for path, entry in entries.items() if entry.mode & 0o7000 or entry.capable} == set()
 
 
 def test_every_service_has_a_room() -> None:

