@@ -4,6 +4,7 @@ The file comes from `garrison gateway render`, perhaps in another container and 
 does this: what is checked is that nobody but its owner can write it, and that it is such a file.
 """
 
+import ipaddress
 import json
 import stat
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from garrison.gateway.certificates import Certificate
 
 DEVELOPMENT, OPERATOR = "development", "operator"
 _MOST_BYTES = 64 * 2**20
+_HIGHEST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def read_rendered(path: Path) -> Rendered:
         raise _refuse(path) from error
     try:
         return _read(config)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _refuse(path) from error
 
 
@@ -62,12 +64,19 @@ def _read(config: dict[str, Any]) -> Rendered:
     (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     timeouts = [int(route["route"]["timeout"].removesuffix("s")) for route in host["routes"]]
     return Rendered(
-        str(socket["address"]),
-        int(socket["port_value"]),
+        str(ipaddress.ip_address(str(socket["address"]))),
+        _read_port(socket["port_value"]),
         Path(config["admin"]["address"]["pipe"]["path"]),
         _read_certificate(config["node"]["metadata"]["garrison"]["certificate"], chain),
         max(timeouts),
     )
+
+
+def _read_port(value: Any) -> int:
+    port = int(value)
+    if port != value or not 1 <= port <= _HIGHEST_PORT:
+        raise ValueError(f"{value} is no port")
+    return port
 
 
 def _read_certificate(kind: str, chain: dict[str, Any]) -> Certificate:

@@ -68,6 +68,23 @@ def test_something_else_is_told(tmp_path: Path, text: str) -> None:
         read_rendered(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("port_value", port) for port in (0, -1, 65_536, 1.5, float("inf"), float("nan"), "8443", None, 10**400)),
+        *(("address", address) for address in ("", "localhost", "\0", "1.2.3", "a" * 300, None, 1)),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_a_place_where_nothing_can_listen_is_told(render: Callable[..., Path], key: str, value: object) -> None:
+    path = render(DEVELOPMENT)
+    config = json.loads(path.read_text())
+    config["static_resources"]["listeners"][0]["address"]["socket_address"][key] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="write it anew"):
+        read_rendered(path)
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gateway render --output"):
         read_rendered(tmp_path / "envoy.json")

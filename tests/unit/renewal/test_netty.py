@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import http.client
+import io
 import tarfile
 from pathlib import Path
 
@@ -117,6 +119,27 @@ def test_only_https_is_spoken(empty_cache, monkeypatch):
     with pytest.raises(ConfigError, match="not an https address"):
         collect_netty("pyspark", ignore, ignore)
     assert not empty_cache.exists()
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_a_password_in_the_index_is_not_told(monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:hunter2@127.0.0.1:9/simple")
+    with pytest.raises(ConfigError, match="names a user") as refusal:
+        collect_netty("pyspark", ignore, ignore)
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.parametrize("error", [TimeoutError("timed out"), ConnectionResetError(), http.client.IncompleteRead(b"")])
+@pytest.mark.parametrize("source", ["maven", "pyspark"])
+def test_an_answer_that_breaks_off_is_told(monkeypatch, source, error):
+    class Breaking(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise error
+
+    monkeypatch.setattr(netty.urllib.request, "urlopen", lambda *_, **__: Breaking())
+    with pytest.raises(ConfigError, match=r"stopped answering .*; (try|where there is no network)"):
+        collect_netty(source, ignore, ignore)
 
 
 def unreachable(_: object) -> dict[str, bytes]:

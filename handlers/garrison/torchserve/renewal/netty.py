@@ -189,13 +189,22 @@ class _Passing:
 def _open(url: str, accept: str = "*/*") -> Iterator[Any]:
     if not url.startswith("https://"):
         raise ConfigError(f"{url}: not an https address; set PIP_INDEX_URL to one")
+    host = url.split("/")[2]
+    if "@" in host:  # and no word of what stands before it
+        raise ConfigError(
+            "PIP_INDEX_URL names a user, as whom nothing is asked here; put the files into a directory "
+            "and name it with --source"
+        )
     request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310 - https, see above
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"{url.split('/')[2]} cannot be reached ({getattr(error, 'reason', error)})") from error
-    with answer:
-        yield answer
+        raise Unreachable(f"{host} cannot be reached ({getattr(error, 'reason', error)})") from error
+    try:
+        with answer:
+            yield answer
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(f"{host} stopped answering ({error})") from error
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
