@@ -83,5 +83,7 @@ def _render_health_check(path: str) -> dict[str, Any]:
         "timeout": f"{HEALTH_TIMEOUT_S}s",
         "unhealthy_threshold": HEALTH_FAILURES,
         "healthy_threshold": 1,
+        # Who was asked last may still be there when another server has taken the socket's name.
+        "reuse_connection": False,
         "http_health_check": {"host": "localhost", "path": path},
     }

@@ -222,6 +222,7 @@ def test_a_server_that_says_no_gets_nothing(parts: dict[str, Any]) -> None:
     for cluster in clusters.values():
         (check,) = cluster["health_checks"]
         assert check["interval"] == check["no_traffic_interval"] == "1s"
+        assert check["reuse_connection"] is False
         assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
 
 
