@@ -29,7 +29,7 @@ WRITABLE_MOUNTS: Mapping[str, set[str]] = {
 ONLY_PUBLISHED = "gateway"
 LONG_RUNNING = {"torchserve", "torchserve-2", "gateway"}
 REVIEWED_KEYS = {
-    "build", "cap_drop", "cgroup", "command", "cpus", "depends_on", "deploy", "entrypoint", "environment",
+    "build", "cap_drop", "cgroup", "command", "cpus", "depends_on", "deploy", "dns", "entrypoint", "environment",
     "healthcheck", "image", "ipc", "logging", "mem_limit", "memswap_limit", "network_mode", "networks",
     "pids_limit", "ports", "profiles", "read_only", "restart", "secrets", "security_opt", "stop_grace_period",
     "tmpfs", "ulimits", "volumes",
@@ -121,10 +121,11 @@ def has_ulimits(_: str, service: Service) -> bool:
 
 
 def has_network(name: str, service: Service) -> bool:
-    """Whether the gateway is on its bridge and all others are on none."""
+    """Whether the gateway is on its bridge, where it asks nobody for names, and all others are on none."""
     if name == ONLY_PUBLISHED:
-        return list(service.get("networks", ())) == ["front"] and "network_mode" not in service
-    return service.get("network_mode") == "none" and not service.get("networks")
+        bridged = list(service.get("networks", ())) == ["front"] and "network_mode" not in service
+        return bridged and service.get("dns") == [LOOPBACK]
+    return service.get("network_mode") == "none" and not {"networks", "dns"} & set(service)
 
 
 def has_ports(name: str, service: Service) -> bool:

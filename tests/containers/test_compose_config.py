@@ -62,6 +62,8 @@ CARELESS: list[tuple[str, str, Change]] = [
     ("torchserve", "network", lambda service: service.update(network_mode="host")),
     ("torchserve", "network", lambda service: service.update(network_mode="service:gateway")),
     ("gateway", "network", lambda service: service.update(networks={"front": None, "back": None})),
+    ("gateway", "network", lambda service: service.pop("dns")),
+    ("gateway", "network", lambda service: service.update(dns=["1.1.1.1"])),
     (
         "torchserve",
         "ports",

@@ -4,17 +4,17 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from subprocess import PIPE, STDOUT
 
 import pytest
 
 from attacks.catalogue import sample_digit
-from containers.composing import ComposedStack, left_behind
+from containers.composing import PYTHON, ComposedStack, left_behind
 from garrison.gateway.certificates import ensure_certificate
 from garrison.gateway.keys import PUBLIC_FILE, init_keys
 from stack.running import make_keys, pack_digits, trust_test_key
 
+SERVICES = ("admit", "gateway", "render", "torchserve")
 TAKEN_OUT = ("unsafe-development", "keys")
 TLS = """\
   certificate: /run/secrets/tls_certificate
@@ -95,12 +95,21 @@ def test_it_predicts_with_the_operators_certificate(production: ProductionStack)
 
 def test_nothing_unsafe_runs(production: ProductionStack) -> None:
     services = production.compose("config", "--services").split()
-    assert sorted(services) == ["admit", "gateway", "render", "torchserve"]
-    assert "unsafe" not in production.logs()
+    assert sorted(services) == [*SERVICES]
+    logs = production.logs()
+    assert all(f"{name}-1 " in logs for name in ("gateway", "torchserve"))
+    assert "unsafe" not in logs
 
 
 def test_no_private_key_of_clients_is_in_a_container(production: ProductionStack) -> None:
-    assert [path.name for path in Path(production.environment()["GARRISON_CLIENT_KEYS"]).iterdir()] == [PUBLIC_FILE]
+    """`render` sees the public half alone, and no container a directory with the private one below it."""
+    private = production.directory / "private"
+    assert any(private.iterdir())
+    mounts = [mount for name in SERVICES for mount in production.inspect(name)["Mounts"]]
+    assert [mount["Source"] for mount in mounts if private.is_relative_to(mount["Source"])] == []
+    look = "import os; print(*(os.path.join(place, name) for place, _, names in os.walk('/state') for name in names))"
+    found = production.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", PYTHON, "render", "-I", "-c", look)
+    assert found.split() == [f"/state/keys/{PUBLIC_FILE}"]
 
 
 def test_a_key_that_others_can_read_is_refused(production: ProductionStack) -> None:
