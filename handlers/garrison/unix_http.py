@@ -2,12 +2,14 @@
 
 As a client to TorchServe's management socket and Envoy's admin socket: answers are cut off at `MAX_ANSWER_BYTES`, a
 peer that hangs costs `timeout_s`. As a server for the launcher's own sockets, for which a function says what is
-at a path; its only callers are local, and one that hangs costs `CALLER_TIMEOUT_S`.
+at a path; its only callers are local, and one that hangs, or sends a byte now and then, costs `CALLER_TIMEOUT_S`.
 """
 
+import contextlib
 import http.client
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +75,11 @@ class _Listener(socketserver.UnixStreamServer):
     answer: Callable[[str], Page]
     request_queue_size = 64
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Write nothing about a caller that has gone: that is no error of ours."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = CALLER_TIMEOUT_S
@@ -98,8 +105,19 @@ class _Handler(BaseHTTPRequestHandler):
         """Write nothing: the gateway logs."""
 
 
-def _start_handler(request: Any, _: Any, server: Any) -> _Handler:
-    return _Handler(request, ("local", 0), server)  # a unix socket has no peer address to log
+def _start_handler(request: socket.socket, _: Any, server: Any) -> _Handler:
+    limit = threading.Timer(CALLER_TIMEOUT_S, _hang_up, [request])
+    limit.daemon = True
+    limit.start()
+    try:
+        return _Handler(request, ("local", 0), server)  # a unix socket has no peer address to log
+    finally:
+        limit.cancel()
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _UnixConnection(http.client.HTTPConnection):
