@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attacks.artifacts import HostileCase
+from attacks.artifacts import BenignCase, HostileCase
 from containers.composing import PYTHON, REPOSITORY, ComposedStack, docker, left_behind, run
 
 MADE = "/made"
-TIMEOUT_S = 900
+PRIVATE = 0o600  # as safetensors writes
+TIMEOUT_S = 1200
 COLLECT_TIMEOUT_S = 300
 MOUNTED = ("config", "models", "pyproject.toml", "tests")  # and nothing of `handlers`: that is the image's
 
@@ -45,7 +46,9 @@ class Run:
         return self.rows[test]
 
 
-def run_inside(service: str, tests: Sequence[str], first: Sequence[str] = (), cases: Sequence[HostileCase] = ()) -> Run:
+def run_inside(
+    service: str, tests: Sequence[str], first: Sequence[str] = (), cases: Sequence[HostileCase | BenignCase] = ()
+) -> Run:
     """Run tests (pytest's arguments) in a container of a service.
 
     `first` are modules that are imported before anything foreign is there; `cases` cannot be made in a container.
@@ -63,14 +66,17 @@ def run_inside(service: str, tests: Sequence[str], first: Sequence[str] = (), ca
     return read_report(told, said)
 
 
-def _make(cases: Sequence[HostileCase], directory: Path) -> dict[str, str]:
+def _make(cases: Sequence[HostileCase | BenignCase], directory: Path) -> dict[str, str]:
     """Make cases here; return where each lies in the container."""
     directory.mkdir()
     made = {}
     for number, case in enumerate(cases):
         place = directory / str(number)
         place.mkdir()
-        made[case.name] = str(Path(MADE) / case.make(place).relative_to(directory))
+        made[f"{type(case).__name__} {case.name}"] = str(Path(MADE) / case.make(place).relative_to(directory))
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o777 == PRIVATE:
+            path.chmod(0o644)  # who made it is not who reads it
     return made
 
 

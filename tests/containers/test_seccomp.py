@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from containers.composing import PYTHON, ComposedStack, docker
+from stack.observing import wait_for
 from stack.running import REPOSITORY
 
 HERE = Path(__file__).resolve().parent
@@ -91,7 +92,7 @@ def test_without_a_profile_they_do_succeed(images: Mapping[str, str], image: str
 def test_the_running_services_are_confined_and_answer_their_healthcheck(composed: ComposedStack, service: str) -> None:
     status = composed.python(service, "print(open('/proc/1/status').read())")
     assert f"Seccomp:\t{FILTERED}" in status
-    assert composed.inspect(service)["State"]["Health"]["Status"] == "healthy"
+    wait_for(lambda: composed.inspect(service)["State"]["Health"]["Status"] == "healthy", "it is healthy", 180)
 
 
 def test_the_services_have_the_profiles_that_are_tested_here(composed: ComposedStack) -> None:

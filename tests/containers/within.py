@@ -2,8 +2,8 @@
 
 The tests lie read-only in /repository, what only they need in /packages, which comes last: Garrison and all that runs
 with it is the image's own, and no process that is started from here sees more than the image has. ORDER is JSON:
-`tests` are pytest's arguments, `first` modules that are imported before the packages are there, `made` the hostile
-cases that lie ready. Each test becomes a line of JSON on standard output; everything else,
+`tests` are pytest's arguments, `first` modules that are imported before the packages are there, `made` where
+cases lie that were made outside. Each test becomes a line of JSON on standard output; everything else,
 pytest's own words too, goes to standard error.
 """
 
@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,9 +34,9 @@ def main() -> int:
     _replace_the_archiver()
     places = ("--rootdir", str(REPOSITORY), "-c", str(REPOSITORY / "pyproject.toml"))
     os.chdir(os.environ["TMPDIR"])
-    tests = [_place(argument) for argument in order["tests"]]
+    tests = [*map(_place, order["tests"], ["", *order["tests"]])]
     status = pytest.main(
-        [*places, "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none", "-q", *tests],
+        [*places, "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=failed", "-q", *tests],
         plugins=[_Report(report)],
     )
     json.dump({"foreign": _find_foreign()}, report)
@@ -43,8 +44,10 @@ def main() -> int:
     return int(status)
 
 
-def _place(argument: str) -> str:
-    return str(REPOSITORY / argument) if argument.startswith("tests/") else argument
+def _place(argument: str, before: str) -> str:
+    """Say where a file of tests lies; what is left out goes by its name in the repository."""
+    is_file = argument.startswith("tests/") and before != "--deselect"
+    return str(REPOSITORY / argument) if is_file else argument
 
 
 class _Report:
@@ -82,15 +85,18 @@ def _find_foreign() -> list[str]:
 
 
 def _take_what_was_made(made: dict[str, str]) -> None:
-    """Let hostile cases be those that were made outside: a link, a pipe, a socket cannot be made in here at all."""
+    """Let cases be those that were made outside: a link, a pipe, a socket cannot be made in here at all."""
     from attacks import artifacts
 
-    real = artifacts.HostileCase
+    def taking(kind: Any) -> Any:
+        def take(*values: Any) -> Any:
+            case = kind(*values)
+            place = made.get(f"{kind.__name__} {case.name}")
+            return case if place is None else replace(case, make=lambda _: Path(place))
 
-    def take(name: str, rules: frozenset[str], make: Any) -> Any:
-        return real(name, rules, (lambda _: Path(made[name])) if name in made else make)
+        return take
 
-    artifacts.HostileCase = take
+    artifacts.HostileCase, artifacts.BenignCase = taking(artifacts.HostileCase), taking(artifacts.BenignCase)
 
 
 def _replace_the_archiver() -> None:

@@ -14,7 +14,7 @@ from attacks.escape.model import Scene
 
 LISTEN_S = 0.2
 DISCARD_PORT = 9
-FORBIDDEN = {errno.EPERM, errno.ENOSYS}
+ABSENT = {errno.EPERM, errno.ENOSYS, errno.EADDRNOTAVAIL}
 
 
 def secret_file(scene: Scene) -> None:
@@ -65,12 +65,11 @@ def stream_listener(family: socket.AddressFamily, address: Callable[[Scene], obj
     """Return what listens for connections and hears the first bytes of each, under `name` in the world."""
 
     def listen(scene: Scene) -> None:
-        if (listener := _open(family, socket.SOCK_STREAM)) is None:
+        if (listener := _open(family, socket.SOCK_STREAM, address(scene))) is None:
             scene.world[name] = ["127.0.0.1" if family == socket.AF_INET else "::1", DISCARD_PORT]
             return
         with contextlib.suppress(OSError):  # unix sockets have no such option
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
-        listener.bind(address(scene))
         listener.listen()
         scene.cleaning.callback(_close, listener)
         scene.world[name] = _spell(listener.getsockname())
@@ -85,10 +84,9 @@ def datagram_listener(
     """Return what hears datagrams, under `name` in the world."""
 
     def listen(scene: Scene) -> None:
-        if (listener := _open(family, socket.SOCK_DGRAM)) is None:
+        if (listener := _open(family, socket.SOCK_DGRAM, address(scene))) is None:
             scene.world[name] = ["127.0.0.1", DISCARD_PORT]
             return
-        listener.bind(address(scene))
         scene.cleaning.callback(_close, listener)
         scene.world[name] = _spell(listener.getsockname())
         _run(lambda: _receive(listener, scene))
@@ -117,9 +115,8 @@ def accomplice(scene: Scene) -> None:
 def free_port(scene: Scene) -> None:
     """Choose a port for the attacker to listen on."""
     scene.world["port"] = DISCARD_PORT
-    if (probe := _open(socket.AF_INET, socket.SOCK_STREAM)) is not None:
+    if (probe := _open(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))) is not None:
         with probe:
-            probe.bind(("127.0.0.1", 0))
             scene.world["port"] = probe.getsockname()[1]
 
 
@@ -131,14 +128,16 @@ def knock(scene: Scene, family: socket.AddressFamily, address: object) -> None:
         scene.heard.append(visitor.recv(100))
 
 
-def _open(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket | None:
-    """Open a socket; None where nobody may open one of this family, as in a container whose profile forbids it."""
+def _open(family: socket.AddressFamily, kind: socket.SocketKind, address: object) -> socket.socket | None:
+    """Open a socket; None where nobody can have one of this family, as in a container without a network."""
     try:
-        return socket.socket(family, kind)
+        opened = socket.socket(family, kind)
+        opened.bind(address)
     except OSError as error:
-        if error.errno not in FORBIDDEN or family == socket.AF_UNIX:
+        if error.errno not in ABSENT or family == socket.AF_UNIX:
             raise
         return None
+    return opened
 
 
 def _accept(listener: socket.socket, scene: Scene) -> None:
