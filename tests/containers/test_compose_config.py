@@ -10,6 +10,10 @@ import pytest
 
 from containers.composing import SERVICES
 from containers.reviewing import LONG_RUNNING, REVIEWED_KEYS, RULES, WRITABLE_MOUNTS, configure, review
+from garrison.admission.settings import FILE as ADMISSION_FILE
+from garrison.admission.settings import load_admission
+from garrison.stack.part import STOP_TIMEOUT_S
+from garrison.stack.server import ANSWER_MARGIN_S, NOTICED_AFTER_S
 from stack.running import REPOSITORY
 
 MAIN = "compose.yaml"
@@ -133,6 +137,16 @@ def test_every_service_is_known(files: tuple[str, ...]) -> None:
     services = set(configure(*files)["services"])
     assert services <= WRITABLE_MOUNTS.keys()
     assert {"admit", "render", "torchserve", "gateway"} <= services
+
+
+@pytest.mark.parametrize("files", COMBINATIONS, ids=" ".join)
+def test_a_stop_waits_for_the_longest_answer(files: tuple[str, ...]) -> None:
+    longest_s = load_admission(REPOSITORY / "config" / ADMISSION_FILE).limits.max_timeout_s
+    services = configure(*files)["services"]
+    for name in LONG_RUNNING & services.keys():
+        minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(\d+)s", services[name]["stop_grace_period"]).groups()
+        needed = NOTICED_AFTER_S + longest_s + ANSWER_MARGIN_S + STOP_TIMEOUT_S
+        assert int(minutes or 0) * 60 + int(seconds) > needed
 
 
 def test_the_images_under_test_are_those_of_the_services() -> None:
