@@ -61,9 +61,18 @@ class UnixServer:
     """Answer every GET on a unix socket with the page that `answer` gives for its path, from a thread of its own."""
 
     def __init__(self, path: Path, answer: Callable[[str], Page]) -> None:
-        self._server = _Listener(str(path), _start_handler)
-        self._server.answer = answer
+        self._path, self._answer = path, answer
+        self._listen()
+
+    def _listen(self) -> None:
+        self._server = _Listener(str(self._path), _start_handler)
+        self._server.answer = self._answer
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def reopen(self) -> None:
+        """Listen on a new socket, in place of one that somebody removed."""
+        self.close()
+        self._listen()
 
     def close(self) -> None:
         """Stop listening."""

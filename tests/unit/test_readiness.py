@@ -154,3 +154,15 @@ def test_the_readiness_socket_knows_one_method(tmp_path):
         assert send_request(tmp_path / "ready.sock", "POST", "/", 5).status == 501
     finally:
         server.close()
+
+
+def test_a_readiness_socket_that_was_removed_is_made_again(tmp_path):
+    path = tmp_path / "ready.sock"
+    server = ReadinessServer(path)
+    try:
+        server.ready = True
+        path.unlink()
+        server.reopen()
+        assert send_request(path, "GET", "/", 5).status == 200
+    finally:
+        server.close()

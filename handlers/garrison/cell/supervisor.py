@@ -47,6 +47,7 @@ from garrison.cell.settings import END
 from garrison.cell.status import Status, write_status
 from garrison.cell.syscalls import ATTACKS
 from garrison.cell.vitals import Vitals
+from garrison.errors import ConfigError
 
 LOADING_LIMIT_S = 600  # TorchServe's own limit is shorter; this one holds without it
 TICK_S = 0.25
@@ -77,6 +78,7 @@ class Supervisor:
         self._listener = -1
         self._written: Status | None = None
         self._measures_told_s = 0.0
+        self._unwritten = False
 
     def run(self) -> int:
         """Start the worker, and look after it until it ends; return its exit status."""
@@ -340,8 +342,14 @@ class Supervisor:
         now = time.monotonic()
         news = self._written is None or status != _with_measures_of(status, self._written)
         if last or news or now >= self._measures_told_s + MEASURES_TOLD_EVERY_S:
-            write_status(self._status_file, status)
-            self._written, self._measures_told_s = status, now
+            try:
+                write_status(self._status_file, status)
+            except ConfigError as error:  # a full disk; the worker need not end for it, and we try again
+                if not self._unwritten:
+                    self._relay.tell("status_failed", f"what this worker does is not counted any more: {error}")
+                self._unwritten = True
+                return
+            self._written, self._measures_told_s, self._unwritten = status, now, False
 
 
 def _with_measures_of(status: Status, earlier: Status) -> Status:

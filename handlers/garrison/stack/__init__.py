@@ -5,6 +5,7 @@
     admitted    what is to be served: admitted, opened, verified
     server      TorchServe, with the sockets by which a gateway and whoever watches reach it
     connections who is still connected to TorchServe
+    memory      what the kernel killed because memory was full
     gateway     Envoy with a rendered configuration; imports nothing that only a model server has
     local       Envoy beside TorchServe: renders the configuration for the models that are served
     status      is it ready? for health checks

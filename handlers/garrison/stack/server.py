@@ -20,6 +20,7 @@ from garrison.process import Child, load_failure
 from garrison.sockets import INFERENCE, READY, WATCH, SocketDirectory
 from garrison.stack.admitted import ServerSettings, open_admitted
 from garrison.stack.connections import find_connections
+from garrison.stack.memory import count_killed
 from garrison.stack.part import STOP_TIMEOUT_S, Lifetime, Part
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
 from garrison.torchserve.served import write_served
@@ -46,7 +47,8 @@ class ServerPart(Part):
         self.settings = settings
         self._private = private  # what no model may be able to read
         self._sockets: SocketDirectory | None = None
-        self._listeners: list[UnixServer | ReadinessServer] = []
+        self._listeners: dict[str, UnixServer | ReadinessServer] = {}
+        self._killed = count_killed()
         self._workers_seen: dict[str, frozenset[int]] = {}
         self._failed_starts: dict[str, set[int]] = {}
         self._sweep_failure = ""
@@ -92,9 +94,9 @@ class ServerPart(Part):
     def start(self) -> None:
         """Listen for who asks, and start TorchServe."""
         self._readiness = ReadinessServer(self.plan.sockets_directory / READY)
-        self._listeners.append(self._readiness)
-        self._listeners.append(UnixServer(self.plan.sockets_directory / WATCH, self._render_metrics))
-        for name in (READY, WATCH):
+        self._listeners[READY] = self._readiness
+        self._listeners[WATCH] = UnixServer(self.plan.sockets_directory / WATCH, self._render_metrics)
+        for name in self._listeners:
             self._grant(name)
         self._started = self._last_ready = time.monotonic()
         super().start()
@@ -118,6 +120,8 @@ class ServerPart(Part):
         Raises:
             ConfigError: a model's workers cannot start.
         """
+        self._keep_sockets()
+        self._tell_killed()
         self._sweep_workers()
         states = self._monitor.poll()
         self._tell_workers(states)
@@ -168,9 +172,30 @@ class ServerPart(Part):
         """End TorchServe, and remove the sockets."""
         super().stop()
         while self._listeners:
-            self._listeners.pop().close()
+            self._listeners.popitem()[1].close()
         if self._sockets is not None:
             self._sockets.close()
+
+    def _keep_sockets(self) -> None:
+        """Make again what somebody removed: nobody could connect to it any more."""
+        for name, listener in self._listeners.items():
+            if not self._grant(name):
+                self.log.tell("socket_lost", f"{self.plan.sockets_directory / name} was removed; it is made again")
+                listener.reopen()
+                self._grant(name)
+        if self._readiness.serving and self._child is not None and not self._grant(INFERENCE):
+            path = self.plan.sockets_directory / INFERENCE
+            self.log.tell("socket_lost", f"{path} was removed; starting TorchServe again, which makes it")
+            self.refuse()
+            self._child.stop(STOP_TIMEOUT_S)
+
+    def _tell_killed(self) -> None:
+        killed = count_killed()
+        if killed > self._killed:
+            number = killed - self._killed
+            what = "the kernel killed a process" if number == 1 else f"the kernel killed {number} processes"
+            self.log.tell("out_of_memory", f"{what}: this container's memory was full; give it more, or fewer workers")
+        self._killed = killed
 
     def _grant(self, name: str) -> bool:
         return self._sockets is not None and self._sockets.grant(name)

@@ -83,6 +83,10 @@ class ReadinessServer:
         """Say no to both from now on."""
         self.ready = self.serving = False
 
+    def reopen(self) -> None:
+        """Listen on a new socket, in place of one that somebody removed."""
+        self._server.reopen()
+
     def close(self) -> None:
         """Stop listening."""
         self._server.close()

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from garrison.admission.scan import tripwire
 from garrison.admission.scan.tripwire import Tripwire, judge
+from garrison.errors import ConfigError
 
 EVIL = b"cposix\nsystem\n(S'ls'\ntR."
 
@@ -31,6 +33,14 @@ def test_a_dangerous_one_is_named(tmp_path):
     for place, data in (("good.pt", b"N."), ("evil.pt > data.pkl", EVIL)):
         scanner.add(place, data)
     assert [(one.file, one.rule) for one in scanner.run()] == [("evil.pt > data.pkl", "scanner_found")]
+
+
+def test_without_room_for_the_copies_it_says_where_to_make_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match="temporary files cannot be written"):
+        tripwire.make_directory()
+    with pytest.raises(ConfigError, match="temporary files cannot be written"):
+        rules_of(tmp_path / "gone", EVIL)
 
 
 def test_without_pickles_nothing_is_started(tmp_path, monkeypatch):

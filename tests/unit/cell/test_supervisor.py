@@ -381,6 +381,21 @@ def test_a_server_that_reads_nothing_is_no_reason_to_look_away(tmp_path):
     assert read_status(tmp_path)["ended"].startswith("holds ")
 
 
+def test_a_status_that_cannot_be_written_ends_nobody_and_is_told_once(tmp_path):
+    """A full disk of the launcher's is no fault of this worker's."""
+    code = "import time; time.sleep(1); inside.start_serving(); time.sleep(1); print('still here')"
+    with start_celled(code, tmp_path) as process:
+        deadline = time.monotonic() + 20
+        while read_status(tmp_path).get("stage") != "loading":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        (tmp_path / "cells").rename(tmp_path / "elsewhere")
+        events = [json.loads(line) for line in process.stdout]
+        assert process.wait(30) == 0
+    assert [event["message"] for event in events if event["event"] == "output"] == ["still here"]
+    assert [event["event"] for event in events].count("status_failed") == 1
+
+
 # --- together until death -------------------------------------------------------------------------------------------
 
 

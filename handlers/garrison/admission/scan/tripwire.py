@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from garrison.admission.findings import Finding
+from garrison.errors import ConfigError
 
 PACKAGE = "picklescan"
 TIMEOUT_S = 300
@@ -36,8 +37,15 @@ class Tripwire:
         self._places: list[str] = []
 
     def add(self, place: str, data: bytes) -> None:
-        """Put a pickle aside."""
-        (self._directory / f"{len(self._places)}.pkl").write_bytes(data)
+        """Put a pickle aside.
+
+        Raises:
+            ConfigError: there is no room.
+        """
+        try:
+            (self._directory / f"{len(self._places)}.pkl").write_bytes(data)
+        except OSError as error:
+            raise _tell_full(error) from error
         self._places.append(place)
 
     def run(self) -> list[Finding]:
@@ -88,5 +96,16 @@ def _failed(what: str) -> Finding:
 
 
 def make_directory() -> "tempfile.TemporaryDirectory[str]":
-    """Return a private directory for the copies."""
-    return tempfile.TemporaryDirectory(prefix="garrison-scan-")
+    """Return a private directory for the copies.
+
+    Raises:
+        ConfigError: there is no room.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="garrison-scan-")
+    except OSError as error:
+        raise _tell_full(error) from error
+
+
+def _tell_full(error: OSError) -> ConfigError:
+    return ConfigError(f"temporary files cannot be written ({error.strerror}); make room, or name another TMPDIR")
