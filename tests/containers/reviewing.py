@@ -196,9 +196,7 @@ RULES: Mapping[str, Callable[[str, Service], bool]] = {
     "limits": has_limits,
     "ulimits": has_ulimits,
     "tmpfs": lambda _, service: len(service.get("tmpfs", ())) == 1 and bool(TMPFS.fullmatch(service["tmpfs"][0])),
-    "restart policy": lambda name, service: (
-        service.get("restart") == ("unless-stopped" if name in LONG_RUNNING else "no")
-    ),
+    "restart policy": lambda name, service: service.get("restart") == ("always" if name in LONG_RUNNING else "no"),
     "health": has_health,
     "bounded log": lambda _, service: (
         service.get("logging") == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}

@@ -247,7 +247,7 @@ ROWS = [
         "Restarted at most five times",
         lambda built: (
             {name: one["HostConfig"]["RestartPolicy"]["Name"] for name, one in built.containers.items()}
-            == {name: "unless-stopped" if name in LONG_RUNNING else "no" for name in built.containers}
+            == {name: "always" if name in LONG_RUNNING else "no" for name in built.containers}
         ),
         reason="otherwise: who can crash a server five times would have switched it off; the engine waits ever longer",
     ),
