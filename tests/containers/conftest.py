@@ -6,6 +6,7 @@ import pytest
 
 from attacks.conftest import assert_stopped
 from containers.composing import ComposedStack, left_behind, load_images
+from containers.recording import Measured
 from containers.seen import Published
 from stack.running import Target
 
@@ -36,3 +37,9 @@ def target(composed: ComposedStack) -> Target:
 def running(composed: ComposedStack) -> Published:
     """The stack of containers, looked at as the attack tests look at processes."""
     return Published(composed)
+
+
+@pytest.fixture
+def measured() -> Measured:
+    """Where it is written down what a fault cost."""
+    return Measured()
