@@ -27,6 +27,7 @@ address = "{0}/containerd.sock"
 [ttrpc]
 address = "{0}/containerd.sock.ttrpc"
 """
+BRIDGE_ADDRESS = "198.18.255.1/24"  # of the range for tests of networks (RFC 2544)
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 90
 LOAD_TIMEOUT_S = 300
@@ -51,9 +52,20 @@ class Engine:
             self._wait(self._containerd, "ctr", "--address", self.directory / "containerd.sock", "version")
         places = {"data-root": "data", "exec-root": "exec", "pidfile": "pid", "containerd": "containerd.sock"}
         options = [f"--{name}={self.directory / place}" for name, place in places.items()]
-        options += ["--bridge=none", "--iptables=false", "--ip6tables=false", f"--cgroup-parent=/{self.directory.name}"]
+        # With --bridge=none an engine removes docker0, which is the other engine's.
+        options += [f"--bridge={self._make_bridge()}", f"--cgroup-parent=/{self.directory.name}"]
+        options += ["--iptables=false", "--ip6tables=false"]
         self._process = self._launch("dockerd", "--host", self.address, *options)
         self._wait(self._process, "docker", "--host", self.address, "info")
+
+    def _make_bridge(self) -> str:
+        """Make a network device for containers without a network of their own, of which there are none here."""
+        name = self.directory.name
+        if not Path("/sys/class/net", name).exists():
+            ip("link", "add", name, "type", "bridge")
+            ip("address", "add", BRIDGE_ADDRESS, "dev", name)
+            ip("link", "set", name, "up")
+        return name
 
     def _launch(self, *command: object) -> "subprocess.Popen[bytes]":
         with (self.directory / "log").open("ab") as log:
@@ -98,6 +110,8 @@ class Engine:
         if self._containerd is not None:
             self._containerd.wait()
         self._unmount()
+        if Path("/sys/class/net", self.directory.name).exists():
+            ip("link", "delete", self.directory.name)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _find_processes(self) -> list[psutil.Process]:
@@ -115,3 +129,8 @@ class Engine:
         for mount in reversed(mounts):
             if mount.startswith(f"{self.directory}/"):
                 subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+
+
+def ip(*arguments: str) -> None:
+    """Change a network device of this machine."""
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
