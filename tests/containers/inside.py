@@ -20,7 +20,7 @@ MADE = "/made"
 PRIVATE = 0o600  # as safetensors writes
 TIMEOUT_S = 1200
 COLLECT_TIMEOUT_S = 300
-MOUNTED = ("config", "models", "pyproject.toml", "tests")  # and nothing of `handlers`: that is the image's
+MOUNTED = ("config", "docs", "models", "pyproject.toml", "tests")  # and nothing of `handlers`: that is the image's
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from attacks.artifacts.archives import list_hostile as list_hostile_archives
 from attacks.artifacts.weights import list_benign as list_benign_weights
 from attacks.artifacts.weights import list_hostile as list_hostile_weights
 from attacks.escape.catalogue import ESCAPES
-from attacks.escape.test_escapes import REFUSED_FIRST
+from attacks.escape.test_escapes import REFUSED_FIRST, UNWATCHED
 from attacks.test_hostile_models import DIRECTORIES
 from containers.inside import Run, collect, run_inside
 
@@ -28,6 +28,9 @@ WITHOUT_GATE = (
 IN_STOCK = "stock TorchServe is in no image"
 NOT_HEARD = "the container's profile refuses it before the cell hears of it; that it does not work is tried"
 NEEDS_ROOT = "not even stock can, unless it is root; nobody is root in these images"
+NOT_SEEN = "the container's profile denies even who watches the call; it is tried outside"
+NOT_MADE = "the profile of the tools lets nobody make one; models with it, made outside, are tried"
+LINKED = ("a link to the same bytes", "a link to the same directory", "a link to the same signature", "a pipe")
 # The profile of the tools lets nobody make a link, a pipe or a socket, nor PyTorch write a file.
 MADE_OUTSIDE = [
     case
@@ -63,6 +66,7 @@ SUITES = {
         {
             f"{HANDLERS_FILE}::test_without_vetting_the_handlers_do_what_they_say": WITHOUT_GATE,
             f"{WEIGHTS_FILE}::test_loaded_without_a_scan_the_canary_appears": WITHOUT_GATE,
+            **{f"{ATTACKS}/test_tampering.py::test_changed_files_are_refused[{name}]": NOT_MADE for name in LINKED},
         },
         ("garrison.cli", "garrison.admission.admit", "garrison.admission.scan", "garrison.admission.vet"),
     ),
@@ -73,9 +77,9 @@ SUITES = {
             f"{ESCAPES_FILE}::test_in_stock_torchserve_it_works": IN_STOCK,
             **{f"{ESCAPES_FILE}::test_who_attacks_while_serving_is_ended[{name}]": NOT_HEARD for name in REFUSED_FIRST},
             **{
-                f"{ESCAPES_FILE}::test_in_a_cell_it_is_tried_and_stopped[{escape.name}]": NEEDS_ROOT
+                f"{ESCAPES_FILE}::test_in_a_cell_it_is_tried_and_stopped[{escape.name}]": reason
                 for escape in ESCAPES
-                if escape.root
+                for reason in ([NEEDS_ROOT] if escape.root else [NOT_SEEN] if escape.name in UNWATCHED else [])
             },
         },
         ("garrison.stack.server", "garrison.torchserve.loop"),
