@@ -130,13 +130,15 @@ def knock(scene: Scene, family: socket.AddressFamily, address: object) -> None:
 
 def _open(family: socket.AddressFamily, kind: socket.SocketKind, address: object) -> socket.socket | None:
     """Open a socket; None where nobody can have one of this family, as in a container without a network."""
-    try:
-        opened = socket.socket(family, kind)
-        opened.bind(address)
-    except OSError as error:
-        if error.errno not in ABSENT or family == socket.AF_UNIX:
-            raise
-        return None
+    with contextlib.ExitStack() as failing:
+        try:
+            opened = failing.enter_context(socket.socket(family, kind))
+            opened.bind(address)
+        except OSError as error:
+            if error.errno not in ABSENT or family == socket.AF_UNIX:
+                raise
+            return None
+        failing.pop_all()
     return opened
 
 
