@@ -21,7 +21,7 @@ RECORDED_TESTS = $(addprefix stack/test_,cell_of_models custom_handlers explanat
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
-        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-interrupted campaign-races \
+        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-interrupted campaign-races \
         campaign-tampering campaign-verification
 
 help: ## List these targets.
@@ -75,6 +75,10 @@ campaign-flood: ## Flood Garrison and stock TorchServe with bombs, side by side;
 campaign-cell: ## Measure what the cell costs, next to Garrison before it; for half an hour, wants a quiet machine.
 	@scripts/setup --dev --bench
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.cell $(CAMPAIGN)
+
+campaign-escapes: ## Try every escape in stock TorchServe, where it has to work; ten minutes.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.escapes $(CAMPAIGN)
 
 campaign-interrupted: ## Kill 200 admissions at random moments; the store is always old or new.
 	@scripts/setup --dev

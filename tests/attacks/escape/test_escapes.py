@@ -1,6 +1,7 @@
 """A model's own code tries to get out of its cell; see the package for the story, and the catalogue for the escapes."""
 
 import os
+import random
 import re
 from typing import Any
 
@@ -14,15 +15,23 @@ from attacks.escape.trials import CelledOutcome, Outcome, try_in_cells
 UNWATCHED = {"set-attribute", "slow-down-sibling", "idle-sibling", "unix-datagram"}
 
 
-def list_escapes(*, contained: bool) -> list[Any]:
-    """Return all escapes as parameters; in a container nobody is root, and who is not cannot try them all."""
+SAMPLED = 45  # of the escapes, in stock, in CI; drawn by the commit, whose name .ci/run puts into GARRISON_SEED
+
+
+def list_in_stock() -> list[Any]:
+    """Return all escapes as parameters; the mark `campaign` is on those that are not in today's sample."""
+    sample = random.Random(os.environ.get("GARRISON_SEED", "")).sample([escape.name for escape in ESCAPES], SAMPLED)
+    return [_param(escape, () if escape.name in sample else pytest.mark.campaign) for escape in ESCAPES]
+
+
+def list_in_cells() -> list[Any]:
+    """Return all escapes as parameters; the mark `contained` is on those that a container can try."""
+    return [_param(escape, () if escape.name in UNWATCHED else pytest.mark.contained) for escape in ESCAPES]
+
+
+def _param(escape: Escape, mark: Any) -> Any:
     root = pytest.mark.skipif(os.geteuid() != 0, reason="not even stock can, unless it is root")
-    here = pytest.mark.contained
-    marks = {
-        escape.name: root if escape.root else here if contained and escape.name not in UNWATCHED else ()
-        for escape in ESCAPES
-    }
-    return [pytest.param(escape, id=escape.name, marks=marks[escape.name]) for escape in ESCAPES]
+    return pytest.param(escape, id=escape.name, marks=root if escape.root else mark)
 
 
 ENDED = {  # while it serves, by the settings of the release
@@ -41,14 +50,14 @@ DEMANDED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("escape", list_escapes(contained=False))
+@pytest.mark.parametrize("escape", list_in_stock())
 def test_in_stock_torchserve_it_works(escape: Escape, in_stock: dict[str, Outcome]) -> None:
     """Or its failure in a cell would prove nothing."""
     outcome = in_stock[escape.name]
     assert outcome.seen, f"no effect; the attacker reported: {outcome.report}"
 
 
-@pytest.mark.parametrize("escape", list_escapes(contained=True))
+@pytest.mark.parametrize("escape", list_in_cells())
 def test_in_a_cell_it_is_tried_and_stopped(escape: Escape, in_cells: list[CelledOutcome]) -> None:
     server = next(one for one in in_cells if escape.name in one.escapes)
     outcome = server.escapes[escape.name]
