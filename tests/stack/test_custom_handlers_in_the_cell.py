@@ -110,8 +110,8 @@ LOADING = {
     ),
     "a directory of its own": (
         "at_load",
-        "os.mkdir('/root/.cache/models')",
-        ["line 19: reached for '/root/.cache/models'", "outside its cell"],
+        "os.mkdir('/srv/models')",
+        ["line 19: reached for '/srv/models'", "outside its cell"],
     ),
     "a program": ("at_load", "subprocess.run(['ls'])", ["line 19: started a process", "threads"]),
 }

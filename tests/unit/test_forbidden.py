@@ -25,7 +25,7 @@ CASES = {
     "list(torch.utils.data.DataLoader(torch.ones(4), num_workers=1))": ["DataLoader", "num_workers=0"],
     "torch.compile(lambda x: x * 2)(torch.ones(3))": ["torch.compile needs a compiler", "torch.export.save"],
     "open('/tmp/cache', 'w')": ["reached for '/tmp/cache'", "outside its cell", "write below"],
-    "pathlib.Path('/root/.cache/models').mkdir()": ["reached for '/root/.cache/models'", "outside its cell"],
+    "pathlib.Path('/srv/models').mkdir()": ["reached for '/srv/models'", "outside its cell"],
     "open('/etc/passwd')": ["reached for '/etc/passwd'", "outside its cell", "model.read(name)"],
     "os.listdir('/home')": ["reached for '/home'", "outside its cell"],
     "open('labels.json')": ["looked for 'labels.json' in its working directory", "model.read(name)"],

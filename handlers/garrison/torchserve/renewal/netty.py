@@ -136,7 +136,7 @@ def _from_pyspark(progress: Progress) -> dict[str, bytes]:
         total = int(answer.headers.get("content-length") or 0)
         stream = _Passing(answer, lambda done: progress(done, total))
         try:
-            with tarfile.open(fileobj=stream, mode="r|gz") as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=stream, mode="r|gz") as archive:  # type: ignore[call-overload] # a stream needs only `read`
                 for member in archive:
                     folder, _, name = member.name.rpartition("/")
                     if f"{folder}/" == PYSPARK_FOLDER and name in SHA256 and member.isreg():
