@@ -6,10 +6,10 @@ A Dockerfile names its base in `ARG BASE=debian` and `ARG BASE_VERSION=bookworm-
 
 import json
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from release.docker import ask_docker
 from release.errors import ReleaseError
 
 ASK_TIMEOUT_S = 60
@@ -57,19 +57,10 @@ def ask_digest(base: str) -> str:
     Raises:
         ReleaseError: docker or its buildx is missing, the registry does not answer, or not with a digest.
     """
-    command = ["docker", "buildx", "imagetools", "inspect", base, "--format", "{{json .Manifest}}"]
+    asked = ("buildx", "imagetools", "inspect", base, "--format", "{{json .Manifest}}")
+    told = ask_docker(*asked, about=f"{base}: the registry does not tell", timeout_s=ASK_TIMEOUT_S)
     try:
-        done = subprocess.run(  # noqa: S603 - no shell; the base's form was checked
-            command, capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError as error:
-        raise ReleaseError("docker is not installed; it asks the registry") from error
-    except subprocess.TimeoutExpired as error:
-        raise ReleaseError(f"{base}: the registry did not answer in {ASK_TIMEOUT_S} s") from error
-    if done.returncode:
-        raise ReleaseError(f"{base}: the registry does not tell ({' '.join(done.stderr.split())[:300]})")
-    try:
-        digest = str(json.loads(done.stdout)["digest"])
+        digest = str(json.loads(told)["digest"])
     except (ValueError, KeyError, TypeError) as error:
         raise ReleaseError(f"{base}: the registry's answer holds no digest") from error
     if not DIGEST.fullmatch(digest):

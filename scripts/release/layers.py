@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import json
 import posixpath
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+from release.docker import ask_docker
 from release.errors import ReleaseError
 
 SAVE_TIMEOUT_S = 600
@@ -109,26 +109,14 @@ def open_image(name: str) -> Iterator[Image]:
         ReleaseError: there is none of this name, or it cannot be read.
     """
     with tempfile.NamedTemporaryFile(suffix=".tar") as saved:
-        _save(name, saved.name)
+        ask_docker(
+            *("save", "--output", saved.name, "--", name), about=f"{name}: cannot be saved", timeout_s=SAVE_TIMEOUT_S
+        )
         try:
             with tarfile.open(saved.name) as archive:
                 yield Image(name, archive)
         except (tarfile.TarError, KeyError, ValueError) as error:
             raise ReleaseError(f"{name}: what `docker save` wrote cannot be read ({error})") from error
-
-
-def _save(name: str, path: str) -> None:
-    command = ["docker", "save", "--output", path, "--", name]
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell, and `--` before the name
-            command, capture_output=True, text=True, timeout=SAVE_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError as error:
-        raise ReleaseError("docker is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise ReleaseError(f"{name}: `docker save` took longer than {SAVE_TIMEOUT_S} s") from error
-    if done.returncode:
-        raise ReleaseError(f"{name}: cannot be saved ({' '.join(done.stderr.split())[:300]})")
 
 
 def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
