@@ -26,17 +26,17 @@ _MISSING: Any = object()
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
-def load_settings(path: Path) -> "Settings":
+def load_settings(path: Path, most_bytes: int = MAX_FILE_BYTES) -> "Settings":
     """Read a settings file from disk.
 
     Raises:
         ConfigError: the file is missing, unreadable, too large, or not one YAML mapping.
     """
     try:
-        data = read_file(path, MAX_FILE_BYTES + 1)
+        data = read_file(path, most_bytes + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    return parse_settings(data, str(path))
+    return Settings(parse_mapping(data, str(path), most_bytes), str(path))
 
 
 def parse_settings(data: bytes, file: str) -> "Settings":
@@ -48,14 +48,14 @@ def parse_settings(data: bytes, file: str) -> "Settings":
     return Settings(parse_mapping(data, file), file)
 
 
-def parse_mapping(data: bytes, file: str) -> dict[Any, Any]:
+def parse_mapping(data: bytes, file: str, most_bytes: int = MAX_FILE_BYTES) -> dict[Any, Any]:
     """Read a YAML mapping as plain values, for whoever knows by himself what may be in it.
 
     Raises:
         ConfigError: as for `load_settings`.
     """
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{file}: larger than {MAX_FILE_BYTES} bytes; a settings file is a page or two")
+    if len(data) > most_bytes:
+        raise ConfigError(f"{file}: larger than {most_bytes} bytes; a settings file is a page or two")
     try:
         values = yaml.load(data.decode("utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader, made stricter
     except UnicodeDecodeError as error:
@@ -87,6 +87,17 @@ class Settings:
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def is_mapping(self, key: str) -> bool:
+        """Say whether the key is there with a mapping as its value."""
+        return isinstance(self._values.get(key), dict)
+
+    def know(self, *keys: str) -> None:
+        """Name keys that may stand here, also where none of them was read."""
+        self._seen.update(keys)
 
     def problem(self, key: str, sentence: str) -> None:
         """Note a fault; `finish` raises them together."""
@@ -263,6 +274,15 @@ class Settings:
                 self.problem(key, f"{_show(value)} must be a mapping")
             else:
                 yield key, self._child(key, value)
+
+    def names(self, pattern: str, meaning: str) -> Iterator[str]:
+        """Go through the keys of a mapping, each a name that matches `pattern`."""
+        for key in self._values:
+            self._seen.add(key)
+            if isinstance(key, str) and re.fullmatch(pattern, key):
+                yield key
+            else:
+                self.problem("", f"{_show(key)} is not {meaning}")
 
     def _child(self, key: str, values: dict[Any, Any]) -> "Settings":
         child = Settings(values, self.file, f"{self._prefix}{key}.", self._problems)

@@ -18,7 +18,7 @@ from typing import Any
 from garrison.archive import open_packed_model
 from garrison.gateway.admin import HEALTHY_SERVERS, count
 from garrison.gateway.binary import envoy_command, find_envoy
-from garrison.gateway.envoy import GatewaySockets
+from garrison.gateway.source import GatewaySockets
 from garrison.gateway.upstreams import ServerSockets
 from garrison.process import Child
 from garrison.stack.gateway import is_listening

@@ -35,9 +35,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from garrison.contract import Contract, parse_contract
 from garrison.errors import GarrisonError, Undecided
-from garrison.gateway import admin, binary, certificates, drain, envoy, keys, settings
+from garrison.gateway import admin, binary, certificates, drain, envoy, keys
+from garrison.gateway.clients import load_clients
 from garrison.gateway.filters import CLOCK_SKEW_S
 from garrison.gateway.replies import REPLIES
+from garrison.gateway.settings import load_gateway
+from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
 from garrison.gateway.upstreams import ServerSockets
 from garrison.unix_http import send_request
 
@@ -281,16 +284,18 @@ class Place:
         clients = self.directory / "clients.yaml"
         clients.write_text(CLIENTS)
         return envoy.render_envoy(
-            settings.load_gateway(CONFIG / "gateway.yaml"),
-            settings.load_clients(clients),
-            [make_contract("digits"), make_contract("faces")],
-            keys.public_jwks(self.directory / "keys"),
-            certificates.ensure_certificate(self.directory / "tls"),
-            envoy.GatewaySockets(
-                (ServerSockets(self.directory / "inf.sock", self.directory / "rdy.sock"),),
-                self.directory / f"adm-{port}.sock",
-            ),
-            port,
+            GatewaySource(
+                load_gateway(CONFIG / "gateway.yaml"),
+                load_clients(clients),
+                (make_contract("digits"), make_contract("faces")),
+                Verification(keys.public_jwks(self.directory / "keys")),
+                certificates.ensure_certificate(self.directory / "tls"),
+                GatewaySockets(
+                    (ServerSockets(self.directory / "inf.sock", self.directory / "rdy.sock"),),
+                    self.directory / f"adm-{port}.sock",
+                ),
+                port,
+            )
         )
 
     def start(

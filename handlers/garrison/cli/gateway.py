@@ -38,7 +38,7 @@ def gateway_render(options: argparse.Namespace) -> int:
     from garrison.admission.sign.trust import load_trust
     from garrison.admission.store import Store
     from garrison.files import write_atomically
-    from garrison.gateway.envoy import GatewaySockets
+    from garrison.gateway.source import GatewaySockets
     from garrison.gateway.upstreams import ServerSockets
     from garrison.sockets import ADMIN
     from garrison.stack.local import GatewayPlaces, render_gateway, write_config

@@ -89,11 +89,11 @@ def keys_init(options: argparse.Namespace) -> int:
 
 def keys_issue(options: argparse.Namespace) -> int:
     """Issue a key for one client."""
+    from garrison.gateway.clients import VERBS, check_issue
     from garrison.gateway.keys import issue_key, parse_duration
-    from garrison.gateway.settings import check_issue
 
     models = tuple(name for name in options.models.split(",") if name)
-    check_issue(find_config(options) / "clients.yaml", options.client, models)
+    check_issue(find_config(options) / "clients.yaml", options.client, [f"{m}:{v}" for m in models for v in VERBS])
     key = issue_key(options.state / "keys", options.client, models, parse_duration(options.expires))
     if options.json:
         expires_at = key.expires_at.isoformat()

@@ -3,15 +3,14 @@
 https://www.envoyproxy.io/docs/envoy/latest/configuration/best_practices/edge
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-from garrison.contract import Contract
 from garrison.gateway.admin import STAT_PREFIX
 from garrison.gateway.filters import render_filters
 from garrison.gateway.replies import render_local_replies
 from garrison.gateway.routes import render_routes
-from garrison.gateway.settings import Client, GatewaySettings
+from garrison.gateway.settings import GatewaySettings
+from garrison.gateway.source import GatewaySource
 
 TYPE = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 MUTATION = "envoy.http.early_header_mutation.header_mutation"
@@ -24,9 +23,7 @@ H2_WINDOW_BYTES = 32 * 2**20
 NOTHING = "%DYNAMIC_METADATA(garrison:nothing)%"
 
 
-def render_connection_manager(
-    settings: GatewaySettings, clients: Sequence[Client], contracts: Sequence[Contract], jwks: dict[str, Any]
-) -> dict[str, Any]:
+def render_connection_manager(source: GatewaySource) -> dict[str, Any]:
     """Render the network filter that turns a client's bytes into checked requests."""
     manager = {
         "@type": TYPE,
@@ -34,10 +31,10 @@ def render_connection_manager(
         **_identity(),
         **_paths(),
         **_protocols(),
-        **_bounds(settings),
+        **_bounds(source.settings),
         "early_header_mutation_extensions": [_drop_claimed_identity()],
-        "http_filters": render_filters(clients, contracts, jwks),
-        "route_config": render_routes(contracts),
+        "http_filters": render_filters(source),
+        "route_config": render_routes(source.contracts),
         "local_reply_config": render_local_replies(),
         "access_log": [_access_log()],
     }

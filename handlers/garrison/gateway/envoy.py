@@ -4,19 +4,17 @@ Rendering is pure: the same input gives the same bytes. The configuration holds 
 The admin interface is a unix socket that only its owner can open, and answers only what draining and watching need.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from garrison.contract import Contract
 from garrison.errors import ConfigError
 from garrison.gateway import admin
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.connection import render_connection_manager
 from garrison.gateway.rendered import describe_certificate
-from garrison.gateway.settings import Client, GatewaySettings
-from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, ServerSockets, render_clusters
+from garrison.gateway.settings import GatewaySettings
+from garrison.gateway.source import GatewaySource
+from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, render_clusters
 from garrison.unix_http import MAX_SOCKET_PATH_BYTES
 
 CIPHERS = (  # for TLS 1.2: forward secrecy and authenticated encryption; TLS 1.3 has no others
@@ -27,48 +25,33 @@ CIPHERS = (  # for TLS 1.2: forward secrecy and authenticated encryption; TLS 1.
     "ECDHE-ECDSA-CHACHA20-POLY1305",
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
+LEAST_VERSION = {"intermediate": "TLSv1_2", "modern": "TLSv1_3"}
 CURVES = ("X25519MLKEM768", "X25519", "P-256")
 TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 MONITORS = "type.googleapis.com/envoy.extensions.resource_monitors"
 
 
-@dataclass(frozen=True)
-class GatewaySockets:
-    """Unix sockets that the gateway connects to, of one server or of several alike, and the one it listens on."""
-
-    servers: tuple[ServerSockets, ...]
-    admin: Path
-
-
-def render_envoy(
-    settings: GatewaySettings,
-    clients: Sequence[Client],
-    contracts: Sequence[Contract],
-    jwks: dict[str, Any],
-    certificate: Certificate,
-    sockets: GatewaySockets,
-    port: int,
-) -> dict[str, Any]:
+def render_envoy(source: GatewaySource) -> dict[str, Any]:
     """Render Envoy's bootstrap; written as JSON it is a configuration file.
 
     Raises:
         ConfigError: two contracts name the same model, or a socket's path is too long.
     """
-    _check_input(contracts, sockets)
-    manager = render_connection_manager(settings, clients, contracts, jwks)
+    _check_source(source)
+    settings, certificate = source.settings, source.certificate
     return {
         "node": {"id": "garrison", "cluster": "garrison", "metadata": describe_certificate(certificate)},
-        "admin": _render_admin(sockets.admin),
+        "admin": _render_admin(source.sockets.admin),
         "overload_manager": _render_overload(settings),
         "static_resources": {
-            "listeners": [_render_listener(settings, certificate, manager, port)],
-            "clusters": render_clusters(sockets.servers, contracts),
+            "listeners": [_render_listener(settings, certificate, render_connection_manager(source), source.port)],
+            "clusters": render_clusters(source.sockets.servers, source.contracts),
         },
     }
 
 
-def _check_input(contracts: Sequence[Contract], sockets: GatewaySockets) -> None:
-    models = [contract.model for contract in contracts]
+def _check_source(source: GatewaySource) -> None:
+    models, sockets = [contract.model for contract in source.contracts], source.sockets
     problems = [f"model {m}: two contracts; serve one version" for m in sorted(set(models)) if models.count(m) > 1]
     if not sockets.servers:
         problems.append("there is no server to send requests to; name the directory of its sockets")
@@ -136,7 +119,7 @@ def _render_listener(
 
 def _render_tls(settings: GatewaySettings, certificate: Certificate) -> dict[str, Any]:
     parameters = {
-        "tls_minimum_protocol_version": f"TLSv{settings.tls_minimum.replace('.', '_')}",
+        "tls_minimum_protocol_version": LEAST_VERSION[settings.tls_profile],
         "tls_maximum_protocol_version": "TLSv1_3",
         "cipher_suites": list(CIPHERS),
         "ecdh_curves": list(CURVES),

@@ -19,10 +19,11 @@ from importlib import resources
 from typing import Any
 
 from garrison.contract import Contract
+from garrison.gateway.clients import Client
 from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
 from garrison.gateway.replies import render_lua_replies
 from garrison.gateway.routes import GUARDED, WAIT_HEADER, model_paths
-from garrison.gateway.settings import Client
+from garrison.gateway.source import GatewaySource
 
 KEY_HEADER = "x-api-key"
 CLIENT_HEADER = "x-garrison-client"
@@ -31,16 +32,14 @@ KEY_CACHE_SIZE = 1000
 JWT_METADATA = "envoy.filters.http.jwt_authn"
 
 
-def render_filters(
-    clients: Sequence[Client], contracts: Sequence[Contract], jwks: dict[str, Any]
-) -> list[dict[str, Any]]:
+def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
     """Render the filters in the order in which a request meets them."""
     return [
-        authenticate(jwks),
-        authorise(clients, contracts),
+        authenticate(source.verification.jwks),
+        authorise(source.clients, source.contracts),
         check_headers(),
         slow_down(),
-        limit_rate(clients),
+        limit_rate(source.clients),
         bound_body(),
         unwrap_form(),
         route(),
@@ -80,7 +79,7 @@ def authorise(clients: Sequence[Client], contracts: Sequence[Contract]) -> dict[
             "principals": [_claims(sub=client.name) for client in clients],
         }
     for contract in contracts:
-        allowed = [client for client in clients if contract.model in client.models]
+        allowed = [client for client in clients if contract.model in {model.name for model in client.models}]
         if allowed:
             policies[f"model {contract.model}"] = {
                 "permissions": [_path_exact(path) for path in model_paths(contract)],  # any of them
@@ -174,5 +173,6 @@ def _claim(name: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bucket(client: Client) -> dict[str, Any]:
-    bucket = {"max_tokens": client.burst, "tokens_per_fill": client.requests_per_second, "fill_interval": "1s"}
+    limits = client.limits
+    bucket = {"max_tokens": limits.burst, "tokens_per_fill": limits.requests_per_second, "fill_interval": "1s"}
     return {"entries": [{"key": "client", "value": client.name}], "token_bucket": bucket}

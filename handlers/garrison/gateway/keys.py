@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from garrison.contract import MODEL_NAME
 from garrison.errors import ConfigError
 from garrison.files import check_private, check_unchanged_by_others, make_private_directory, read_file, write_atomically
-from garrison.gateway.settings import CLIENT_MEANING, CLIENT_NAME, MODEL_MEANING
+from garrison.gateway.authentication import MODEL_MEANING
+from garrison.gateway.clients import CLIENT_MEANING, CLIENT_NAME
 
 ISSUER = "garrison"
 AUDIENCE = "garrison-gateway"

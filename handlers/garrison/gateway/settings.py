@@ -1,22 +1,19 @@
-"""What an operator may change about the gateway: two YAML files in, frozen dataclasses out.
-
-It does not check that a client's models are admitted: a client may be listed before its model arrives.
-"""
+"""What an operator may change about the gateway: gateway.yaml in, frozen dataclasses out."""
 
 import ipaddress
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from garrison.contract import MODEL_NAME
-from garrison.errors import ConfigError
+from garrison.gateway.authentication import PATH, Authentication, read_authentication
 from garrison.settings import Settings, load_settings
 
-CLIENT_NAME = r"[a-z][a-z0-9_-]{0,63}"
-CLIENT_MEANING = "a client's name of small letters, digits, - and _, starting with a letter, at most 64 long"
-MODEL_MEANING = "a model's name of letters, digits, - and _, at most 64 long"
-TLS_VERSIONS = ("1.2", "1.3")
-PATH = r"[^\x00-\x1f]{1,4096}"
+TLS_PROFILES = ("intermediate", "modern")  # Mozilla's names: TLS 1.2 and 1.3, or 1.3 alone
+TORCHSERVE, KSERVE_V1, KSERVE_V2 = "torchserve", "kserve-v1", "kserve-v2"
+TFSERVING_REST, TFSERVING_GRPC, TORCHSERVE_GRPC = "tfserving-rest", "tfserving-grpc", "torchserve-grpc"
+GUARD_PROTOCOLS = (TFSERVING_REST, TFSERVING_GRPC, TORCHSERVE_GRPC)  # those that the guard speaks
+PROTOCOLS = (TORCHSERVE, KSERVE_V1, KSERVE_V2, *GUARD_PROTOCOLS)
+ORIGIN = r"https://[a-z0-9.-]{1,253}(:[0-9]{1,5})?|http://localhost(:[0-9]{1,5})?"
+METRICS_PORT = 9464
 _NONE = "-"  # stands for a path that is not given
 
 
@@ -41,25 +38,27 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
-class GatewaySettings:
-    """Where the gateway listens, and its bounds."""
+class MetricsListener:
+    """Where metrics can be read, apart from the clients' listener."""
 
     address: str
-    tls_minimum: str
-    tls_certificate: Path | None
-    tls_key: Path | None
-    limits: Limits
-    timeouts: Timeouts
+    port: int
 
 
 @dataclass(frozen=True)
-class Client:
-    """One caller: which models it may use, and how often."""
+class GatewaySettings:
+    """Where the gateway listens, what it speaks, whom it lets in, and its bounds."""
 
-    name: str
-    models: tuple[str, ...]
-    requests_per_second: int
-    burst: int
+    address: str
+    tls_profile: str
+    tls_certificate: Path | None
+    tls_key: Path | None
+    protocols: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+    authentication: Authentication
+    metrics: MetricsListener | None
+    limits: Limits
+    timeouts: Timeouts
 
 
 def load_gateway(path: Path) -> GatewaySettings:
@@ -73,9 +72,13 @@ def load_gateway(path: Path) -> GatewaySettings:
     certificate, key = _read_certificate(tls, path.parent)
     gateway = GatewaySettings(
         address=_read_address(settings),
-        tls_minimum=tls.choice("minimum", TLS_VERSIONS, default="1.2"),
+        tls_profile=tls.choice("profile", TLS_PROFILES, default="intermediate"),
         tls_certificate=certificate,
         tls_key=key,
+        protocols=settings.choices("protocols", PROTOCOLS, default=(TORCHSERVE,)),
+        cors_origins=_read_origins(settings),
+        authentication=read_authentication(settings.section("authentication", required=False), path.parent),
+        metrics=_read_metrics(settings),
         limits=_read_limits(settings.section("limits", required=False)),
         timeouts=_read_timeouts(settings.section("timeouts", required=False)),
     )
@@ -83,31 +86,17 @@ def load_gateway(path: Path) -> GatewaySettings:
     return gateway
 
 
-def load_clients(path: Path) -> tuple[Client, ...]:
-    """Read config/clients.yaml; an empty list of clients is allowed and refuses everyone.
-
-    Raises:
-        ConfigError: with every problem of the file, each naming the key and what to write instead.
-    """
-    settings = load_settings(path)
-    listed = settings.section("clients", "a mapping of client names; {} for none")
-    clients = tuple(_read_client(name, entry) for name, entry in listed.sections(CLIENT_NAME, CLIENT_MEANING))
-    settings.finish()
-    return clients
+def _read_origins(settings: Settings) -> tuple[str, ...]:
+    cors = settings.section("cors", required=False)
+    meaning = "an origin such as https://app.example, without a path"
+    return cors.texts("origins", ORIGIN, meaning) if "cors" in settings else ()
 
 
-def check_issue(path: Path, client: str, models: Sequence[str]) -> None:
-    """Check that a key would open something: the file lists the client, and each of the models for it.
-
-    Raises:
-        ConfigError: with what to add to the file.
-    """
-    listed = {entry.name: entry.models for entry in load_clients(path)}
-    if client not in listed:
-        raise ConfigError(f"{path}: lists no client '{client[:80]}'; add it there first")
-    missing = [model for model in models if model not in listed[client]]
-    if missing:
-        raise ConfigError(f"{path}: clients.{client}.models: does not list {', '.join(missing)}; add it there first")
+def _read_metrics(settings: Settings) -> MetricsListener | None:
+    metrics = settings.section("metrics", required=False)
+    if "metrics" not in settings:
+        return None
+    return MetricsListener(_read_address(metrics), metrics.integer("port", 1, 65_535, default=METRICS_PORT))
 
 
 def _read_address(settings: Settings) -> str:
@@ -156,15 +145,3 @@ def _read_timeouts(settings: Settings) -> Timeouts:
         request_s=settings.integer("request_s", 1, 600, default=30),
         idle_s=settings.integer("idle_s", 1, 3600, default=60),
     )
-
-
-def _read_client(name: str, settings: Settings) -> Client:
-    client = Client(
-        name=name,
-        models=settings.texts("models", MODEL_NAME, MODEL_MEANING),
-        requests_per_second=settings.integer("requests_per_second", 1, 100_000),
-        burst=settings.integer("burst", 1, 1_000_000),
-    )
-    if "burst" in settings and client.burst < client.requests_per_second:
-        settings.problem("burst", f"{client.burst} is less than requests_per_second {client.requests_per_second}")
-    return client

@@ -10,10 +10,12 @@ from typing import Any
 from garrison.archive import PackedModel
 from garrison.files import write_atomically
 from garrison.gateway.certificates import Certificate, name_certificate
-from garrison.gateway.envoy import GatewaySockets, render_envoy
+from garrison.gateway.clients import load_clients
+from garrison.gateway.envoy import render_envoy
 from garrison.gateway.keys import public_jwks
 from garrison.gateway.rendered import read_rendered
-from garrison.gateway.settings import GatewaySettings, load_clients, load_gateway
+from garrison.gateway.settings import GatewaySettings, load_gateway
+from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
 from garrison.gateway.upstreams import ServerSockets
 from garrison.sockets import ADMIN
 from garrison.stack.gateway import GatewayPart, check_port
@@ -96,15 +98,16 @@ def render_gateway(places: GatewayPlaces, models: Sequence[PackedModel], sockets
         ConfigError: a file or the key that signs client keys is missing or wrong.
     """
     settings = places.settings()
-    return render_envoy(
-        settings,
-        load_clients(places.config / "clients.yaml"),
-        [model.contract for model in models],
-        public_jwks(places.state / "keys"),
-        places.certificate(settings),
-        sockets,
-        places.port,
+    source = GatewaySource(
+        settings=settings,
+        clients=load_clients(places.config / "clients.yaml"),
+        contracts=tuple(model.contract for model in models),
+        verification=Verification(public_jwks(places.state / "keys")),
+        certificate=places.certificate(settings),
+        sockets=sockets,
+        port=places.port,
     )
+    return render_envoy(source)
 
 
 def write_config(config: dict[str, Any]) -> bytes:

@@ -1,6 +1,9 @@
-"""A contract for the tests of the gateway."""
+"""A contract and clients for the tests of the gateway."""
+
+from collections.abc import Sequence
 
 from garrison.contract import Contract, parse_contract
+from garrison.gateway.clients import AllowedModel, Client, ClientLimits
 
 
 def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB", *, explained: bool = False) -> Contract:
@@ -20,3 +23,7 @@ def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB", *, e
         """.encode(),
         model,
     )
+
+
+def make_client(name: str, models: Sequence[str], requests_per_second: int, burst: int) -> Client:
+    return Client(name, tuple(AllowedModel(model) for model in models), ClientLimits(requests_per_second, burst))

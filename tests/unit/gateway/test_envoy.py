@@ -11,28 +11,38 @@ import pytest
 from garrison.contract import Contract, count_room
 from garrison.errors import ConfigError
 from garrison.gateway import binary, certificates, envoy, keys
+from garrison.gateway.clients import Client
 from garrison.gateway.replies import FALLBACK_STATUS, REPLIES
-from garrison.gateway.settings import Client, load_gateway
+from garrison.gateway.settings import load_gateway
+from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
 from garrison.gateway.upstreams import ServerSockets
-from unit.gateway.contracts import make_contract
+from unit.gateway.contracts import make_client, make_contract
 
 CONFIG = Path(__file__).parents[3] / "config"
-CLIENTS = (Client("demo", ("digits",), 5, 10), Client("both", ("digits", "faces"), 1, 2), Client("none", ("x",), 1, 1))
+CLIENTS = (
+    make_client("demo", ("digits",), 5, 10),
+    make_client("both", ("digits", "faces"), 1, 2),
+    make_client("none", ("x",), 1, 1),
+)
 
 
 @pytest.fixture
 def parts(tmp_path: Path) -> dict[str, Any]:
-    """Everything that `render_envoy` takes."""
+    """Everything that a configuration is rendered from."""
     keys.init_keys(tmp_path / "keys")
     return {
         "settings": load_gateway(CONFIG / "gateway.yaml"),
         "clients": CLIENTS,
-        "contracts": [make_contract("digits"), make_contract("faces", 60, "64MiB")],
-        "jwks": keys.public_jwks(tmp_path / "keys"),
+        "contracts": (make_contract("digits"), make_contract("faces", 60, "64MiB")),
+        "verification": Verification(keys.public_jwks(tmp_path / "keys")),
         "certificate": certificates.ensure_certificate(tmp_path / "tls"),
-        "sockets": envoy.GatewaySockets((ServerSockets(tmp_path / "i", tmp_path / "r"),), tmp_path / "a"),
+        "sockets": GatewaySockets((ServerSockets(tmp_path / "i", tmp_path / "r"),), tmp_path / "a"),
         "port": 8443,
     }
+
+
+def render(**parts: Any) -> dict[str, Any]:
+    return envoy.render_envoy(GatewaySource(**parts))
 
 
 def manager_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -56,13 +66,11 @@ def validate(config: dict[str, Any], directory: Path) -> Path:
 
 
 def test_the_same_input_gives_the_same_bytes(parts: dict[str, Any]) -> None:
-    assert json.dumps(envoy.render_envoy(**parts)) == json.dumps(envoy.render_envoy(**parts))
+    assert json.dumps(render(**parts)) == json.dumps(render(**parts))
 
 
 def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
-    names = [
-        f["name"].removeprefix("envoy.filters.http.") for f in manager_of(envoy.render_envoy(**parts))["http_filters"]
-    ]
+    names = [f["name"].removeprefix("envoy.filters.http.") for f in manager_of(render(**parts))["http_filters"]]
     assert names == [
         "jwt_authn",
         "rbac",
@@ -76,7 +84,7 @@ def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
 
 
 def test_routes_are_the_models_and_health_exactly(parts: dict[str, Any]) -> None:
-    matches = [route["match"] for route in routes_of(envoy.render_envoy(**parts))]
+    matches = [route["match"] for route in routes_of(render(**parts))]
     paths = ["/predictions/digits", "/predictions/faces", "/healthz"]
     assert [match["path"] for match in matches] == [path for path in paths for _ in range(2)]  # one for each method
     for match in matches:
@@ -92,7 +100,7 @@ def explained(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_explanations_have_a_route_where_the_contract_has_them(explained: dict[str, Any]) -> None:
-    routes = routes_of(envoy.render_envoy(**explained))
+    routes = routes_of(render(**explained))
     paths = [route["match"]["path"] for route in routes]
     assert paths[:6:2] == paths[1:6:2] == ["/predictions/digits", "/predictions/faces", "/explanations/faces"]
     prediction, explanation = routes[2], routes[4]
@@ -103,7 +111,7 @@ def test_explanations_have_a_route_where_the_contract_has_them(explained: dict[s
 
 
 def test_explanations_are_open_to_whom_the_model_is(explained: dict[str, Any]) -> None:
-    policies = filter_of(envoy.render_envoy(**explained), "rbac")["rules"]["policies"]
+    policies = filter_of(render(**explained), "rbac")["rules"]["policies"]
     exact = {name: set(exact_paths(policy["permissions"])) for name, policy in policies.items()}
     assert exact["model digits"] == {"/predictions/digits"}
     assert exact["model faces"] == {"/predictions/faces", "/explanations/faces"}
@@ -113,7 +121,7 @@ def test_explanations_are_open_to_whom_the_model_is(explained: dict[str, Any]) -
 
 @pytest.mark.parametrize("contracts", [[], [make_contract("digits")]], ids=["no models", "no explanations"])
 def test_without_a_key_nothing_tells_whether_there_are_explanations(parts: dict[str, Any], contracts: Any) -> None:
-    config = envoy.render_envoy(**{**parts, "contracts": contracts})
+    config = render(**{**parts, "contracts": contracts})
     rules = filter_of(config, "jwt_authn")["rules"]
     assert [rule["match"]["prefix"] for rule in rules] == ["/predictions/", "/explanations/"]
     elsewhere = json.dumps(filter_of(config, "rbac")["rules"]["policies"]["elsewhere"]["permissions"])
@@ -132,7 +140,7 @@ def exact_paths(value: Any) -> Iterator[str]:
 
 
 def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
-    config = envoy.render_envoy(**parts)
+    config = render(**parts)
     digits, _, faces, *_ = routes_of(config)
     limits = [
         route["typed_per_filter_config"]["envoy.filters.http.buffer"]["buffer"]["max_request_bytes"]
@@ -146,7 +154,7 @@ def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
 
 
 def test_every_listed_client_has_a_bucket_of_its_own(parts: dict[str, Any]) -> None:
-    limiter = filter_of(envoy.render_envoy(**parts), "local_ratelimit")
+    limiter = filter_of(render(**parts), "local_ratelimit")
     buckets = {d["entries"][0]["value"]: d["token_bucket"]["max_tokens"] for d in limiter["descriptors"]}
     assert buckets == {"demo": 10, "both": 2, "none": 1}
     for switch in ("filter_enabled", "filter_enforced"):
@@ -154,7 +162,7 @@ def test_every_listed_client_has_a_bucket_of_its_own(parts: dict[str, Any]) -> N
 
 
 def test_a_model_is_open_to_the_clients_that_list_it(parts: dict[str, Any]) -> None:
-    policies = filter_of(envoy.render_envoy(**parts), "rbac")["rules"]["policies"]
+    policies = filter_of(render(**parts), "rbac")["rules"]["policies"]
     assert set(policies) == {"elsewhere", "no model", "model digits", "model faces"}
     text = {name: json.dumps(policy["principals"]) for name, policy in policies.items()}
     assert '"demo"' in text["model digits"] and '"both"' in text["model digits"]
@@ -175,20 +183,20 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def test_nothing_in_it_is_secret(parts: dict[str, Any]) -> None:
-    text = "\n".join(strings(envoy.render_envoy(**parts)))
+    text = "\n".join(strings(render(**parts)))
     private = parts["certificate"].key_path.read_text().splitlines()[1]
     assert "PRIVATE KEY" not in text and private not in text and '"d"' not in text
 
 
 def test_the_only_network_address_is_the_listeners(parts: dict[str, Any]) -> None:
-    config = envoy.render_envoy(**parts)
+    config = render(**parts)
     assert json.dumps(config).count("socket_address") == 1
     assert config["admin"]["address"]["pipe"]["mode"] == 0o600
 
 
 def test_two_contracts_for_one_model_are_refused(parts: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="model digits: two contracts"):
-        envoy.render_envoy(**{**parts, "contracts": [make_contract("digits")] * 2})
+        render(**{**parts, "contracts": [make_contract("digits")] * 2})
 
 
 def clusters_of(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -204,8 +212,8 @@ def pipes_of(cluster: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_several_servers_alike(parts: dict[str, Any], tmp_path: Path) -> None:
     servers = tuple(ServerSockets.in_directory(Path(f"/sockets/{name}")) for name in ("one", "two"))
-    parts["sockets"] = envoy.GatewaySockets(servers, tmp_path / "a")
-    config = envoy.render_envoy(**parts)
+    parts["sockets"] = GatewaySockets(servers, tmp_path / "a")
+    config = render(**parts)
     clusters = clusters_of(config)
     both = [(f"/sockets/{name}/ready.sock",) * 2 for name in ("one", "two")]
     assert pipes_of(clusters["readiness"]) == both
@@ -216,7 +224,7 @@ def test_several_servers_alike(parts: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_a_server_that_says_no_gets_nothing(parts: dict[str, Any]) -> None:
-    clusters = clusters_of(envoy.render_envoy(**parts))
+    clusters = clusters_of(render(**parts))
     paths = {name: cluster["health_checks"][0]["http_health_check"]["path"] for name, cluster in clusters.items()}
     assert paths == {"inference": "/serving", "readiness": "/"}
     for cluster in clusters.values():
@@ -227,25 +235,25 @@ def test_a_server_that_says_no_gets_nothing(parts: dict[str, Any]) -> None:
 
 
 def test_only_what_was_never_sent_is_sent_again(parts: dict[str, Any]) -> None:
-    for route in routes_of(envoy.render_envoy(**parts)):
+    for route in routes_of(render(**parts)):
         retry = route["route"]["retry_policy"]
         assert (retry["retry_on"], retry["num_retries"]) == ("connect-failure", 1)
 
 
 def test_without_a_server_nothing_is_rendered(parts: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no server"):
-        envoy.render_envoy(**{**parts, "sockets": envoy.GatewaySockets((), tmp_path / "a")})
+        render(**{**parts, "sockets": GatewaySockets((), tmp_path / "a")})
 
 
 @pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])
 def test_a_sockets_path_has_an_end(parts: dict[str, Any], tmp_path: Path, length: int, fits: bool) -> None:
     path = Path("/" + "x" * (length - 1))
-    parts["sockets"] = envoy.GatewaySockets((ServerSockets(path, tmp_path / "r"),), parts["sockets"].admin)
+    parts["sockets"] = GatewaySockets((ServerSockets(path, tmp_path / "r"),), parts["sockets"].admin)
     if fits:
-        envoy.render_envoy(**parts)
+        render(**parts)
         return
     with pytest.raises(ConfigError, match="107 bytes"):
-        envoy.render_envoy(**parts)
+        render(**parts)
 
 
 @pytest.mark.parametrize("clients", [(), CLIENTS], ids=["no clients", "clients"])
@@ -257,14 +265,14 @@ def test_a_sockets_path_has_an_end(parts: dict[str, Any], tmp_path: Path, length
 def test_envoy_accepts_it_without_a_warning(
     parts: dict[str, Any], tmp_path: Path, clients: tuple[Client, ...], contracts: list[Contract]
 ) -> None:
-    path = validate(envoy.render_envoy(**{**parts, "clients": clients, "contracts": contracts}), tmp_path)
+    path = validate(render(**{**parts, "clients": clients, "contracts": contracts}), tmp_path)
     command = [*binary.envoy_command(binary.find_envoy(), path), "--mode", "validate"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "warning" not in result.stderr and "deprecated" not in result.stderr
 
 
 def test_envoy_refuses_what_it_does_not_know(parts: dict[str, Any], tmp_path: Path) -> None:
-    config = envoy.render_envoy(**parts)
+    config = render(**parts)
     manager_of(config)["no_such_field"] = True
     with pytest.raises(ConfigError, match="no_such_field"):
         validate(config, tmp_path)

@@ -8,9 +8,10 @@ import pytest
 
 from garrison.errors import ConfigError
 from garrison.gateway.certificates import Certificate
-from garrison.gateway.envoy import GatewaySockets, render_envoy
+from garrison.gateway.envoy import render_envoy
 from garrison.gateway.rendered import Rendered, read_rendered
 from garrison.gateway.settings import load_gateway
+from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
 from garrison.gateway.upstreams import ServerSockets
 from unit.gateway.contracts import make_contract
 
@@ -22,10 +23,19 @@ def render(tmp_path: Path) -> Callable[..., Path]:
     """Write a configuration for a model."""
 
     def render(certificate: Certificate, timeout_s: int = 10) -> Path:
-        contracts = [make_contract("digits", timeout_s)] if timeout_s else []
+        contracts = (make_contract("digits", timeout_s),) if timeout_s else ()
         sockets = GatewaySockets((ServerSockets(Path("/s/i"), Path("/s/r")),), Path("/run/g/admin.sock"))
+        settings = load_gateway(CONFIG / "gateway.yaml")
         config = render_envoy(
-            load_gateway(CONFIG / "gateway.yaml"), (), contracts, {"keys": []}, certificate, sockets, 9
+            GatewaySource(
+                settings,
+                (),
+                contracts,
+                Verification({"keys": []}),
+                certificate,
+                sockets,
+                9,
+            )
         )
         path = tmp_path / "envoy.json"
         path.write_text(json.dumps(config))

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from garrison.errors import ConfigError
-from garrison.gateway.settings import Client, Limits, Timeouts, load_clients, load_gateway
+from garrison.gateway.clients import load_clients
+from garrison.gateway.settings import Limits, Timeouts, load_gateway
+from unit.gateway.contracts import make_client
 
 CONFIG = Path(__file__).parents[3] / "config"
 
@@ -28,7 +30,7 @@ def test_what_ships_is_what_is_built_in(tmp_path: Path) -> None:
 
 def test_the_shipped_gateway_listens_on_this_machine_only() -> None:
     gateway = load_gateway(CONFIG / "gateway.yaml")
-    assert (gateway.address, gateway.tls_minimum) == ("127.0.0.1", "1.2")
+    assert (gateway.address, gateway.tls_profile) == ("127.0.0.1", "intermediate")
     assert gateway.limits == Limits(1000, 512 * 2**20, 16 * 1024, 50)
     assert gateway.timeouts == Timeouts(10, 10, 30, 60)
 
@@ -47,14 +49,14 @@ def test_a_certificate_without_its_key_or_a_key_alone(tmp_path: Path, name: str,
 
 def test_the_shipped_clients() -> None:
     assert load_clients(CONFIG / "clients.yaml") == (
-        Client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),
+        make_client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),
     )
 
 
 def test_all_faults_of_the_gateway_are_told_at_once(tmp_path: Path) -> None:
     text = """
 address: localhost
-tls: {minimum: "1.1"}
+tls: {profile: old}
 limits: {max_connections: 0, max_heap: 1MiB, max_request_headers: 10B, max_headers: 3}
 timeouts: {request_s: 0, idle_s: unlimited}
 trust: everyone
@@ -62,7 +64,7 @@ trust: everyone
     problems = problems_of(load_gateway, write(tmp_path, text))
     keys = (
         "address",
-        "tls.minimum",
+        "tls.profile",
         "max_connections",
         "max_heap",
         "max_request_headers",

@@ -1,0 +1,39 @@
+"""What a gateway's configuration is rendered from: everything that was read, so that rendering itself reads nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from garrison.contract import Contract
+from garrison.gateway.certificates import Certificate
+from garrison.gateway.clients import Client
+from garrison.gateway.settings import GatewaySettings
+from garrison.gateway.upstreams import ServerSockets
+
+
+@dataclass(frozen=True)
+class GatewaySockets:
+    """Unix sockets that the gateway connects to, of one server or of several alike, and the one it listens on."""
+
+    servers: tuple[ServerSockets, ...]
+    admin: Path
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What callers are verified with; nothing of it is secret."""
+
+    jwks: dict[str, Any]  # a JSON Web Key Set: who may sign key tokens
+
+
+@dataclass(frozen=True)
+class GatewaySource:
+    """The operator's settings and clients, the admitted models' contracts, and where everything is."""
+
+    settings: GatewaySettings
+    clients: tuple[Client, ...]
+    contracts: tuple[Contract, ...]
+    verification: Verification
+    certificate: Certificate
+    sockets: GatewaySockets
+    port: int
