@@ -21,7 +21,7 @@ RECORDED_TESTS = $(addprefix stack/test_,cell_of_models custom_handlers explanat
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
-        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-interrupted campaign-races \
+        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-races \
         campaign-tampering campaign-verification
 
 help: ## List these targets.
@@ -95,6 +95,10 @@ campaign-tampering: ## Flip a thousand single bits of a signed and of an admitte
 campaign-verification: ## Measure how fast a signed model of 1 GB is verified, and in how much memory.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.verification $(CAMPAIGN)
+
+campaign-gateway: ## Measure what the gateway costs, next to the server's own socket; needs h2load, wants a quiet machine.
+	@scripts/setup --dev --bench
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.gateway $(CAMPAIGN)
 
 campaign-agreement: ## Compare predictions with those after stock's preprocessing; writes bench/agreement.json.
 	@scripts/setup --bench

@@ -79,6 +79,15 @@ def run_load(target: Target, content_type: str, bodies: Sequence[Path], connecti
     return Load(**json.loads(lines[-1]), client_cpu_s=_children_cpu_s() - before)
 
 
+def write_bodies(bodies: Sequence[bytes], directory: Path) -> list[Path]:
+    """Write the requests' bodies for a load generator."""
+    directory.mkdir(parents=True)
+    paths = [directory / str(number) for number in range(len(bodies))]
+    for path, body in zip(paths, bodies, strict=True):
+        path.write_bytes(body)
+    return paths
+
+
 def _children_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -16,7 +16,7 @@ from typing import Any
 from bench.garrison_system import Garrison
 from bench.in_process import InProcess, Limit
 from bench.litserve_system import LitServe
-from bench.load import run_load
+from bench.load import run_load, write_bodies
 from bench.stock import Stock
 from bench.systems import Running, System
 from bench.usage import processor_seconds, resident_mb
@@ -89,7 +89,7 @@ class Point:
 def measure(workload: Workload, plan: Plan, directory: Path) -> list[dict[str, Any]]:
     """Measure one workload on every system that can serve it."""
     prepared = prepare(workload, directory / "model", plan.workers, plan.batch, plan.delay_ms)
-    bodies = _write_bodies(prepared, directory / "bodies")
+    bodies = write_bodies(prepared.bodies, directory / "bodies")
     points: dict[tuple[str, int], Point] = {}
     with contextlib.ExitStack() as stack:
         running = _start_all(prepared, plan, directory, stack)
@@ -152,14 +152,6 @@ def _sample_limit(points: dict[tuple[str, int], Point], workload: Workload, limi
     point.rates.append(rate)
     point.cpu_ms.append({"workers": cpu_ms})
     _tell(f"{point.workload:12}     {point.system:16} {rate:8.1f}/s")
-
-
-def _write_bodies(prepared: Prepared, directory: Path) -> list[Path]:
-    directory.mkdir(parents=True)
-    paths = [directory / str(index) for index in range(len(prepared.bodies))]
-    for path, body in zip(paths, prepared.bodies, strict=True):
-        path.write_bytes(body)
-    return paths
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.garrison_system import Garrison
-from bench.load import run_load
+from bench.load import run_load, write_bodies
 from bench.systems import Running
 from bench.usage import processor_seconds
 from bench.workloads import WORKLOADS, Prepared, prepare
 from campaigns.earlier import check_out
 from campaigns.flooding import measure_flood
-from campaigns.paired import mean_difference, mean_ratio
+from campaigns.paired import in_turn, mean_difference, mean_ratio
 from campaigns.restarts import time_restart
 from campaigns.result import Campaign, make_parser, start
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="cell-") as name:
         directory = Path(name)
         prepared = prepare(WORKLOAD, directory / "model", WORKERS, BATCH, DELAY_MS)
-        bodies = write_bodies(prepared, directory / "bodies")
+        bodies = write_bodies(prepared.bodies, directory / "bodies")
         with run_both(options.before, prepared, directory, bodies) as sides:
             figures["throughput"] = compare_rates(campaign, sides, options)
             figures["start_up"] = compare_restarts(campaign, sides, options)
@@ -145,20 +145,6 @@ def compare_restarts(campaign: Campaign, sides: tuple[Side, Side], options: argp
         campaign.tell(f"start-up {number}: {times['without']:.3f} s without, {times['with']:.3f} s with a cell")
     more = mean_difference(pairs, options.seed)
     return {"more_s": more.rounded(4), "pairs_s": [[round(seconds, 3) for seconds in pair] for pair in pairs]}
-
-
-def in_turn(sides: tuple[Side, Side], number: int) -> tuple[Side, Side]:
-    """Return both sides, each first as often as the other."""
-    return sides if number % 2 == 0 else (sides[1], sides[0])
-
-
-def write_bodies(prepared: Prepared, directory: Path) -> list[Path]:
-    """Write the requests' bodies for wrk."""
-    directory.mkdir()
-    paths = [directory / str(number) for number in range(len(prepared.bodies))]
-    for path, body in zip(paths, prepared.bodies, strict=True):
-        path.write_bytes(body)
-    return paths
 
 
 def list_misses(figures: dict[str, Any]) -> list[str]:

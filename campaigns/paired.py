@@ -9,9 +9,11 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+Side = TypeVar("Side")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ def mean_ratio(pairs: Sequence[tuple[float, float]], seed: int) -> Interval:
 def mean_difference(pairs: Sequence[tuple[float, float]], seed: int) -> Interval:
     """Return the mean of second less first."""
     return _bootstrap([second - first for first, second in pairs], seed)
+
+
+def in_turn(sides: tuple[Side, Side], number: int) -> tuple[Side, Side]:
+    """Return both sides, each first as often as the other."""
+    return sides if number % 2 == 0 else (sides[1], sides[0])
 
 
 def _bootstrap(values: Sequence[float], seed: int, mean: Callable[..., float] = statistics.fmean) -> Interval:
