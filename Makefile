@@ -16,8 +16,8 @@ WORKFLOWS = $(wildcard .github/workflows/*.yml)
 
 SEEN_CALLS = tests/containers/seen_calls.json
 # Everything that a deployment goes through: start, all models, custom handlers, explanations, load, HTTP/2, faults, stop.
-RECORDED_TESTS = $(addprefix stack/test_,cell_of_models custom_handlers explanations gateway lifecycle metrics \
-                   predictions rolling tasks uploads) attacks/test_flooding
+RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handlers explanations lifecycle metrics \
+                   predictions rolling tasks uploads) tests/stack/gateway tests/attacks/test_flooding.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
@@ -109,7 +109,7 @@ seccomp-record: ## Record which system calls each kind of process makes; needs r
 	@scripts/setup --dev
 	@$(BIN)/python scripts/record-syscalls --output $(SEEN_CALLS) -- scripts/try-commands
 	@$(BIN)/python scripts/record-syscalls --merge $(SEEN_CALLS) --output $(SEEN_CALLS) -- \
-	    $(BIN)/pytest -q $(RECORDED_TESTS:%=tests/%.py)
+	    $(BIN)/pytest -q $(RECORDED_TESTS)
 
 lint: ## Check format, types, scripts, YAML, Dockerfiles and workflows.
 	@scripts/setup --dev --lint
