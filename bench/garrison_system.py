@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.load import Target
 from bench.systems import Running, free_port, ignore, run_child
 from bench.workloads import Prepared
+from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.installation import find_installed
 from garrison.process import Child
@@ -41,7 +42,7 @@ class Garrison:
         shutil.copytree(self.config, directory / "config")
         (directory / "config" / "clients.yaml").write_text(CLIENTS.format(model=model))
         init_keys(directory / "state" / "keys")
-        key = issue_key(directory / "state" / "keys", "bench", [model], timedelta(days=1)).token
+        key = issue_key(directory / "state" / "keys", "bench", make_scopes([model]), timedelta(days=1)).token
         port = free_port()
         places = ("--config", directory / "config", "--state", directory / "state", "--run-dir", directory / "run")
         arguments = (

@@ -28,6 +28,7 @@ from attacks.catalogue import png_bomb, sample_digit
 from attacks.stock import run_stock
 from campaigns.memory import MemoryWatch, list_family, name_role
 from campaigns.result import REPOSITORY, Campaign, make_parser, start
+from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import issue_key
 from stack.running import RunningStack, pack_digits
 
@@ -60,7 +61,8 @@ def run_garrison(directory: Path) -> Iterator[Server]:
     (stack.config / "clients.yaml").write_text(CLIENTS)
     day = timedelta(days=1)
     keys = {
-        name: issue_key(stack.state / "keys", name, ["digits"], day).token for name in ("good", "limited", "unlimited")
+        name: issue_key(stack.state / "keys", name, make_scopes(["digits"]), day).token
+        for name in ("good", "limited", "unlimited")
     }
     with stack:
         place = ["--port", str(stack.target.port), "--authority", str(stack.target.authority)]

@@ -16,6 +16,7 @@ from bench.workloads import Prepared
 from campaigns.paired import mean_ratio
 from campaigns.result import Campaign
 from campaigns.serving import CLIENT, CLIENTS
+from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import issue_key
 from stack.running import RunningStack, pack_contract
 
@@ -114,7 +115,7 @@ def serve(prepared: Prepared, directory: Path) -> Iterator[RunningStack]:
     pack_contract(prepared.contract.read_text(), prepared.weights, models, "--extra-files", prepared.labels)
     stack = RunningStack(models)
     (stack.config / "clients.yaml").write_text(CLIENTS.format(CLIENT, "light, chatty"))
-    token = issue_key(stack.state / "keys", CLIENT, ["light", "chatty"], timedelta(days=1)).token
+    token = issue_key(stack.state / "keys", CLIENT, make_scopes(["light", "chatty"]), timedelta(days=1)).token
     stack.target.keys[CLIENT] = token
     with stack:
         yield stack

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import issue_key
 from garrison.torchserve.served import unsafe_serve
 from stack.running import RunningStack, pack_sample
@@ -31,7 +32,7 @@ def serve_samples(models: Path) -> Iterator[RunningStack]:
     """Run the whole stack with one client who may ask all models as fast as it can."""
     stack = RunningStack(models)
     (stack.config / "clients.yaml").write_text(CLIENTS.format(CLIENT, ", ".join(MODELS)))
-    token = issue_key(stack.state / "keys", CLIENT, MODELS, timedelta(days=1)).token
+    token = issue_key(stack.state / "keys", CLIENT, make_scopes(MODELS), timedelta(days=1)).token
     stack.target.keys[CLIENT] = token
     with stack:
         yield stack

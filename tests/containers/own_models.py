@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from containers.composing import PYTHON, ComposedStack, docker, load_images, run
-from garrison.gateway.keys import PUBLIC_FILE, init_keys
+from garrison.gateway.keys import PUBLIC_FILES, init_keys
 from stack.running import CLIENTS, DIGITS, make_keys, pack_contract, pack_digits, trust_test_key
 
 HUNGRY = """\
@@ -64,7 +64,8 @@ class OwnModelsStack(ComposedStack):
         cell.write_text(cell.read_text().replace("memory: 8GiB ", f"memory: {cell_memory} "))
         trust_test_key(self.trust)
         init_keys(self.keys)
-        shutil.copy(self.keys / PUBLIC_FILE, self.state / "keys")
+        for name in PUBLIC_FILES:
+            shutil.copy(self.keys / name, self.state / "keys")
         pack_digits(self.packed)
         if "hungry" in self.served:
             pack_contract(HUNGRY, DIGITS / "model.pt", self.packed, "--handler", HANDLER)

@@ -11,7 +11,7 @@ import pytest
 from attacks.catalogue import sample_digit
 from containers.composing import PYTHON, ComposedStack, left_behind
 from garrison.gateway.certificates import ensure_certificate
-from garrison.gateway.keys import PUBLIC_FILE, init_keys
+from garrison.gateway.keys import PUBLIC_FILES, init_keys
 from stack.running import make_keys, pack_digits, trust_test_key
 
 SERVICES = ("admit", "gateway", "render", "torchserve")
@@ -61,8 +61,9 @@ class ProductionStack(ComposedStack):
         private, public = self.directory / "private", self.brought / "client-keys"
         init_keys(private)
         public.mkdir()
-        shutil.copy(private / PUBLIC_FILE, public)
-        (public / PUBLIC_FILE).chmod(0o644)
+        for name in PUBLIC_FILES:
+            shutil.copy(private / name, public)
+            (public / name).chmod(0o644)
         self.target.keys.update(make_keys(private))
 
     def _make_certificate(self) -> None:
@@ -109,7 +110,7 @@ def test_no_private_key_of_clients_is_in_a_container(production: ProductionStack
     assert [mount["Source"] for mount in mounts if private.is_relative_to(mount["Source"])] == []
     look = "import os; print(*(os.path.join(place, name) for place, _, names in os.walk('/state') for name in names))"
     found = production.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", PYTHON, "render", "-I", "-c", look)
-    assert found.split() == [f"/state/keys/{PUBLIC_FILE}"]
+    assert sorted(found.split()) == [f"/state/keys/{name}" for name in sorted(PUBLIC_FILES)]
 
 
 def test_a_key_that_others_can_read_is_refused(production: ProductionStack) -> None:

@@ -26,11 +26,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from garrison.contract import Contract, parse_contract
 from garrison.errors import Undecided
 from garrison.gateway import admin, binary, certificates, envoy, keys
-from garrison.gateway.clients import load_clients
+from garrison.gateway.clients import load_clients, make_scopes
 from garrison.gateway.replies import REPLIES
 from garrison.gateway.settings import load_gateway
-from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
+from garrison.gateway.source import GatewaySockets, GatewaySource
 from garrison.gateway.upstreams import ServerSockets
+from garrison.gateway.verification import load_verification
 
 CONFIG = Path(__file__).parents[2] / "config"
 DIGITS, OTHER = "/predictions/digits", "/predictions/faces"
@@ -280,11 +281,12 @@ class Place:
         settings, clients = self.directory / "gateway.yaml", self.directory / "clients.yaml"
         settings.write_text(self.settings)
         clients.write_text(self.clients)
+        loaded = load_gateway(settings)
         return GatewaySource(
-            load_gateway(settings),
+            loaded,
             load_clients(clients),
             tuple(make_contract(model) for model in self.models),
-            Verification(keys.public_jwks(self.directory / "keys")),
+            load_verification(loaded, self.directory),
             certificates.ensure_certificate(self.directory / "tls"),
             GatewaySockets(
                 (ServerSockets(self.directory / "inf.sock", self.directory / "rdy.sock"),),
@@ -311,7 +313,10 @@ class Place:
         self.readiness.reset()
 
     def key(self, client: str = "demo", models: tuple[str, ...] = ("digits",), **kwargs: Any) -> str:
-        return keys.issue_key(self.directory / "keys", client, models, timedelta(hours=1), **kwargs).token
+        return self.issue(client, make_scopes(models), **kwargs).token
+
+    def issue(self, client: str, scopes: Sequence[str], **kwargs: Any) -> keys.IssuedKey:
+        return keys.issue_key(self.directory / "keys", client, scopes, timedelta(hours=1), **kwargs)
 
     def sign(self, **claims: Any) -> str:
         """Sign claims that `issue_key` would never make; a claim given as None is left out."""
@@ -349,8 +354,8 @@ def open_gateway(
 def good_claims() -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
-        "iss": "garrison", "aud": "garrison-gateway", "sub": "demo", "models": ["digits"],
-        "iat": now, "nbf": now, "exp": now + timedelta(hours=1), "jti": "0",
+        "iss": "garrison", "aud": "garrison-gateway", "sub": "demo", "scopes": ["digits:predict"],
+        "iat": now, "nbf": now, "exp": now + timedelta(hours=1), "jti": "0" * 32,
     }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.admission.sign import generate_key
+from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.unix_http import send_request
 
@@ -263,14 +264,14 @@ def make_keys(directory: Path, served: Sequence[str] = ("digits",)) -> dict[str,
     """Issue a good key for the served models, and each kind of key that must not pass."""
     day = timedelta(days=1)
     long_ago = datetime.now(UTC) - 2 * day
-    good = issue_key(directory, "demo", served, day).token
+    good = issue_key(directory, "demo", make_scopes(served), day).token
     return {
         "demo": good,
-        "hasty": issue_key(directory, "hasty", ["digits"], day).token,
-        "hasty again": issue_key(directory, "hasty", ["digits"], day).token,
-        "neighbour": issue_key(directory, "neighbour", ["faces"], day).token,
-        "stranger": issue_key(directory, "stranger", ["digits"], day).token,
-        "expired": issue_key(directory, "demo", ["digits"], day, now=long_ago).token,
+        "hasty": issue_key(directory, "hasty", make_scopes(["digits"]), day).token,
+        "hasty again": issue_key(directory, "hasty", make_scopes(["digits"]), day).token,
+        "neighbour": issue_key(directory, "neighbour", make_scopes(["faces"]), day).token,
+        "stranger": issue_key(directory, "stranger", make_scopes(["digits"]), day).token,
+        "expired": issue_key(directory, "demo", make_scopes(["digits"]), day, now=long_ago).token,
         "forged": good[:-6] + ("AAAAAA" if good[-6:] != "AAAAAA" else "BBBBBB"),
     }
 

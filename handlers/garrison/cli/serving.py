@@ -89,21 +89,28 @@ def keys_init(options: argparse.Namespace) -> int:
 
 def keys_issue(options: argparse.Namespace) -> int:
     """Issue a key for one client."""
-    from garrison.gateway.clients import VERBS, check_issue
+    from garrison.gateway.clients import check_issue, make_scopes
     from garrison.gateway.keys import issue_key, parse_duration
 
     models = tuple(name for name in options.models.split(",") if name)
-    check_issue(find_config(options) / "clients.yaml", options.client, [f"{m}:{v}" for m in models for v in VERBS])
-    key = issue_key(options.state / "keys", options.client, models, parse_duration(options.expires))
+    scopes = make_scopes(models)
+    check_issue(find_config(options) / "clients.yaml", options.client, scopes)
+    key = issue_key(options.state / "keys", options.client, scopes, parse_duration(options.expires))
+    until = key.record.expires_at
     if options.json:
-        expires_at = key.expires_at.isoformat()
-        print(json.dumps({"key": key.token, "client": key.client, "models": key.models, "expires_at": expires_at}))
+        print(
+            json.dumps(
+                {
+                    "key": key.token,
+                    "client": key.record.client,
+                    "scopes": key.record.scopes,
+                    "expires_at": until.isoformat(),
+                }
+            )
+        )
         return EXIT_OK
     print(key.token)
-    print(
-        f"key for {key.client}: models {', '.join(key.models)}, until {key.expires_at:%Y-%m-%d %H:%M} UTC",
-        file=sys.stderr,
-    )
+    print(f"key for {options.client}: models {', '.join(models)}, until {until:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
     return EXIT_OK
 
 

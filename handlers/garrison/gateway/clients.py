@@ -55,7 +55,7 @@ class Client:
 
     def scopes(self) -> tuple[str, ...]:
         """Return what it may do, as `MODEL:VERB`."""
-        return tuple(f"{model.name}:{verb}" for model in self.models for verb in model.verbs)
+        return tuple(scope for model in self.models for scope in make_scopes([model.name], model.verbs))
 
 
 def load_clients(path: Path) -> tuple[Client, ...]:
@@ -70,6 +70,11 @@ def load_clients(path: Path) -> tuple[Client, ...]:
     _check_different(listed, clients)
     settings.finish()
     return clients
+
+
+def make_scopes(models: Sequence[str], verbs: Sequence[str] = VERBS) -> tuple[str, ...]:
+    """Return every verb of every model, as `MODEL:VERB`."""
+    return tuple(f"{model}:{verb}" for model in models for verb in verbs)
 
 
 def check_issue(path: Path, client: str, scopes: Sequence[str]) -> None:

@@ -118,7 +118,9 @@ def _drop_claimed_identity() -> dict[str, Any]:
 def _access_log() -> dict[str, Any]:
     """Log each request as one JSON line: who, what, the verdict and its cost; no query, no key, no body."""
     texts = {
-        "client": "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:payload:sub)%",
+        "client": "%DYNAMIC_METADATA(garrison:client)%",
+        "key_id": "%DYNAMIC_METADATA(garrison:key_id)%",
+        "way": "%DYNAMIC_METADATA(garrison:way)%",
         "model": "%METADATA(ROUTE:garrison:model)%",
         "method": "%REQ(:METHOD):20%",
         "path": f"%PATH(NQ:PATH):{MAX_LOGGED_PATH}%",

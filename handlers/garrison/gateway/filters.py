@@ -1,7 +1,8 @@
 """The list of filters that every request passes, in order, and each filter's configuration.
 
-    authenticate   401  a key that we signed, for this gateway, in force now
-    authorise      403  a client that is listed, a model that both its key and its entry name
+    authenticate   401  no token that is not valid: signed for this gateway, in force now
+    identify       403  a client that is listed, by an accepted way, with a scope that its token and its entry name
+    backstop       403  only what `identify` has let through
     check headers  415  accepted content types, no compression; only listed headers go on, in both directions
     slow down      503  who floods, with bad input or over a limit, waits for a turn; 503 if none is near
     limit rate     429  one bucket per client
@@ -13,30 +14,24 @@ A refusal by one filter means that none of the later ones sees the request. What
 local_ratelimit, lua, fault, buffer and router, all stable and meant for untrusted clients.
 """
 
-import json
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from garrison.contract import Contract
 from garrison.gateway.clients import Client
-from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
+from garrison.gateway.identity import NAMESPACE, render_tables
 from garrison.gateway.replies import render_lua_replies
-from garrison.gateway.routes import GUARDED, WAIT_HEADER, model_paths
+from garrison.gateway.routes import WAIT_HEADER
 from garrison.gateway.source import GatewaySource
-
-KEY_HEADER = "x-api-key"
-CLIENT_HEADER = "x-garrison-client"
-CLOCK_SKEW_S = 5  # Envoy's default of 60 s would keep an expired key alive for a minute
-KEY_CACHE_SIZE = 1000
-JWT_METADATA = "envoy.filters.http.jwt_authn"
+from garrison.gateway.tokens import render_providers, render_rules
 
 
 def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
     """Render the filters in the order in which a request meets them."""
     return [
-        authenticate(source.verification.jwks),
-        authorise(source.clients, source.contracts),
+        authenticate(source),
+        identify(source),
+        backstop(),
         check_headers(),
         slow_down(),
         limit_rate(source.clients),
@@ -46,46 +41,24 @@ def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
     ]
 
 
-def authenticate(jwks: dict[str, Any]) -> dict[str, Any]:
-    """Verify the key's signature, issuer, audience and dates for everything below a model's paths."""
-    provider = {
-        "issuer": ISSUER,
-        "audiences": [AUDIENCE],
-        "local_jwks": {"inline_string": json.dumps(jwks)},
-        "from_headers": [{"name": KEY_HEADER}],  # here only: not in Authorization, not in the query string
-        "require_expiration": True,
-        "max_lifetime": f"{int(MAX_LIFETIME.total_seconds())}s",
-        "clock_skew_seconds": CLOCK_SKEW_S,
-        "forward": False,  # a model server that is broken into must not collect keys
-        "claim_to_headers": [{"header_name": CLIENT_HEADER, "claim_name": "sub"}],
-        "payload_in_metadata": "payload",
-        "jwt_cache_config": {"jwt_cache_size": KEY_CACHE_SIZE},  # verified once; its dates are checked every time
-    }
-    rules = [{"match": {"prefix": prefix}, "requires": {"provider_name": ISSUER}} for prefix in GUARDED]
-    config = {"providers": {ISSUER: provider}, "rules": rules, "strip_failure_response": True}
+def authenticate(source: GatewaySource) -> dict[str, Any]:
+    """Verify every token that is presented at a model's paths, of the kinds that some way accepts."""
+    providers = render_providers(source)
+    config = {"providers": providers, "rules": render_rules(tuple(providers)), "strip_failure_response": True}
     return _filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)
 
 
-def authorise(clients: Sequence[Client], contracts: Sequence[Contract]) -> dict[str, Any]:
-    """Allow a model to listed clients whose entry and whose key both name it; what is not allowed is refused.
+def identify(source: GatewaySource) -> dict[str, Any]:
+    """Find out which client asks, and whether it may; say so to the filters behind and in one header."""
+    return _script("identity", render_tables(source))
 
-    A path beside the models', such as that of explanations which a contract does not have, lets listed clients on to
-    the router, which answers 404.
-    """
-    policies = {"elsewhere": {"permissions": [{"not_rule": _guarded()}], "principals": [{"any": True}]}}
-    if clients:
-        policies["no model"] = {
-            "permissions": [_no_model(contracts)],
-            "principals": [_claims(sub=client.name) for client in clients],
-        }
-    for contract in contracts:
-        allowed = [client for client in clients if contract.model in {model.name for model in client.models}]
-        if allowed:
-            policies[f"model {contract.model}"] = {
-                "permissions": [_path_exact(path) for path in model_paths(contract)],  # any of them
-                "principals": [_claims(sub=client.name, models=contract.model) for client in allowed],
-            }
-    return _filter("rbac", "rbac.v3.RBAC", {"rules": {"action": "ALLOW", "policies": policies}})
+
+def backstop() -> dict[str, Any]:
+    """Let nothing pass that `identify` has not allowed: Envoy would let pass a request whose script fails."""
+    allowed = {"filter": NAMESPACE, "path": [{"key": "allowed"}], "value": {"string_match": {"exact": "yes"}}}
+    principal = {"sourced_metadata": {"metadata_matcher": allowed}}
+    policy = {"permissions": [{"any": True}], "principals": [principal]}
+    return _filter("rbac", "rbac.v3.RBAC", {"rules": {"action": "ALLOW", "policies": {"identified": policy}}})
 
 
 def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
@@ -95,7 +68,7 @@ def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
     evicted one a full bucket again. Enabled and enforced are written out, as both are 0 % by default.
     """
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-    client = {"key": JWT_METADATA, "path": [{"key": "payload"}, {"key": "sub"}]}
+    client = {"key": NAMESPACE, "path": [{"key": "client"}]}
     action = {"metadata": {"descriptor_key": "client", "metadata_key": client, "source": "DYNAMIC"}}
     config: dict[str, Any] = {"stat_prefix": "garrison", "filter_enabled": always, "filter_enforced": always}
     if clients:
@@ -145,31 +118,6 @@ def _script(name: str, before: str = "") -> dict[str, Any]:
 def _filter(name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     type_url = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
     return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": type_url, **config}}
-
-
-def _guarded() -> dict[str, Any]:
-    return {"or_rules": {"rules": [{"url_path": {"path": {"prefix": prefix}}} for prefix in GUARDED]}}
-
-
-def _path_exact(path: str) -> dict[str, Any]:
-    return {"url_path": {"path": {"exact": path}}}
-
-
-def _no_model(contracts: Sequence[Contract]) -> dict[str, Any]:
-    others = [{"not_rule": _path_exact(path)} for contract in contracts for path in model_paths(contract)]
-    return {"and_rules": {"rules": [_guarded(), *others]}}
-
-
-def _claims(sub: str, models: str = "") -> dict[str, Any]:
-    ids = [_claim("sub", {"string_match": {"exact": sub}})]
-    if models:
-        ids.append(_claim("models", {"list_match": {"one_of": {"string_match": {"exact": models}}}}))
-    return {"and_ids": {"ids": ids}}
-
-
-def _claim(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    matcher = {"filter": JWT_METADATA, "path": [{"key": "payload"}, {"key": name}], "value": value}
-    return {"sourced_metadata": {"metadata_matcher": matcher}}
 
 
 def _bucket(client: Client) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 local TO_SERVER = {
   [":method"] = true, [":path"] = true, [":scheme"] = true, [":authority"] = true,
   ["content-type"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["accept"] = true,
-  ["x-request-id"] = true, ["x-garrison-client"] = true,
+  ["x-request-id"] = true, ["x-garrison-client"] = true, ["x-garrison-scopes"] = true,
 }
 local TO_CLIENT = {
   [":status"] = true, ["content-type"] = true, ["content-length"] = true, ["date"] = true,
@@ -82,8 +82,8 @@ local function take_turn(handle)
 end
 
 local function find_client(handle)
-  local claims = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
-  return claims and claims.payload and claims.payload.sub
+  local noted = handle:streamInfo():dynamicMetadata():get("garrison")  -- by identity.lua
+  return noted and noted.client
 end
 
 local function count_points(handle, points)

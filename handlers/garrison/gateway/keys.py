@@ -1,10 +1,11 @@
-"""Issue API keys that are signed, scoped to models and expire: JSON Web Tokens with ES256 signatures.
+"""Issue API keys that are signed, scoped and expire: JSON Web Tokens with ES256 signatures.
 
-A directory holds `signing.pem`, the private key that only `garrison keys issue` needs, and `jwks.json`, the public
-half, which is all that the gateway needs: nothing can be stolen from it. A key's bearer is whoever holds it.
-PyJWT is imported where keys are made or read: what only runs a model server does not have it.
+A directory holds `signing.pem`, the private key that only issuing needs, and `jwks.json`, the public keys, which with
+`revoked.json` is all that the gateway needs: nothing can be stolen from it. A key's bearer is whoever holds it.
+After a rotation `jwks.json` holds the public halves of earlier signing keys, too, until the last key that one signed
+has expired (`exp` in it). PyJWT is imported where keys are made or read: what only runs a model server lacks it.
 
-It does not defend against theft of a key before it expires; take the client out of config/clients.yaml then.
+It does not defend against whoever holds a stolen key before somebody notices and revokes it.
 """
 
 import base64
@@ -25,7 +26,16 @@ from garrison.contract import MODEL_NAME
 from garrison.errors import ConfigError
 from garrison.files import check_private, check_unchanged_by_others, make_private_directory, read_file, write_atomically
 from garrison.gateway.authentication import MODEL_MEANING
-from garrison.gateway.clients import CLIENT_MEANING, CLIENT_NAME
+from garrison.gateway.clients import CLIENT_MEANING, CLIENT_NAME, VERBS
+from garrison.gateway.ledger import (
+    REVOKED_FILE,
+    Issued,
+    Revoked,
+    hold,
+    note_issued,
+    read_revoked,
+    write_revoked,
+)
 
 ISSUER = "garrison"
 AUDIENCE = "garrison-gateway"
@@ -33,18 +43,17 @@ ALGORITHM = "ES256"
 MAX_LIFETIME = timedelta(days=366)
 PRIVATE_FILE = "signing.pem"
 PUBLIC_FILE = "jwks.json"
+PUBLIC_FILES = (PUBLIC_FILE, REVOKED_FILE)  # all that the gateway needs
+REVOCATIONS = "revocations"  # in it: the name of the file that says which keys count no more
 DURATION_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True)
 class IssuedKey:
-    """An API key and what it allows; `key_id` names this one key (the token's `jti`)."""
+    """An API key and what it allows; `record.key_id` names this one key (the token's `jti`)."""
 
     token: str
-    client: str
-    models: tuple[str, ...]
-    expires_at: datetime
-    key_id: str
+    record: Issued
 
 
 def init_keys(directory: Path) -> str:
@@ -55,70 +64,65 @@ def init_keys(directory: Path) -> str:
     """
     for name in (PRIVATE_FILE, PUBLIC_FILE):
         if (directory / name).exists():
-            raise ConfigError(f"{directory / name}: exists already; a new key would make every issued API key invalid")
+            raise ConfigError(
+                f"{directory / name}: exists already; to change the signing key, run `garrison keys rotate`"
+            )
     make_private_directory(directory)
-    private = ec.generate_private_key(ec.SECP256R1())
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = _public_jwk(private)
-    write_atomically(directory / PRIVATE_FILE, pem, mode=0o600)
-    write_atomically(directory / PUBLIC_FILE, json.dumps({"keys": [public]}, indent=2).encode() + b"\n", mode=0o644)
-    return str(public["kid"])
+    with hold(directory):
+        private = ec.generate_private_key(ec.SECP256R1())
+        write_revoked(directory, read_revoked(directory, required=False))
+        _write_private(directory, private)
+        _write_public(directory, [_public_jwk(private)])
+    return _name(private)
 
 
 def issue_key(
-    directory: Path, client: str, models: Sequence[str], expires: timedelta, now: datetime | None = None
+    directory: Path, client: str, scopes: Sequence[str], expires: timedelta, now: datetime | None = None
 ) -> IssuedKey:
-    """Sign an API key for one client and some models.
+    """Sign an API key for one client and some scopes (`MODEL:VERB`), and write down that it was issued.
 
     Raises:
         ConfigError: with every problem of what was asked for, or of the signing key.
     """
     import jwt
 
-    _check_wanted(client, models, expires)
-    private = _load_private(directory / PRIVATE_FILE)
-    issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
-    expires_at = issued_at + expires
-    key_id = uuid.uuid4().hex
-    claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": client,
-        "models": list(models),
-        "iat": issued_at,
-        "nbf": issued_at,
-        "exp": expires_at,
-        "jti": key_id,
-    }
-    token = jwt.encode(claims, private, algorithm=ALGORITHM, headers={"kid": _public_jwk(private)["kid"]})
-    return IssuedKey(token, client, tuple(models), expires_at, key_id)
+    _check_wanted(client, scopes, expires)
+    with hold(directory):
+        private = _load_private(directory / PRIVATE_FILE)
+        issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
+        record = Issued(uuid.uuid4().hex, client, tuple(scopes), issued_at, issued_at + expires, _name(private))
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": record.client,
+            "scopes": list(record.scopes),
+            "iat": record.issued_at,
+            "nbf": record.issued_at,
+            "exp": record.expires_at,
+            "jti": record.key_id,
+        }
+        token = jwt.encode(claims, private, algorithm=ALGORITHM, headers={"kid": record.signed_by})
+        note_issued(directory, record)
+    return IssuedKey(token, record)
 
 
-def public_jwks(directory: Path) -> dict[str, Any]:
-    """Read the public keys that the gateway verifies with (a JSON Web Key Set).
+def public_jwks(directory: Path, now: datetime | None = None) -> dict[str, Any]:
+    """Read the public keys that the gateway verifies with (a JSON Web Key Set), without those that have run out.
 
     Raises:
         ConfigError: the file is missing, damaged, or holds a private key.
     """
-    import jwt
+    moment = (now or datetime.now(UTC)).timestamp()
+    return {"keys": [key for key in read_public(directory) if key.get("exp", moment + 1) > moment]}
 
-    path = directory / PUBLIC_FILE
-    try:
-        jwks = json.loads(read_file(path, 64 * 1024))
-        keys = [jwt.PyJWK(key, algorithm=ALGORITHM) for key in jwks["keys"]]
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); run `garrison keys init`") from error
-    except (ValueError, KeyError, TypeError, RecursionError, jwt.PyJWTError) as error:
-        raise ConfigError(f"{path}: is not a set of public keys; remove it and run `garrison keys init`") from error
-    for trusted in (directory, path):  # whoever can replace this file can issue keys
-        check_unchanged_by_others(trusted)
-    if any("d" in key for key in jwks["keys"]):
-        raise ConfigError(f"{path}: holds a private key; remove it and run `garrison keys init`")
-    if not keys or not all(key.key_id for key in keys):
-        raise ConfigError(f"{path}: holds no key with a kid; remove it and run `garrison keys init`")
-    return {"keys": jwks["keys"]}
+
+def revoked_keys(directory: Path) -> tuple[Revoked, ...]:
+    """Return the keys that count no more.
+
+    Raises:
+        ConfigError: what says so is damaged or missing, as it may be only where keys were made by an older Garrison.
+    """
+    return read_revoked(directory, required=REVOCATIONS in _read_public_file(directory / PUBLIC_FILE))
 
 
 def parse_duration(text: str) -> timedelta:
@@ -133,17 +137,73 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(**{DURATION_UNITS[match[2]]: int(match[1])})
 
 
-def _check_wanted(client: str, models: Sequence[str], expires: timedelta) -> None:
+def read_public(directory: Path) -> list[dict[str, Any]]:
+    """Read every public key of the directory, the newest first, with those that have run out.
+
+    Raises:
+        ConfigError: as for `public_jwks`.
+    """
+    import jwt
+
+    path = directory / PUBLIC_FILE
+    damaged = f"{path}: is not a set of public keys; restore it, or remove it and run `garrison keys init`"
+    try:
+        listed = _read_public_file(path)["keys"]
+        keys = [jwt.PyJWK(key, algorithm=ALGORITHM) for key in listed]
+    except (ValueError, KeyError, TypeError, RecursionError, jwt.PyJWTError) as error:
+        raise ConfigError(damaged) from error
+    for trusted in (directory, path):  # whoever can replace this file can issue keys
+        check_unchanged_by_others(trusted)
+    if any("d" in key for key in listed):
+        raise ConfigError(f"{path}: holds a private key; remove it and run `garrison keys init`")
+    if not keys or not all(key.key_id for key in keys):
+        raise ConfigError(f"{path}: holds no key with a kid; remove it and run `garrison keys init`")
+    if not all(isinstance(key.get("exp", 0), int) for key in listed):
+        raise ConfigError(damaged)
+    return list(listed)
+
+
+def _read_public_file(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(read_file(path, 64 * 1024))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); run `garrison keys init`") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: is not a set of public keys; restore it, or remove it and run `garrison keys init`"
+        ) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _write_public(directory: Path, public: Sequence[dict[str, Any]]) -> None:
+    """Write the public keys, and that there is a file of revocations beside them, which must not get lost."""
+    text = json.dumps({"keys": list(public), REVOCATIONS: REVOKED_FILE}, indent=2)
+    write_atomically(directory / PUBLIC_FILE, text.encode() + b"\n", mode=0o644)
+
+
+def _write_private(directory: Path, private: ec.EllipticCurvePrivateKey) -> None:
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_atomically(directory / PRIVATE_FILE, pem, mode=0o600)
+
+
+def _check_wanted(client: str, scopes: Sequence[str], expires: timedelta) -> None:
     problems = []
     if not re.fullmatch(CLIENT_NAME, client):
         problems.append(f"client '{client[:80]}' is not {CLIENT_MEANING}")
-    if not models:
+    if not scopes:
         problems.append("models: name at least one model that the key is for")
-    problems += [f"model '{m[:80]}' is not {MODEL_MEANING}" for m in models if not re.fullmatch(MODEL_NAME, m)]
+    for scope in scopes:
+        model, _, verb = scope.partition(":")
+        if not re.fullmatch(MODEL_NAME, model):
+            problems.append(f"model '{model[:80]}' is not {MODEL_MEANING}")
+        if verb not in VERBS:
+            problems.append(f"verb '{verb[:80]}' is not one of {', '.join(VERBS)}")
     if not timedelta(0) < expires <= MAX_LIFETIME:
         problems.append(f"expires: must be above zero and at most {MAX_LIFETIME.days}d; a key is renewed, not eternal")
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*dict.fromkeys(problems))
 
 
 def _load_private(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -159,6 +219,10 @@ def _load_private(path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise ConfigError(f"{path}: is not an EC P-256 key; remove it and run `garrison keys init`")
     return private
+
+
+def _name(private: ec.EllipticCurvePrivateKey) -> str:
+    return str(_public_jwk(private)["kid"])
 
 
 def _public_jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, Any]:

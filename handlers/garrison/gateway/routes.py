@@ -10,6 +10,7 @@ EXPLANATIONS = "/explanations/"  # TorchServe hands it to the same worker, with 
 GUARDED = (PREDICTIONS, EXPLANATIONS)  # nothing below these is told without a key, not even that it is not there
 METHODS = ("POST", "PUT")  # TorchServe takes both, and `curl -T` sends the second
 HEALTH = "/healthz"
+SCOPE, SCOPES, NOTHING = "scope", "scopes", "nothing"  # what a caller needs for a route
 WAIT_HEADER = "x-envoy-fault-delay-request"  # set by headers.lua for the fault filter, and of no use behind it
 TIMEOUT_MARGIN_S = 1  # the model server's own timeout comes first and says more in its log
 HEALTH_TIMEOUT_S = 2
@@ -24,6 +25,17 @@ def model_paths(contract: Contract) -> tuple[str, ...]:
     """Return the paths at which a model answers: predictions first, then explanations if its contract has any."""
     prefixes = GUARDED if contract.explanations is not None else (PREDICTIONS,)
     return tuple(f"{prefix}{contract.model}" for prefix in prefixes)
+
+
+def describe_need(model: str = "", verb: str = "", needs: str = SCOPE) -> dict[str, Any]:
+    """Return a route's metadata: whose scope a caller needs for it. A route without it lets nobody pass.
+
+    `SCOPE` is that of a model and a verb. `SCOPES` is any scope at all: the model's name is in the message, and the
+    guard, which reads it, gets all scopes in the header x-garrison-scopes, `MODEL:VERB MODEL:VERB`; those of one verb,
+    if the route has a verb. `NOTHING` is for routes that are open to strangers.
+    """
+    need = {"needs": needs, "model": model, "verb": verb}
+    return {"filter_metadata": {"garrison": {"model": model}, "garrison.identity": need}}
 
 
 def render_routes(contracts: Sequence[Contract]) -> dict[str, Any]:
@@ -48,7 +60,7 @@ def _render_model(contract: Contract, method: str, path: str) -> dict[str, Any]:
     return {
         "name": f"{'explain' if path.startswith(EXPLANATIONS) else 'predict'} {contract.model}",
         "match": _match(method, path),
-        "metadata": {"filter_metadata": {"garrison": {"model": contract.model}}},
+        "metadata": describe_need(contract.model, "explain" if path.startswith(EXPLANATIONS) else "predict"),
         "route": _action("inference", timeout_s),
         "typed_per_filter_config": {
             "envoy.filters.http.buffer": {
@@ -63,7 +75,7 @@ def _render_health(method: str) -> dict[str, Any]:
     return {
         "name": f"health {method}",
         "match": _match(method, HEALTH),
-        "metadata": {"filter_metadata": {"garrison": {"model": ""}}},
+        "metadata": describe_need(needs=NOTHING),
         "route": _action("readiness", HEALTH_TIMEOUT_S),
     }
 

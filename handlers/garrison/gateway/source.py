@@ -24,6 +24,12 @@ class Verification:
     """What callers are verified with; nothing of it is secret."""
 
     jwks: dict[str, Any]  # a JSON Web Key Set: who may sign key tokens
+    revoked_keys: tuple[str, ...] = ()  # ids (jti) of key tokens that count no more
+    oidc_jwks: dict[str, Any] | None = None  # the OIDC issuer's public keys, unless they are fetched
+    oidc_authority: str | None = None  # in PEM: who may certify the server that they are fetched from
+    client_authority: str | None = None  # in PEM: who may issue client certificates
+    client_crl: str | None = None  # in PEM: which of them count no more
+    revoked_certificates: tuple[str, ...] = ()  # serial numbers of these, in small hexadecimal digits
 
 
 @dataclass(frozen=True)

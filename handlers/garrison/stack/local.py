@@ -12,11 +12,11 @@ from garrison.files import write_atomically
 from garrison.gateway.certificates import Certificate, name_certificate
 from garrison.gateway.clients import load_clients
 from garrison.gateway.envoy import render_envoy
-from garrison.gateway.keys import public_jwks
 from garrison.gateway.rendered import read_rendered
 from garrison.gateway.settings import GatewaySettings, load_gateway
-from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
+from garrison.gateway.source import GatewaySockets, GatewaySource
 from garrison.gateway.upstreams import ServerSockets
+from garrison.gateway.verification import load_verification
 from garrison.sockets import ADMIN
 from garrison.stack.gateway import GatewayPart, check_port
 from garrison.stack.part import Lifetime
@@ -102,7 +102,7 @@ def render_gateway(places: GatewayPlaces, models: Sequence[PackedModel], sockets
         settings=settings,
         clients=load_clients(places.config / "clients.yaml"),
         contracts=tuple(model.contract for model in models),
-        verification=Verification(public_jwks(places.state / "keys")),
+        verification=load_verification(settings, places.state),
         certificate=places.certificate(settings),
         sockets=sockets,
         port=places.port,

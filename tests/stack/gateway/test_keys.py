@@ -12,7 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from garrison.gateway.filters import CLOCK_SKEW_S
+from garrison.gateway.tokens import CLOCK_SKEW_S
 from stack.gateways import (
     DIGITS,
     Gateway,
@@ -66,6 +66,8 @@ BAD_KEYS: dict[str, Callable[[Place], str]] = {
     "algorithm none": unsigned,
     "algorithm confusion": signed_with_the_public_key,
     "altered claims": altered,
+    "without an id": lambda place: place.sign(jti=None),
+    "with a number as its id": lambda place: place.sign(jti=7),
 }
 
 
@@ -98,10 +100,16 @@ FORBIDDEN: dict[str, Callable[[Place], str]] = {
     "key for another model": lambda place: place.key("both", ("faces",)),
     "client not listed": lambda place: place.key("mallory"),
     "client listed for another model": lambda place: place.key("narrow", ("digits",)),
-    "models as one string": lambda place: place.sign(models="digits"),
-    "no models": lambda place: place.sign(models=None),
+    "scopes as one string": lambda place: place.sign(scopes="digits:predict"),
+    "no scopes": lambda place: place.sign(scopes=None),
+    "scopes in a mapping": lambda place: place.sign(scopes={"digits:predict": "digits:predict"}),
+    "a model without a verb": lambda place: place.sign(scopes=["digits", "digits:"]),
+    "another verb": lambda place: place.sign(scopes=["digits:explain", "digits:describe"]),
+    "models, as keys had them once": lambda place: place.sign(scopes=None, models=["digits"]),
     "name that contains a listed one": lambda place: place.sign(sub="demo2"),
-    "model that contains the name": lambda place: place.sign(models=["digits2", "xdigits", "*"]),
+    "model that contains the name": lambda place: place.sign(
+        scopes=["digits2:predict", "xdigits:predict", "*:predict", "*"]
+    ),
 }
 
 

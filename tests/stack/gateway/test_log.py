@@ -12,15 +12,16 @@ from garrison.unix_http import send_request
 from stack.gateways import DIGITS, WAIT_S, Gateway, Place, signed_by_another
 
 LOG_FIELDS = {
-    "time", "gate", "event", "client", "model", "method", "path", "protocol", "status", "reason", "detail",
-    "duration_ms", "bytes_in", "bytes_out", "request_id",
+    "time", "gate", "event", "client", "key_id", "way", "model", "method", "path", "protocol", "status", "reason",
+    "detail", "duration_ms", "bytes_in", "bytes_out", "request_id",
 }  # fmt: skip
 
 
 def test_every_request_is_logged_and_no_secret_is(place: Place) -> None:
     place.inference.reset()
     gateway = place.start()
-    key, bad_key = place.key(), signed_by_another(place)
+    issued, bad_key = place.issue("demo", ["digits:predict"]), signed_by_another(place)
+    key = issued.token
     try:
         good = gateway.send("POST", DIGITS, {"x-api-key": key}, b"the body")
         gateway.send("POST", f"/models?url=the-query&{'x' * 300}", {"x-api-key": key})
@@ -36,6 +37,7 @@ def test_every_request_is_logged_and_no_secret_is(place: Place) -> None:
         ("", "digits", "POST", 401, "unauthenticated"),
         ("", "", "POST", 400, "bad_request"),
     ]
+    assert [(n["key_id"], n["way"]) for n in lines] == [(issued.record.key_id, "key"), *[("", "")] * 3]
     assert lines[0]["request_id"] == good.headers["x-request-id"]
     assert (lines[0]["bytes_in"], lines[0]["bytes_out"]) == (8, 12)
     assert lines[0]["gate"] == "gateway" and lines[0]["event"] == "request"

@@ -47,8 +47,8 @@ def attack_with_a_header(gateway: Gateway, place: Place) -> bool:
 
 
 ATTACKS = [
-    ((("jwt_authn"), ("rbac")), attack_without_a_key),
-    (("rbac",), attack_another_model),
+    (("garrison.identity", "rbac"), attack_without_a_key),
+    (("garrison.identity", "rbac"), attack_another_model),
     (("local_ratelimit",), attack_with_a_burst),
     (("buffer",), attack_with_a_large_body),
     (("garrison.headers",), attack_with_a_header),

@@ -73,6 +73,7 @@ def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
     names = [f["name"].removeprefix("envoy.filters.http.") for f in manager_of(render(**parts))["http_filters"]]
     assert names == [
         "jwt_authn",
+        "garrison.identity",
         "rbac",
         "garrison.headers",
         "fault",
@@ -105,18 +106,9 @@ def test_explanations_have_a_route_where_the_contract_has_them(explained: dict[s
     assert paths[:6:2] == paths[1:6:2] == ["/predictions/digits", "/predictions/faces", "/explanations/faces"]
     prediction, explanation = routes[2], routes[4]
     assert (prediction["name"], explanation["name"]) == ("predict faces", "explain faces")
-    for part in ("route", "typed_per_filter_config", "metadata"):
+    for part in ("route", "typed_per_filter_config"):
         assert prediction[part] == explanation[part]
     assert {header["string_match"]["exact"] for header in explanation["match"]["headers"]} == {"POST", paths[4]}
-
-
-def test_explanations_are_open_to_whom_the_model_is(explained: dict[str, Any]) -> None:
-    policies = filter_of(render(**explained), "rbac")["rules"]["policies"]
-    exact = {name: set(exact_paths(policy["permissions"])) for name, policy in policies.items()}
-    assert exact["model digits"] == {"/predictions/digits"}
-    assert exact["model faces"] == {"/predictions/faces", "/explanations/faces"}
-    assert exact["no model"] == exact["model digits"] | exact["model faces"]  # all that it excepts
-    assert exact["elsewhere"] == set()
 
 
 @pytest.mark.parametrize("contracts", [[], [make_contract("digits")]], ids=["no models", "no explanations"])
@@ -124,19 +116,32 @@ def test_without_a_key_nothing_tells_whether_there_are_explanations(parts: dict[
     config = render(**{**parts, "contracts": contracts})
     rules = filter_of(config, "jwt_authn")["rules"]
     assert [rule["match"]["prefix"] for rule in rules] == ["/predictions/", "/explanations/"]
-    elsewhere = json.dumps(filter_of(config, "rbac")["rules"]["policies"]["elsewhere"]["permissions"])
-    assert '"/predictions/"' in elsewhere and '"/explanations/"' in elsewhere
+    assert 'local GUARDED = { "/predictions/", "/explanations/" }' in script_of(config, "identity")
 
 
-def exact_paths(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if set(value) == {"exact"}:
-            yield value["exact"]
-        for item in value.values():
-            yield from exact_paths(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from exact_paths(item)
+def script_of(config: dict[str, Any], name: str) -> str:
+    (found,) = [f for f in manager_of(config)["http_filters"] if f["name"] == f"garrison.{name}"]
+    return found["typed_config"]["default_source_code"]["inline_string"]
+
+
+def test_every_route_says_what_a_caller_needs(explained: dict[str, Any]) -> None:
+    needs = {r["name"]: r["metadata"]["filter_metadata"]["garrison.identity"] for r in routes_of(render(**explained))}
+    assert needs == {
+        "predict digits": {"needs": "scope", "model": "digits", "verb": "predict"},
+        "predict faces": {"needs": "scope", "model": "faces", "verb": "predict"},
+        "explain faces": {"needs": "scope", "model": "faces", "verb": "explain"},
+        "health GET": {"needs": "nothing", "model": "", "verb": ""},
+        "health HEAD": {"needs": "nothing", "model": "", "verb": ""},
+    }
+
+
+def test_nothing_passes_the_backstop_that_is_not_marked_as_allowed(parts: dict[str, Any]) -> None:
+    rules = filter_of(render(**parts), "rbac")["rules"]
+    assert (rules["action"], list(rules["policies"])) == ("ALLOW", ["identified"])
+    (principal,) = rules["policies"]["identified"]["principals"]
+    assert principal["sourced_metadata"]["metadata_matcher"] == {
+        "filter": "garrison", "path": [{"key": "allowed"}], "value": {"string_match": {"exact": "yes"}},
+    }  # fmt: skip
 
 
 def test_limits_come_from_the_contracts(parts: dict[str, Any]) -> None:
@@ -159,15 +164,6 @@ def test_every_listed_client_has_a_bucket_of_its_own(parts: dict[str, Any]) -> N
     assert buckets == {"demo": 10, "both": 2, "none": 1}
     for switch in ("filter_enabled", "filter_enforced"):
         assert limiter[switch]["default_value"] == {"numerator": 100, "denominator": "HUNDRED"}
-
-
-def test_a_model_is_open_to_the_clients_that_list_it(parts: dict[str, Any]) -> None:
-    policies = filter_of(render(**parts), "rbac")["rules"]["policies"]
-    assert set(policies) == {"elsewhere", "no model", "model digits", "model faces"}
-    text = {name: json.dumps(policy["principals"]) for name, policy in policies.items()}
-    assert '"demo"' in text["model digits"] and '"both"' in text["model digits"]
-    assert '"demo"' not in text["model faces"] and '"both"' in text["model faces"]
-    assert '"none"' not in text["model digits"] + text["model faces"]
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -33,7 +33,7 @@ def read_token(directory: Path, token: str) -> dict[str, object]:
 def test_the_private_key_is_private_and_the_id_is_the_public_keys(directory: Path) -> None:
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / "signing.pem").stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in directory.iterdir()) == ["jwks.json", "signing.pem"]
+    assert sorted(path.name for path in directory.iterdir()) == [".lock", "jwks.json", "revoked.json", "signing.pem"]
 
 
 def test_init_returns_the_key_id_and_never_overwrites(tmp_path: Path) -> None:
@@ -52,39 +52,40 @@ def test_a_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_issued_key_says_who_for_what_and_until_when(directory: Path) -> None:
-    issued = keys.issue_key(directory, "demo", ["digits", "faces"], DAY, now=NOW)
+    issued = keys.issue_key(directory, "demo", ["digits:predict", "faces:explain"], DAY, now=NOW)
     claims = read_token(directory, issued.token)
     start = int(NOW.timestamp())
     assert claims == {
-        "iss": "garrison", "aud": "garrison-gateway", "sub": "demo", "models": ["digits", "faces"],
-        "iat": start, "nbf": start, "exp": start + 86_400, "jti": issued.key_id,
+        "iss": "garrison", "aud": "garrison-gateway", "sub": "demo", "scopes": ["digits:predict", "faces:explain"],
+        "iat": start, "nbf": start, "exp": start + 86_400, "jti": issued.record.key_id,
     }  # fmt: skip
     assert jwt.get_unverified_header(issued.token)["alg"] == "ES256"
     assert jwt.get_unverified_header(issued.token)["kid"] == keys.public_jwks(directory)["keys"][0]["kid"]
-    assert (issued.client, issued.models) == ("demo", ("digits", "faces"))
-    assert issued.expires_at == NOW.replace(microsecond=0) + DAY
+    assert (issued.record.client, issued.record.scopes) == ("demo", ("digits:predict", "faces:explain"))
+    assert issued.record.expires_at == NOW.replace(microsecond=0) + DAY
 
 
 def test_no_two_keys_are_the_same(directory: Path) -> None:
-    first, second = (keys.issue_key(directory, "demo", ["digits"], DAY, now=NOW) for _ in range(2))
-    assert first.key_id != second.key_id
+    first, second = (keys.issue_key(directory, "demo", ["digits:predict"], DAY, now=NOW) for _ in range(2))
+    assert first.record.key_id != second.record.key_id
 
 
 @pytest.mark.parametrize("expires", [timedelta(seconds=1), timedelta(days=366)], ids=str)
 def test_lifetimes_up_to_the_limit_are_issued(directory: Path, expires: timedelta) -> None:
-    assert keys.issue_key(directory, "demo", ["digits"], expires, now=NOW).expires_at > NOW.replace(microsecond=0)
+    issued = keys.issue_key(directory, "demo", ["digits:predict"], expires, now=NOW)
+    assert issued.record.expires_at > NOW.replace(microsecond=0)
 
 
 @pytest.mark.parametrize("expires", [timedelta(0), timedelta(days=-1), timedelta(days=366, seconds=1)], ids=str)
 def test_other_lifetimes_are_not(directory: Path, expires: timedelta) -> None:
     with pytest.raises(ConfigError, match="expires"):
-        keys.issue_key(directory, "demo", ["digits"], expires)
+        keys.issue_key(directory, "demo", ["digits:predict"], expires)
 
 
 def test_all_problems_of_a_wish_are_told_at_once(directory: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        keys.issue_key(directory, "De mo", ["../x", "ok"], timedelta(days=400))
-    assert len(caught.value.problems) == 3
+        keys.issue_key(directory, "De mo", ["../x:predict", "ok:train", "ok"], timedelta(days=400))
+    assert len(caught.value.problems) == 5
     with pytest.raises(ConfigError, match="at least one model"):
         keys.issue_key(directory, "demo", [], DAY)
 
@@ -93,7 +94,7 @@ def test_all_problems_of_a_wish_are_told_at_once(directory: Path) -> None:
 def test_a_signing_key_that_others_can_read_is_not_used(directory: Path, mode: int) -> None:
     (directory / "signing.pem").chmod(mode)
     with pytest.raises(ConfigError, match="chmod 600"):
-        keys.issue_key(directory, "demo", ["digits"], DAY)
+        keys.issue_key(directory, "demo", ["digits:predict"], DAY)
 
 
 def rsa_key() -> bytes:
@@ -113,11 +114,14 @@ def as_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
 def test_a_damaged_or_foreign_signing_key_is_not_used(directory: Path, make: Callable[[], bytes]) -> None:
     (directory / "signing.pem").write_bytes(make())
     with pytest.raises(ConfigError, match="garrison keys init"):
-        keys.issue_key(directory, "demo", ["digits"], DAY)
+        keys.issue_key(directory, "demo", ["digits:predict"], DAY)
 
 
 def test_a_missing_signing_key_says_what_to_do(tmp_path: Path) -> None:
-    for action in (lambda: keys.issue_key(tmp_path, "demo", ["digits"], DAY), lambda: keys.public_jwks(tmp_path)):
+    for action in (
+        lambda: keys.issue_key(tmp_path, "demo", ["digits:predict"], DAY),
+        lambda: keys.public_jwks(tmp_path),
+    ):
         with pytest.raises(ConfigError, match="garrison keys init"):
             action()
 
