@@ -18,6 +18,7 @@ from garrison.errors import ConfigError
 INFERENCE = "inference.sock"
 READY = "ready.sock"
 WATCH = "watch.sock"
+GUARD_REST, GUARD_GRPC = "rest.sock", "grpc.sock"  # of a guard, beside its own READY
 ADMIN = "admin.sock"  # the gateway's own, in its run directory
 SERVING_PATH = "/serving"  # asked at READY: does this server take requests? Any other path: has each model a worker?
 LOCK_FILE = ".garrison"

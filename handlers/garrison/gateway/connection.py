@@ -5,22 +5,19 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/best_practices/edge
 
 from typing import Any
 
+from garrison.gateway.access_log import render_access_logs
 from garrison.gateway.admin import STAT_PREFIX
 from garrison.gateway.filters import render_filters
 from garrison.gateway.replies import render_local_replies
-from garrison.gateway.routes import render_routes
+from garrison.gateway.routes import speaks_grpc
+from garrison.gateway.routes.table import render_routes
 from garrison.gateway.settings import GatewaySettings
 from garrison.gateway.source import GatewaySource
 
 TYPE = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 MUTATION = "envoy.http.early_header_mutation.header_mutation"
 MUTATION_TYPE = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
-LOG_TYPE = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
-MAX_LOGGED_PATH = 100
 H2_WINDOW_BYTES = 32 * 2**20
-# An operator that is always empty. Alone, an empty operator is logged as null or left out; beside another one it makes
-# the whole a text, so that every line has every field and every field one type.
-NOTHING = "%DYNAMIC_METADATA(garrison:nothing)%"
 
 
 def render_connection_manager(source: GatewaySource) -> dict[str, Any]:
@@ -34,9 +31,9 @@ def render_connection_manager(source: GatewaySource) -> dict[str, Any]:
         **_bounds(source.settings),
         "early_header_mutation_extensions": [_drop_claimed_identity()],
         "http_filters": render_filters(source),
-        "route_config": render_routes(source.contracts),
-        "local_reply_config": render_local_replies(),
-        "access_log": [_access_log()],
+        "route_config": render_routes(source.settings, source.contracts),
+        "local_reply_config": render_local_replies(grpc=speaks_grpc(source.settings.protocols)),
+        "access_log": render_access_logs(),
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
@@ -113,37 +110,3 @@ def _drop_claimed_identity() -> dict[str, Any]:
         {"remove": "x-request-id"},
     ]
     return {"name": MUTATION, "typed_config": {"@type": MUTATION_TYPE, "mutations": names}}
-
-
-def _access_log() -> dict[str, Any]:
-    """Log each request as one JSON line: who, what, the verdict and its cost; no query, no key, no body."""
-    texts = {
-        "client": "%DYNAMIC_METADATA(garrison:client)%",
-        "key_id": "%DYNAMIC_METADATA(garrison:key_id)%",
-        "way": "%DYNAMIC_METADATA(garrison:way)%",
-        "model": "%METADATA(ROUTE:garrison:model)%",
-        "method": "%REQ(:METHOD):20%",
-        "path": f"%PATH(NQ:PATH):{MAX_LOGGED_PATH}%",
-        "protocol": "%PROTOCOL%",
-        "reason": "%RESP(X-GARRISON-REASON)%",
-        "detail": "%RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS%",
-        "request_id": "%REQ(X-REQUEST-ID)%",
-    }
-    numbers = {
-        "status": "%RESPONSE_CODE%",
-        "duration_ms": "%DURATION%",
-        "bytes_in": "%BYTES_RECEIVED%",
-        "bytes_out": "%BYTES_SENT%",
-    }
-    fields = {
-        "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
-        "gate": "gateway",
-        "event": "request",
-        **{name: text + NOTHING for name, text in texts.items()},
-        **numbers,
-    }
-    log_format = {"json_format": fields, "omit_empty_values": True}
-    return {
-        "name": "envoy.access_loggers.stdout",
-        "typed_config": {"@type": LOG_TYPE, "log_format": log_format},
-    }

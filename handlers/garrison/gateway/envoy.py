@@ -11,8 +11,9 @@ from garrison.errors import ConfigError
 from garrison.gateway import admin
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.connection import render_connection_manager
+from garrison.gateway.counters import render_tags
 from garrison.gateway.rendered import describe_certificate
-from garrison.gateway.settings import GatewaySettings
+from garrison.gateway.settings import GUARD_PROTOCOLS, GatewaySettings
 from garrison.gateway.source import GatewaySource
 from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, render_clusters
 from garrison.unix_http import MAX_SOCKET_PATH_BYTES
@@ -26,6 +27,8 @@ CIPHERS = (  # for TLS 1.2: forward secrecy and authenticated encryption; TLS 1.
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
 LEAST_VERSION = {"intermediate": "TLSv1_2", "modern": "TLSv1_3"}
+# Envoy refuses patterns of more than 100 instructions, as if they came from strangers; ours have up to 500.
+RUNTIME = {"re2.max_program_size.error_level": 1000}
 CURVES = ("X25519MLKEM768", "X25519", "P-256")
 TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 MONITORS = "type.googleapis.com/envoy.extensions.resource_monitors"
@@ -42,10 +45,14 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
     return {
         "node": {"id": "garrison", "cluster": "garrison", "metadata": describe_certificate(certificate)},
         "admin": _render_admin(source.sockets.admin),
+        "stats_config": render_tags(),
+        "layered_runtime": {"layers": [{"name": "garrison", "static_layer": RUNTIME}]},
         "overload_manager": _render_overload(settings),
         "static_resources": {
             "listeners": [_render_listener(settings, certificate, render_connection_manager(source), source.port)],
-            "clusters": render_clusters(source.sockets.servers, source.contracts),
+            "clusters": render_clusters(
+                source.sockets.servers, source.contracts, source.sockets.guards, settings.protocols
+            ),
         },
     }
 
@@ -53,10 +60,15 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
 def _check_source(source: GatewaySource) -> None:
     models, sockets = [contract.model for contract in source.contracts], source.sockets
     problems = [f"model {m}: two contracts; serve one version" for m in sorted(set(models)) if models.count(m) > 1]
-    if not sockets.servers:
+    for_guard = [protocol for protocol in source.settings.protocols if protocol in GUARD_PROTOCOLS]
+    if not sockets.servers and len(for_guard) < len(source.settings.protocols):
         problems.append("there is no server to send requests to; name the directory of its sockets")
+    if for_guard and not sockets.guards:
+        found = f"protocols: {', '.join(for_guard)}: there is no guard"
+        problems.append(f"{found}; name the directory of its sockets with --guard, or take this out")
     of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness))
-    for path in map(str, (*of_servers, sockets.admin)):
+    of_guards = (path for guard in sockets.guards for path in (guard.rest, guard.grpc, guard.readiness))
+    for path in map(str, (*of_servers, *of_guards, sockets.admin)):
         if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
             most = f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes"
             problems.append(f"{path}: {most}; use a shorter directory")

@@ -1,5 +1,7 @@
 """The list of filters that every request passes, in order, and each filter's configuration.
 
+    harden              the security headers of every answer, whoever gives it
+    cross origins       where origins are named: preflights, and what browsers need to hand an answer on
     authenticate   401  no token that is not valid: signed for this gateway, in force now
     identify       403  a client that is listed, by an accepted way, with a scope that its token and its entry name
     backstop       403  only what `identify` has let through
@@ -11,7 +13,7 @@
     route          404  to the model server, or nowhere
 
 A refusal by one filter means that none of the later ones sees the request. What they stand on: Envoy's jwt_authn, rbac,
-local_ratelimit, lua, fault, buffer and router, all stable and meant for untrusted clients.
+local_ratelimit, lua, fault, buffer, cors, header_mutation and router, all stable and meant for untrusted clients.
 """
 
 from collections.abc import Sequence
@@ -19,9 +21,13 @@ from importlib import resources
 from typing import Any
 
 from garrison.gateway.clients import Client
+from garrison.gateway.cors import render_cors
+from garrison.gateway.counters import COUNTERS
 from garrison.gateway.identity import NAMESPACE, render_tables
 from garrison.gateway.replies import render_lua_replies
-from garrison.gateway.routes import WAIT_HEADER
+from garrison.gateway.routes import guarded
+from garrison.gateway.routes.table import WAIT_HEADER
+from garrison.gateway.security_headers import render_security_headers
 from garrison.gateway.source import GatewaySource
 from garrison.gateway.tokens import render_providers, render_rules
 
@@ -29,6 +35,8 @@ from garrison.gateway.tokens import render_providers, render_rules
 def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
     """Render the filters in the order in which a request meets them."""
     return [
+        render_security_headers(source.settings),
+        *([render_cors()] if source.settings.cors_origins else []),
         authenticate(source),
         identify(source),
         backstop(),
@@ -44,7 +52,7 @@ def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
 def authenticate(source: GatewaySource) -> dict[str, Any]:
     """Verify every token that is presented at a model's paths, of the kinds that some way accepts."""
     providers = render_providers(source)
-    config = {"providers": providers, "rules": render_rules(tuple(providers)), "strip_failure_response": True}
+    config = {"providers": providers, "rules": render_rules(tuple(providers), guarded(source.settings.protocols)), "strip_failure_response": True}
     return _filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)
 
 
@@ -79,7 +87,8 @@ def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
 
 def check_headers() -> dict[str, Any]:
     """Pass listed headers only, refuse compression, and replace failures that are not worded for clients."""
-    return _script("headers", render_lua_replies() + f'local WAIT_HEADER = "{WAIT_HEADER}"\n')
+    before = render_lua_replies() + f'local WAIT_HEADER = "{WAIT_HEADER}"\n'
+    return _script("headers", before, stat_prefix=COUNTERS)
 
 
 def slow_down() -> dict[str, Any]:
@@ -106,10 +115,11 @@ def route() -> dict[str, Any]:
     return _filter("router", "router.v3.Router", {"suppress_envoy_headers": True})
 
 
-def _script(name: str, before: str = "") -> dict[str, Any]:
+def _script(name: str, before: str = "", *, stat_prefix: str = "") -> dict[str, Any]:
     source = resources.files("garrison.gateway").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     config = {
         "default_source_code": {"inline_string": before + source},
+        **({"stat_prefix": stat_prefix} if stat_prefix else {}),
         "clear_route_cache": False,  # the route that was authorised is the route that is taken
     }
     return {**_filter("lua", "lua.v3.Lua", config), "name": f"garrison.{name}"}

@@ -1,6 +1,7 @@
--- What goes through to the model server and what comes back, by allow-list; and which connections have to wait.
--- envoy renders this file into its configuration with lines in front: REPLIES (replies.py as a table from status to
--- {reason, body}), FALLBACK_STATUS and WAIT_HEADER.
+-- What goes through to the model server and what comes back, by allow-list; which connections have to wait; and what is
+-- counted. envoy renders this file into its configuration with lines in front: REPLIES (replies.py as a table from status
+-- to {reason, body}), FALLBACK_STATUS, GRPC_FAILURES (from gRPC status to {reason, message}), FALLBACK_GRPC_STATUS,
+-- REASONS (the set of all reasons) and WAIT_HEADER. What a route is about stands in its metadata, see routes/table.py.
 -- Envoy's Lua filter lets a request pass if the script raises; `envoy_on_request` therefore catches and refuses.
 
 local TO_SERVER = {
@@ -12,6 +13,20 @@ local TO_CLIENT = {
   [":status"] = true, ["content-type"] = true, ["content-length"] = true, ["date"] = true,
   ["retry-after"] = true, ["x-garrison-reason"] = true,
 }
+local GUARD_TO_SERVER = { ["x-garrison-scopes"] = true }
+local GRPC_TO_SERVER = { ["x-garrison-scopes"] = true, ["te"] = true, ["grpc-timeout"] = true }
+local GRPC_TO_CLIENT = { ["grpc-status"] = true, ["grpc-message"] = true }
+local IN_TRAILERS = { ["grpc-status"] = true, ["grpc-message"] = true, ["x-garrison-reason"] = true }
+local MOST_GRPC_MESSAGE = 1024
+-- gRPC statuses that are no fault of the client's.
+local SERVER_FAULTS = { [2] = true, [4] = true, [13] = true, [14] = true, [15] = true }
+
+for _, more in ipairs({ GUARD_TO_SERVER, GRPC_TO_SERVER }) do
+  for name in pairs(TO_SERVER) do more[name] = true end
+end
+for name in pairs(TO_CLIENT) do GRPC_TO_CLIENT[name] = true end
+local TO_SERVER_BY_KIND = { guard = GUARD_TO_SERVER, grpc = GRPC_TO_SERVER }
+
 -- A flood is as fast as it is refused, and costs everyone else the time that refusing takes. So whoever floods has to
 -- share a narrow way: all of them together may send one request in PACE_MS, each waits for its turn (WAIT_HEADER, in ms,
 -- for Envoy's fault filter), and whose turn is too far away is refused. Those are connections with many points, one for
@@ -47,9 +62,34 @@ local function is_accepted_type(headers)
   return subtype ~= "x-www-form-urlencoded"
 end
 
-local function is_plain_encoding(headers)
-  local count = headers:getNumValues("content-encoding")
-  return count == 0 or (count == 1 and string.lower(headers:get("content-encoding")) == "identity")
+local function is_plain_encoding(headers, name)
+  local count = headers:getNumValues(name)
+  return count == 0 or (count == 1 and string.lower(headers:get(name)) == "identity")
+end
+
+local function is_grpc_type(value)
+  return value ~= nil and string.sub(string.lower(value), 1, 16) == "application/grpc"
+end
+
+-- gRPC-Web and other encodings of messages are not gRPC; a message that came compressed could be of any size.
+local function is_accepted_grpc(handle, headers)
+  local kind = headers:getNumValues("content-type") == 1 and headers:get("content-type")
+  if kind ~= "application/grpc" and kind ~= "application/grpc+proto" then return false end
+  return handle:streamInfo():protocol() == "HTTP/2" and is_plain_encoding(headers, "grpc-encoding")
+end
+
+local function is_accepted(handle, headers, kind)
+  if kind == "management" then return true end  -- 404, whatever it is
+  if not is_plain_encoding(headers, "content-encoding") then return false end
+  if kind == "grpc" then return is_accepted_grpc(handle, headers) end
+  if (kind == "rest" or kind == "guard") and is_grpc_type(headers:get("content-type")) then return false end
+  return is_accepted_type(headers)
+end
+
+local function drop_odd_grpc_headers(headers)
+  if headers:get("te") ~= "trailers" then headers:remove("te") end
+  local timeout = headers:get("grpc-timeout")
+  if timeout and not (#timeout <= 9 and string.match(timeout, "^%d+[HMSmun]$")) then headers:remove("grpc-timeout") end
 end
 
 local function name_connection(handle)
@@ -104,10 +144,11 @@ end
 
 -- Return the status to refuse with, or nil.
 local function check_request(handle)
-  local headers = handle:headers()
-  local accepted = is_accepted_type(headers) and is_plain_encoding(headers)
-  keep_only(headers, TO_SERVER)
+  local headers, kind = handle:headers(), handle:metadata():get("kind")
+  local accepted = is_accepted(handle, headers, kind)
+  keep_only(headers, TO_SERVER_BY_KIND[kind] or TO_SERVER)
   if not accepted then return "415" end
+  if kind == "grpc" then drop_odd_grpc_headers(headers) end
   local wait_ms = take_turn(handle)
   if wait_ms > MOST_WAIT_MS then return "503" end
   if wait_ms > 0 then headers:add(WAIT_HEADER, string.format("%d", wait_ms)) end
@@ -124,10 +165,31 @@ function envoy_on_request(handle)
   end
 end
 
-local function count_verdict(handle, status, reason)
+local function count_verdict(handle, is_clients_fault, reason)
   local client = reason == "rate_limited" and find_client(handle)
   if client then limited_ms[client] = handle:timestamp() end
-  if status < 500 then count_points(handle, 1) end
+  if is_clients_fault then count_points(handle, 1) end
+end
+
+-- Of names that are known beforehand only: a reason of the catalogue, a model with a route.
+local function count_outcome(handle, reason)
+  local stats, route = handle:stats(), handle:metadata()
+  local kind = route:get("kind")
+  if kind == "management" then
+    stats:counter("management_attempts"):inc()
+  elseif reason == "not_found" and (kind == nil or kind == "probe") then
+    stats:counter("probes"):inc()
+  end
+  if reason then
+    stats:counter("refused." .. (REASONS[reason] and reason or "in_its_own_words")):inc()
+  elseif kind then
+    stats:counter("answered." .. (route:get("model") ~= "" and route:get("model") or kind)):inc()
+  end
+end
+
+local function count(handle, reason)
+  local finished, problem = pcall(count_outcome, handle, reason)
+  if not finished then handle:logErr("garrison: an answer was not counted: " .. tostring(problem)) end
 end
 
 local function has_own_reason(headers)
@@ -145,18 +207,87 @@ local function replace_failure(handle, headers, status)
   headers:replace("content-type", "application/json")
   headers:replace("x-garrison-reason", reply.reason)
   handle:body(true):setBytes(reply.body)
+  return reply.reason
+end
+
+-- A readiness socket says yes in the words of the protocol that was asked in.
+local function replace_answer(handle, headers)
+  local answer = handle:metadata():get("answer")
+  if not answer then return end
+  headers:replace("content-type", "application/json")
+  handle:body(true):setBytes(answer)
+end
+
+-- The same for gRPC, whose verdict stands in `fields`: the trailers, or the headers of an answer that is nothing else.
+-- Returns the reason, or nil for an answer.
+local function check_grpc_verdict(fields)
+  local status = tonumber(fields:get("grpc-status"))
+  if status == 0 then
+    fields:remove("grpc-message")
+    fields:remove("x-garrison-reason")
+    return nil
+  end
+  if has_own_reason(fields) and #(fields:get("grpc-message") or "") <= MOST_GRPC_MESSAGE then
+    return fields:get("x-garrison-reason"), status
+  end
+  local reply = GRPC_FAILURES[status]
+  if not reply then status, reply = FALLBACK_GRPC_STATUS, GRPC_FAILURES[FALLBACK_GRPC_STATUS] end
+  fields:replace("grpc-status", tostring(status))
+  fields:replace("grpc-message", reply.message)
+  fields:replace("x-garrison-reason", reply.reason)
+  return reply.reason, status
+end
+
+local function finish_grpc(handle, fields)
+  local reason, status = check_grpc_verdict(fields)
+  if reason then count_verdict(handle, not SERVER_FAULTS[status], reason) else count_points(handle, -1) end
+  count(handle, reason)
+end
+
+local function pass_grpc(handle, headers)
+  if headers:get("grpc-status") then return finish_grpc(handle, headers) end
+  headers:remove("x-garrison-reason")
+  local trailers = handle:trailers()  -- waits for them, while the messages pass
+  if not trailers then return count(handle, "server_error") end
+  keep_only(trailers, IN_TRAILERS)
+  finish_grpc(handle, trailers)
+end
+
+-- Whatever is not gRPC cannot answer it: the server failed.
+local function replace_grpc_failure(handle, headers)
+  local reply = GRPC_FAILURES[FALLBACK_GRPC_STATUS]
+  keep_only(headers, { [":status"] = true, ["date"] = true })
+  headers:replace(":status", "200")
+  headers:replace("content-type", "application/grpc")
+  headers:replace("grpc-status", tostring(FALLBACK_GRPC_STATUS))
+  headers:replace("grpc-message", reply.message)
+  headers:replace("x-garrison-reason", reply.reason)
+  handle:body(true):setBytes("")
+  count(handle, reply.reason)
 end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  keep_only(headers, TO_CLIENT)
-  headers:replace("x-content-type-options", "nosniff")  -- an answer is data, whatever a browser thinks it looks like
-  headers:replace("cache-control", "no-store")
   local status = tonumber(headers:get(":status"))
+  if is_grpc_type(headers:get("content-type")) and status == 200 then
+    keep_only(headers, GRPC_TO_CLIENT)
+    return pass_grpc(handle, headers)
+  end
+  keep_only(headers, TO_CLIENT)
+  local reason
   if has_own_reason(headers) then
-    count_verdict(handle, status, headers:get("x-garrison-reason"))
+    reason = headers:get("x-garrison-reason")
+    count_verdict(handle, status < 500, reason)
+  elseif handle:metadata():get("kind") == "grpc" then
+    return replace_grpc_failure(handle, headers)
   else
     headers:remove("x-garrison-reason")
-    if status >= 300 then replace_failure(handle, headers, status) else count_points(handle, -1) end
+    if status >= 300 then
+      reason = replace_failure(handle, headers, status)
+    else
+      count_points(handle, -1)
+      replace_answer(handle, headers)
+    end
   end
+  count(handle, reason)
 end

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from garrison.gateway.authentication import KINDS, Authentication
-from garrison.gateway.routes import GUARDED
+from garrison.gateway.routes import guarded
 from garrison.gateway.source import GatewaySource
 
 NAMESPACE = "garrison"  # of what identity.lua notes about a request: client, key_id, way, model, verb, allowed
@@ -30,7 +30,7 @@ def render_tables(source: GatewaySource) -> str:
         "MODEL_WAYS": {model: write_ways(ways) for model, ways in sorted(authentication.models.items())},
     }
     lines = [f"local {name} = {_write_table(table)}" for name, table in tables.items()]
-    return "\n".join([*lines, *_render_settings(authentication)]) + "\n"
+    return "\n".join([*lines, *_render_settings(authentication), _render_guarded(source.settings.protocols)]) + "\n"
 
 
 def write_ways(ways: Sequence[Sequence[str]]) -> str:
@@ -48,8 +48,11 @@ def _render_settings(authentication: Authentication) -> list[str]:
         f"local ALGORITHMS = {{ {algorithms} }}",
         f"local SCOPE_CLAIM = {_quote(oidc.scope_claim if oidc else '')}",
         f"local SCOPE_PREFIX = {_quote(oidc.scope_prefix if oidc else '')}",
-        f"local GUARDED = {{ {', '.join(_quote(prefix) for prefix in GUARDED)} }}",
     ]
+
+
+def _render_guarded(protocols: Sequence[str]) -> str:
+    return f"local GUARDED = {{ {', '.join(_quote(prefix) for prefix in guarded(protocols))} }}"
 
 
 def _plain_name(name: str) -> str:

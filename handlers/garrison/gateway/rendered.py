@@ -62,7 +62,8 @@ def _read(config: dict[str, Any]) -> Rendered:
     (chain,) = listener["filter_chains"]
     socket = listener["address"]["socket_address"]
     (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
-    timeouts = [int(route["route"]["timeout"].removesuffix("s")) for route in host["routes"]]
+    proxied = [route["route"] for route in host["routes"] if "route" in route]  # the others the gateway answers itself
+    timeouts = [int(action["timeout"].removesuffix("s")) for action in proxied]
     return Rendered(
         str(ipaddress.ip_address(str(socket["address"]))),
         _read_port(socket["port_value"]),

@@ -1,8 +1,10 @@
 """Everything the gateway says when it says no: one catalogue, from HTTP status to reason and message.
 
 The same catalogue answers for the gateway's own refusals and for failures of the model server behind it, whose own
-words never reach a client. A refusal that a handler has worded itself (it carries the header `x-garrison-reason`)
-passes unchanged.
+words never reach a client. A refusal that a handler or the guard has worded itself (it carries the header
+`x-garrison-reason`) passes unchanged.
+
+A gRPC client gets the same as a status and its message, with the reason in the same header.
 """
 
 import json
@@ -44,36 +46,90 @@ REPLIES = {
 }
 FALLBACK_STATUS = 500  # what a status that is not in the catalogue becomes when the model server sends it
 OTHER = Reply("refused", "The request was refused.")  # for the few statuses that Envoy itself may choose besides
+GRPC_STATUSES = {  # what a refusal is to a gRPC client; Envoy's own choice for 404, 413, 415 and 429 would be another
+    400: 3, 401: 16, 403: 7, 404: 12, 408: 4, 413: 8, 415: 12, 426: 12, 429: 8, 431: 8,
+    500: 13, 501: 12, 502: 14, 503: 14, 504: 4,
+}  # fmt: skip
+GRPC_UNKNOWN = 2
+GRPC_FAILURES = {  # and which words stand for a status that the guard gives without any of its own
+    3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 12: 501, 13: 500, 14: 503, 16: 401,
+}  # fmt: skip
+FALLBACK_GRPC_STATUS = 13
+GRPC_415 = Reply(
+    REPLIES[415].reason, "Send gRPC over HTTP/2, as application/grpc or application/grpc+proto, not compressed."
+)
 
 
-def render_local_replies() -> dict[str, Any]:
-    """Render how Envoy words its own refusals: one mapper per status, then one for whatever is left."""
-    mappers = [_render_mapper("EQ", status, reply) for status, reply in REPLIES.items()]
+def render_local_replies(*, grpc: bool = False) -> dict[str, Any]:
+    """Render how Envoy words its own answers: refusals one mapper per status, for gRPC others in front of these.
+
+    The few answers that are none, such as what a contract says about a model, keep their words.
+    """
+    mappers = [_render_answer()]
+    if grpc:
+        mappers += [_render_grpc_mapper(_compare("EQ", s), GRPC_STATUSES[s], r) for s, r in REPLIES.items()]
+        mappers.append(_render_grpc_mapper(_compare("GE", 300), GRPC_UNKNOWN, OTHER))
+    mappers += [_render_mapper("EQ", status, reply) for status, reply in REPLIES.items()]
     return {"mappers": [*mappers, _render_mapper("GE", 300, OTHER)], "body_format": _render_body(OTHER)}
 
 
 def render_lua_replies() -> str:
-    """Render the catalogue as the Lua table that headers.lua expects in front of it."""
+    """Render the catalogue as the Lua tables that headers.lua expects in front of it."""
     entries = [
         f"[{status}] = {{ reason = {_quote_lua(reply.reason)}, body = {_quote_lua(reply.body())} }}"
         for status, reply in REPLIES.items()
     ]
-    return f"local REPLIES = {{ {', '.join(entries)} }}\nlocal FALLBACK_STATUS = {FALLBACK_STATUS}\n"
+    failures = [
+        f"[{code}] = {{ reason = {_quote_lua(reply.reason)}, message = {_quote_lua(reply.message)} }}"
+        for code, reply in ((code, REPLIES[status]) for code, status in GRPC_FAILURES.items())
+    ]
+    reasons = sorted({reply.reason for reply in (*REPLIES.values(), OTHER)})
+    return (
+        f"local REPLIES = {{ {', '.join(entries)} }}\nlocal FALLBACK_STATUS = {FALLBACK_STATUS}\n"
+        f"local GRPC_FAILURES = {{ {', '.join(failures)} }}\nlocal FALLBACK_GRPC_STATUS = {FALLBACK_GRPC_STATUS}\n"
+        f"local REASONS = {{ {', '.join(f'{reason} = true' for reason in reasons)} }}\n"
+    )
+
+
+def _render_answer() -> dict[str, Any]:
+    body = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"}
+    return {"filter": {"status_code_filter": {"comparison": _compare("LE", 299)}}, "body_format_override": body}
+
+
+def _render_grpc_mapper(comparison: dict[str, Any], grpc_status: int, reply: Reply) -> dict[str, Any]:
+    """Render a refusal for gRPC: Envoy makes its body the message, and keeps a status that is there already."""
+    is_grpc = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
+    filters = [is_grpc, {"status_code_filter": {"comparison": comparison}}]
+    message = GRPC_415.message if reply is REPLIES[415] else reply.message
+    body = {"text_format_source": {"inline_string": message.replace("%", "%%")}}
+    headers = {"x-garrison-reason": reply.reason, "grpc-status": str(grpc_status)}
+    return {
+        "filter": {"and_filter": {"filters": filters}},
+        "headers_to_add": _add_headers(headers),
+        "body_format_override": body,
+    }
 
 
 def _render_mapper(operator: str, status: int, reply: Reply) -> dict[str, Any]:
     headers = {"x-garrison-reason": reply.reason}
     if status == 429:
         headers["retry-after"] = "1"  # every bucket gains at least one token a second
-    comparison = {"op": operator, "value": {"default_value": status, "runtime_key": "garrison.none"}}
     return {
-        "filter": {"status_code_filter": {"comparison": comparison}},
-        "headers_to_add": [
-            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-            for key, value in headers.items()
-        ],
+        "filter": {"status_code_filter": {"comparison": _compare(operator, status)}},
+        "headers_to_add": _add_headers(headers),
         "body_format_override": _render_body(reply),
     }
+
+
+def _compare(operator: str, status: int) -> dict[str, Any]:
+    return {"op": operator, "value": {"default_value": status, "runtime_key": "garrison.none"}}
+
+
+def _add_headers(headers: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in headers.items()
+    ]
 
 
 def _render_body(reply: Reply) -> dict[str, Any]:

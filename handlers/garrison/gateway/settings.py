@@ -75,7 +75,7 @@ def load_gateway(path: Path) -> GatewaySettings:
         tls_profile=tls.choice("profile", TLS_PROFILES, default="intermediate"),
         tls_certificate=certificate,
         tls_key=key,
-        protocols=settings.choices("protocols", PROTOCOLS, default=(TORCHSERVE,)),
+        protocols=_read_protocols(settings),
         cors_origins=_read_origins(settings),
         authentication=read_authentication(settings.section("authentication", required=False), path.parent),
         metrics=_read_metrics(settings),
@@ -84,6 +84,14 @@ def load_gateway(path: Path) -> GatewaySettings:
     )
     settings.finish()
     return gateway
+
+
+def _read_protocols(settings: Settings) -> tuple[str, ...]:
+    protocols = settings.choices("protocols", PROTOCOLS, default=(TORCHSERVE,))
+    if KSERVE_V1 in protocols and TFSERVING_REST in protocols:
+        same = "both are POST /v1/models/NAME:predict, to different servers"
+        settings.problem("protocols", f"{KSERVE_V1} and {TFSERVING_REST}: {same}; take one out, or use {KSERVE_V2}")
+    return protocols
 
 
 def _read_origins(settings: Settings) -> tuple[str, ...]:

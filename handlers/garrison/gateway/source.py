@@ -8,15 +8,16 @@ from garrison.contract import Contract
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.clients import Client
 from garrison.gateway.settings import GatewaySettings
-from garrison.gateway.upstreams import ServerSockets
+from garrison.gateway.upstreams import GuardSockets, ServerSockets
 
 
 @dataclass(frozen=True)
 class GatewaySockets:
-    """Unix sockets that the gateway connects to, of one server or of several alike, and the one it listens on."""
+    """Unix sockets that the gateway connects to, of servers alike and of guards alike, and the one it listens on."""
 
     servers: tuple[ServerSockets, ...]
     admin: Path
+    guards: tuple[GuardSockets, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 from garrison.gateway.authentication import Oidc
 from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
-from garrison.gateway.routes import GUARDED
 from garrison.gateway.source import GatewaySource
 
 KEY_HEADER, TOKEN_HEADER = "x-api-key", "authorization"
@@ -30,14 +29,14 @@ def render_providers(source: GatewaySource) -> dict[str, Any]:
     return providers
 
 
-def render_rules(providers: Sequence[str]) -> list[dict[str, Any]]:
+def render_rules(providers: Sequence[str], prefixes: Sequence[str]) -> list[dict[str, Any]]:
     """Render when each provider is asked: below the guarded paths, where a token of its kind is presented."""
     marks = {
         KEY: {"name": KEY_HEADER, "present_match": True},
         OIDC: {"name": TOKEN_HEADER, "string_match": {"contains": BEARER, "ignore_case": True}},
     }
     rules = []
-    for prefix in GUARDED:
+    for prefix in prefixes:
         if len(providers) > 1:
             every = {"requires_all": {"requirements": [{"provider_name": name} for name in providers]}}
             rules.append({"match": {"prefix": prefix, "headers": list(marks.values())}, "requires": every})

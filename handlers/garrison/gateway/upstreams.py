@@ -1,8 +1,11 @@
-"""What is behind the gateway: the model servers, which are asked once a second whether they take requests.
+"""What is behind the gateway: the model servers and guards, which are asked once a second whether they take requests.
 
 Two clusters of the same servers. `inference` takes predictions; a server gets them while its `ready.sock` says at
 `/serving` that it takes them. `readiness` answers the health route; there a server counts while each of its models has
 a worker. Where none is left, the gateway itself says 503 at once: no request waits for a server that may come back.
+
+Guards have a cluster for each way they are spoken to: `guard-rest`, and `guard-grpc` over HTTP/2. Without a model
+server they answer the health route too.
 """
 
 from collections.abc import Sequence
@@ -11,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from garrison.contract import Contract, count_room
-from garrison.sockets import INFERENCE, READY, SERVING_PATH
+from garrison.gateway.settings import TFSERVING_GRPC, TFSERVING_REST, TORCHSERVE_GRPC
+from garrison.sockets import GUARD_GRPC, GUARD_REST, INFERENCE, READY, SERVING_PATH
 
 BUFFER_LIMIT_BYTES = 32 * 1024  # per connection, from the edge guide; the model's body limit is set on its route
 CONNECT_TIMEOUT_S = 1  # a unix socket answers at once or not at all
@@ -37,22 +41,52 @@ class ServerSockets:
         return cls(directory / INFERENCE, directory / READY)
 
 
-def render_clusters(servers: Sequence[ServerSockets], contracts: Sequence[Contract]) -> list[dict[str, Any]]:
-    """Render both clusters, with room for what the servers have room for together."""
-    paths = [(server.inference, server.readiness) for server in servers]
-    health = [(server.readiness, server.readiness) for server in servers]
-    return [
-        _render_cluster("inference", paths, SERVING_PATH, count_room(contracts) * len(servers)),
-        _render_cluster("readiness", health, READY_PATH, HEALTH_ROOM * len(servers)),
+@dataclass(frozen=True)
+class GuardSockets:
+    """Where one guard takes REST and gRPC, and where it says whether it does."""
+
+    rest: Path
+    grpc: Path
+    readiness: Path
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> "GuardSockets":
+        """Return the sockets that a guard makes in a directory."""
+        return cls(directory / GUARD_REST, directory / GUARD_GRPC, directory / READY)
+
+
+def render_clusters(
+    servers: Sequence[ServerSockets],
+    contracts: Sequence[Contract],
+    guards: Sequence[GuardSockets] = (),
+    protocols: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Render the clusters that the protocols need, with room for what all servers have room for together."""
+    room = count_room(contracts)
+    asked = [one.readiness for one in (servers or guards)]
+    clusters = [
+        _render_cluster("readiness", [(path, path) for path in asked], READY_PATH, HEALTH_ROOM * len(asked)),
     ]
+    if servers:
+        paths = [(server.inference, server.readiness) for server in servers]
+        clusters.insert(0, _render_cluster("inference", paths, SERVING_PATH, room * len(paths)))
+    if TFSERVING_REST in protocols:
+        paths = [(guard.rest, guard.readiness) for guard in guards]
+        clusters.append(_render_cluster("guard-rest", paths, SERVING_PATH, room * len(paths)))
+    if {TFSERVING_GRPC, TORCHSERVE_GRPC} & {*protocols}:
+        paths = [(guard.grpc, guard.readiness) for guard in guards]
+        clusters.append(_render_cluster("guard-grpc", paths, SERVING_PATH, room * len(paths), grpc=True))
+    return clusters
 
 
-def _render_cluster(name: str, paths: Sequence[tuple[Path, Path]], health_path: str, room: int) -> dict[str, Any]:
-    """Render servers behind unix sockets: HTTP/1.1, never more than they have room for."""
+def _render_cluster(
+    name: str, paths: Sequence[tuple[Path, Path]], health_path: str, room: int, *, grpc: bool = False
+) -> dict[str, Any]:
+    """Render servers behind unix sockets: HTTP/1.1, or HTTP/2 for gRPC; never more than they have room for."""
     http = {
         "@type": HTTP_TYPE,
         "common_http_protocol_options": {"idle_timeout": f"{UPSTREAM_IDLE_S}s"},
-        "explicit_http_config": {"http_protocol_options": {}},
+        "explicit_http_config": {"http2_protocol_options" if grpc else "http_protocol_options": {}},
     }
     threshold = {"max_connections": room, "max_pending_requests": room, "max_requests": room, "max_retries": room}
     endpoints = [_render_endpoint(*pair) for pair in paths]
@@ -85,5 +119,5 @@ def _render_health_check(path: str) -> dict[str, Any]:
         "healthy_threshold": 1,
         # Who was asked last may still be there when another server has taken the socket's name.
         "reuse_connection": False,
-        "http_health_check": {"host": "localhost", "path": path},
+        "http_health_check": {"host": "localhost", "path": path, "codec_client_type": "HTTP1"},
     }

@@ -55,7 +55,9 @@ def filter_of(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def routes_of(config: dict[str, Any]) -> list[dict[str, Any]]:
-    return manager_of(config)["route_config"]["virtual_hosts"][0]["routes"]
+    """Return the routes that lead to a server."""
+    (host,) = manager_of(config)["route_config"]["virtual_hosts"]
+    return [route for route in host["routes"] if "route" in route]
 
 
 def validate(config: dict[str, Any], directory: Path) -> Path:
@@ -72,6 +74,7 @@ def test_the_same_input_gives_the_same_bytes(parts: dict[str, Any]) -> None:
 def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
     names = [f["name"].removeprefix("envoy.filters.http.") for f in manager_of(render(**parts))["http_filters"]]
     assert names == [
+        "header_mutation",
         "jwt_authn",
         "garrison.identity",
         "rbac",
@@ -108,6 +111,8 @@ def test_explanations_have_a_route_where_the_contract_has_them(explained: dict[s
     assert (prediction["name"], explanation["name"]) == ("predict faces", "explain faces")
     for part in ("route", "typed_per_filter_config"):
         assert prediction[part] == explanation[part]
+    told = prediction["metadata"]["filter_metadata"]["garrison"]
+    assert explanation["metadata"]["filter_metadata"]["garrison"] == {**told, "verb": "explain"}
     assert {header["string_match"]["exact"] for header in explanation["match"]["headers"]} == {"POST", paths[4]}
 
 

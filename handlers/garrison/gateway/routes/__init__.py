@@ -1,0 +1,53 @@
+"""The only paths that exist, by protocol. Everything else is 404.
+
+`find_endpoints` says what can be asked for, `guarded` below which paths nothing is told to somebody without a name, not
+even that it is not there; `table` writes Envoy's routes from both. A protocol that is not configured has neither.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from garrison.contract import Contract
+from garrison.gateway.routes import guard, kserve, torchserve
+from garrison.gateway.routes.endpoint import Endpoint
+from garrison.gateway.settings import (
+    KSERVE_V1,
+    KSERVE_V2,
+    TFSERVING_GRPC,
+    TFSERVING_REST,
+    TORCHSERVE,
+    TORCHSERVE_GRPC,
+)
+
+__all__ = ["Endpoint", "find_endpoints", "guarded", "speaks_grpc"]
+
+_FINDERS: dict[str, Callable[[Sequence[Contract]], Iterator[Endpoint]]] = {
+    TORCHSERVE: torchserve.find_endpoints,
+    KSERVE_V1: kserve.find_v1,
+    KSERVE_V2: kserve.find_v2,
+    TFSERVING_REST: guard.find_rest,
+    TFSERVING_GRPC: lambda contracts: guard.find_grpc(TFSERVING_GRPC, contracts),
+    TORCHSERVE_GRPC: lambda contracts: guard.find_grpc(TORCHSERVE_GRPC, contracts),
+}
+_PREFIXES = {
+    TORCHSERVE: torchserve.PREFIXES,
+    KSERVE_V1: (kserve.V1_MODELS,),
+    KSERVE_V2: (kserve.V2_MODELS,),
+    TFSERVING_REST: (guard.MODELS,),
+    **guard.SERVICES,
+}
+
+
+def find_endpoints(protocols: Sequence[str], contracts: Sequence[Contract]) -> tuple[Endpoint, ...]:
+    """Return everything that can be asked for, the readiness check last."""
+    found = [endpoint for protocol in protocols for endpoint in _FINDERS[protocol](contracts)]
+    return (*found, torchserve.find_health())
+
+
+def guarded(protocols: Sequence[str]) -> tuple[str, ...]:
+    """Return the prefixes of all paths for which clients have to say who they are."""
+    return tuple(dict.fromkeys(prefix for protocol in protocols for prefix in _PREFIXES[protocol]))
+
+
+def speaks_grpc(protocols: Sequence[str]) -> bool:
+    """Say whether any of the protocols is gRPC."""
+    return any(protocol in guard.METHODS for protocol in protocols)
