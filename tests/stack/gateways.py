@@ -30,7 +30,7 @@ from garrison.gateway.clients import load_clients, make_scopes
 from garrison.gateway.replies import REPLIES
 from garrison.gateway.settings import load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource
-from garrison.gateway.upstreams import ServerSockets
+from garrison.gateway.upstreams import GuardSockets, ServerSockets
 from garrison.gateway.verification import load_verification
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -275,6 +275,7 @@ class Place:
     settings: str = (CONFIG / "gateway.yaml").read_text()
     clients: str = CLIENTS
     models: tuple[str, ...] = ("digits", "faces")
+    guards: tuple[GuardSockets, ...] = ()
 
     def source(self, port: int) -> GatewaySource:
         """Return what the gateway is rendered from; its files are written first."""
@@ -291,6 +292,7 @@ class Place:
             GatewaySockets(
                 (ServerSockets(self.directory / "inf.sock", self.directory / "rdy.sock"),),
                 self.directory / f"adm-{port}.sock",
+                self.guards,
             ),
             port,
         )

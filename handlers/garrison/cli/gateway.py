@@ -39,15 +39,16 @@ def gateway_render(options: argparse.Namespace) -> int:
     from garrison.admission.store import Store
     from garrison.files import write_atomically
     from garrison.gateway.source import GatewaySockets
-    from garrison.gateway.upstreams import ServerSockets
+    from garrison.gateway.upstreams import GuardSockets, ServerSockets
     from garrison.sockets import ADMIN
     from garrison.stack.local import GatewayPlaces, render_gateway, write_config
 
     store, trust = find_store(options), find_trust(options)
     models = tuple(model.packed for model in open_store(Store(store), load_trust(trust)))
     servers = tuple(ServerSockets.in_directory(directory) for directory in options.sockets or [options.run_dir])
+    guards = tuple(GuardSockets.in_directory(directory) for directory in options.guard)
     places = GatewayPlaces(find_config(options), options.state, options.port, options.address or "")
-    written = write_config(render_gateway(places, models, GatewaySockets(servers, options.run_dir / ADMIN)))
+    written = write_config(render_gateway(places, models, GatewaySockets(servers, options.run_dir / ADMIN, guards)))
     if options.output is None:
         sys.stdout.write(written.decode())
     else:
@@ -85,6 +86,8 @@ def _add_render(actions: Any) -> None:
     render.add_argument("--address", type=_address, metavar="IP", help=address_help)
     sockets_help = "a model server's directory of sockets; once for each of several servers alike (default: --run-dir)"
     render.add_argument("--sockets", type=absolute, action="append", metavar="DIR", help=sockets_help)
+    guard_help = "a guard's directory of sockets, for the protocols that it speaks; once for each of several alike"
+    render.add_argument("--guard", type=absolute, action="append", default=[], metavar="DIR", help=guard_help)
     run_help = "the gateway's run directory, with its admin socket (default: %(default)s)"
     render.add_argument("--run-dir", type=absolute, default=RUN_DIRECTORY, metavar="DIR", help=run_help)
     output_help = "write it there, all at once (default: standard output)"

@@ -46,16 +46,16 @@ def render_access_logs() -> list[dict[str, Any]]:
     """Render the log of requests, and that of attempts on management paths."""
     attempt = {"name": ":path", "string_match": {"safe_regex": {"regex": PATTERN}}}
     return [
-        _render_log("management_attempt", attempt),
-        _render_log("request", {**attempt, "invert_match": True}),
+        _render_log({"event": "management_attempt"}, attempt),
+        _render_log({"event": "request"}, {**attempt, "invert_match": True}),
     ]
 
 
-def _render_log(event: str, header: dict[str, Any]) -> dict[str, Any]:
+def _render_log(event: dict[str, str], header: dict[str, Any]) -> dict[str, Any]:
     fields = {
         "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
         "gate": "gateway",
-        "event": event,
+        **event,
         **{name: text + NOTHING for name, text in TEXTS.items()},
         **NUMBERS,
     }

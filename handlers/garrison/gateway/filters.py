@@ -52,7 +52,11 @@ def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
 def authenticate(source: GatewaySource) -> dict[str, Any]:
     """Verify every token that is presented at a model's paths, of the kinds that some way accepts."""
     providers = render_providers(source)
-    config = {"providers": providers, "rules": render_rules(tuple(providers), guarded(source.settings.protocols)), "strip_failure_response": True}
+    config = {
+        "providers": providers,
+        "rules": render_rules(tuple(providers), guarded(source.settings.protocols)),
+        "strip_failure_response": True,
+    }
     return _filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.contract import Contract, count_room
-from garrison.gateway.settings import TFSERVING_GRPC, TFSERVING_REST, TORCHSERVE_GRPC
+from garrison.gateway.settings import GUARD_PROTOCOLS, TFSERVING_GRPC, TFSERVING_REST, TORCHSERVE_GRPC
 from garrison.sockets import GUARD_GRPC, GUARD_REST, INFERENCE, READY, SERVING_PATH
 
 BUFFER_LIMIT_BYTES = 32 * 1024  # per connection, from the edge guide; the model's body limit is set on its route
@@ -58,18 +58,18 @@ class GuardSockets:
 def render_clusters(
     servers: Sequence[ServerSockets],
     contracts: Sequence[Contract],
-    guards: Sequence[GuardSockets] = (),
-    protocols: Sequence[str] = (),
+    guards: Sequence[GuardSockets],
+    protocols: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Render the clusters that the protocols need, with room for what all servers have room for together."""
-    room = count_room(contracts)
-    asked = [one.readiness for one in (servers or guards)]
-    clusters = [
-        _render_cluster("readiness", [(path, path) for path in asked], READY_PATH, HEALTH_ROOM * len(asked)),
-    ]
-    if servers:
+    room, clusters = count_room(contracts), []
+    asked = [guard.readiness for guard in guards]
+    if {*protocols} - {*GUARD_PROTOCOLS}:
         paths = [(server.inference, server.readiness) for server in servers]
-        clusters.insert(0, _render_cluster("inference", paths, SERVING_PATH, room * len(paths)))
+        clusters.append(_render_cluster("inference", paths, SERVING_PATH, room * len(paths)))
+        asked = [server.readiness for server in servers]
+    health = [(path, path) for path in asked]
+    clusters.append(_render_cluster("readiness", health, READY_PATH, HEALTH_ROOM * len(health)))
     if TFSERVING_REST in protocols:
         paths = [(guard.rest, guard.readiness) for guard in guards]
         clusters.append(_render_cluster("guard-rest", paths, SERVING_PATH, room * len(paths)))

@@ -20,7 +20,9 @@ from stack.gateways import (
 
 def test_a_header_check_that_fails_refuses(place: Place, seen: list[Seen]) -> None:
     """Envoy's Lua filter lets a request pass when its script raises; ours must not."""
-    broken = with_script_broken("garrison.headers", "return is_accepted_type(headers)", "return no_such_function(headers)")
+    broken = with_script_broken(
+        "garrison.headers", "return is_accepted_type(headers)", "return no_such_function(headers)"
+    )
     with open_gateway(place, broken) as gateway:
         assert_refused(gateway.send("POST", DIGITS, {"x-api-key": place.key()}, b"x"), 500, seen)
 

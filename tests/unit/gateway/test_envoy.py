@@ -130,13 +130,15 @@ def script_of(config: dict[str, Any], name: str) -> str:
 
 
 def test_every_route_says_what_a_caller_needs(explained: dict[str, Any]) -> None:
-    needs = {r["name"]: r["metadata"]["filter_metadata"]["garrison.identity"] for r in routes_of(render(**explained))}
+    metadata = {route["name"]: route["metadata"]["filter_metadata"] for route in routes_of(render(**explained))}
+    told = {name: found["envoy.filters.http.lua"] for name, found in metadata.items()}
+    needs = {name: (script["needs"], script["model"], script["verb"]) for name, script in told.items()}
     assert needs == {
-        "predict digits": {"needs": "scope", "model": "digits", "verb": "predict"},
-        "predict faces": {"needs": "scope", "model": "faces", "verb": "predict"},
-        "explain faces": {"needs": "scope", "model": "faces", "verb": "explain"},
-        "health GET": {"needs": "nothing", "model": "", "verb": ""},
-        "health HEAD": {"needs": "nothing", "model": "", "verb": ""},
+        "predict digits": ("scope", "digits", "predict"),
+        "predict faces": ("scope", "faces", "predict"),
+        "explain faces": ("scope", "faces", "explain"),
+        "open /healthz GET": ("nothing", "", ""),
+        "open /healthz HEAD": ("nothing", "", ""),
     }
 
 

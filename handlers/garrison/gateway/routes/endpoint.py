@@ -51,8 +51,3 @@ class Endpoint:
         if not self.is_guarded:
             return NOTHING
         return SCOPE if self.model else SCOPES
-
-    @property
-    def name(self) -> str:
-        """Return what the route is called: what is asked of what."""
-        return " ".join(filter(None, (self.verb or "open", self.model, self.methods[0], self.path)))
