@@ -5,39 +5,46 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from attacks.gateway.door import Door, Place, SlowAnswers, open_gateway, open_naive, open_place
+from attacks.gateway.door import (
+    Door,
+    Grounds,
+    SlowAnswers,
+    open_door,
+    open_grounds,
+    open_naive_door,
+    wait_for_nobody,
+)
 from attacks.gateway.rows import SLOW
 
 
 @pytest.fixture(scope="session")
-def place() -> Iterator[Place]:
+def grounds() -> Iterator[Grounds]:
     """Keys, a certificate, and the recorders that every door leads to."""
-    with open_place() as place:
-        yield place
+    with open_grounds() as grounds:
+        yield grounds
 
 
 @pytest.fixture(scope="session")
-def shipped(place: Place) -> Iterator[Door]:
+def shipped(grounds: Grounds) -> Iterator[Door]:
     """The gateway with the configuration as it ships."""
-    with open_gateway(place) as door:
+    with open_door(grounds) as door:
         yield door
 
 
 @pytest.fixture(scope="session")
-def hurried(place: Place) -> Iterator[Door]:
+def hurried(grounds: Grounds) -> Iterator[Door]:
     """The same gateway with shorter timeouts: for those who are slow, and for the many refusals of HTTP/2.
 
     Those end the connection, and Envoy waits a second for the client to do it.
     """
-    waits = {"delayed_close_timeout": "0.05s", "drain_timeout": "0.05s"}
-    with open_gateway(place, manager=waits, handshake_s=1, headers_s=1, request_s=2, idle_s=2) as door:
+    with open_door(grounds.hurry(handshake_s=1, headers_s=1, request_s=2, idle_s=2), wait_for_nobody) as door:
         yield door
 
 
 @pytest.fixture(scope="session")
-def naive(place: Place) -> Iterator[Door]:
+def naive(grounds: Grounds) -> Iterator[Door]:
     """What is no gateway, in front of the same recorders."""
-    with open_naive(place) as door:
+    with open_naive_door(grounds) as door:
         yield door
 
 

@@ -28,14 +28,6 @@ class Seen:
         return (self.head + self.body).lower()
 
 
-@dataclass
-class Behaviour:
-    """What a recorder believes and answers; a test may change it."""
-
-    prefers_chunks: bool = True  # where a request has both lengths, and two servers choose differently
-    body: bytes = ANSWER
-
-
 class Recorder(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """An HTTP/1.1 server on a unix socket that answers 200 to all that it takes for a request."""
 
@@ -47,8 +39,11 @@ class Recorder(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__(str(path), _Connection)
         self.path = path
         self.seen: list[Seen] = []
-        self.behaviour = Behaviour(body=body)
+        self.body = body
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def reset(self) -> None:
+        self.seen.clear()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: whoever is in front may close a connection whenever it likes."""
@@ -63,15 +58,15 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         with contextlib.suppress(ConnectionError):
-            while (seen := read_request(self.rfile, self.server.behaviour.prefers_chunks)) is not None:
-                body = self.server.behaviour.body
+            while (seen := read_request(self.rfile)) is not None:
+                body = self.server.body
                 if HEALTH_CHECK not in seen.raw:
                     self.server.seen.append(seen)
                 head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
                 self.wfile.write(head.encode() + body)
 
 
-def read_request(stream: BinaryIO, prefers_chunks: bool = True) -> Seen | None:
+def read_request(stream: BinaryIO) -> Seen | None:
     """Read what may be a request; None at the end of the connection."""
     head = b""
     while not head.endswith((b"\r\n\r\n", b"\n\n")):
@@ -80,13 +75,13 @@ def read_request(stream: BinaryIO, prefers_chunks: bool = True) -> Seen | None:
             return None
         if head or line.strip():
             head += line
-    return Seen(head, _find_framing(head, prefers_chunks)(stream))
+    return Seen(head, _find_framing(head)(stream))
 
 
-def _find_framing(head: bytes, prefers_chunks: bool) -> Callable[[BinaryIO], bytes]:
+def _find_framing(head: bytes) -> Callable[[BinaryIO], bytes]:
     chunked = re.search(rb"^transfer[-_]encoding[^:\n]*:[^\n]*(\n[ \t][^\n]*)*chunked", head, re.I | re.M) is not None
     length = re.search(rb"^content[-_]length\s*:\s*\+?(\d+)", head, re.I | re.M)
-    if chunked and (prefers_chunks or length is None):
+    if chunked:
         return _read_chunks
     return lambda stream: stream.read(min(int(length[1]) if length else 0, MAX_BYTES))
 

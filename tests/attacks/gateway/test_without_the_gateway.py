@@ -24,9 +24,9 @@ def gets_through(door: Door, row: Row) -> bool:
     door.forget()
     with door.connect("h2" if row.is_http2 else "http/1.1") as connection:
         if isinstance(row.attack, bytes):
-            connection.sendall(door.place.fill(row.attack))
+            connection.sendall(door.grounds.fill(row.attack))
         elif callable(row.attack):
-            row.attack(Http2(connection, door.place.fill))
+            row.attack(Http2(connection, door.grounds.fill))
         with contextlib.suppress(*BROKEN):
             connection.unwrap()  # the end: a server that waits for more of a body takes what it has
         deadline = time.monotonic() + PATIENCE_S
