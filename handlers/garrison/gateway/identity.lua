@@ -216,7 +216,7 @@ local function check_request(handle)
   if needs == "nothing" then return allow(handle) end
   if needs == nil then
     if handle:streamInfo():routeName() ~= "" then return "403" end  -- a route that says nothing is a mistake of ours
-    if not is_guarded(handle:headers():get(":path")) then return allow(handle) end  -- to the router, which says 404
+    if not is_guarded(handle:headers():get(":path") or "") then return allow(handle) end  -- to the router: 404
   end
   return identify(handle, needs, route:get("model") or "", route:get("verb") or "")
 end

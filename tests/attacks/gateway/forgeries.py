@@ -41,7 +41,8 @@ class Forge:
     def issue(self, client: str, *models: str, hours: float = 1, ago_s: float = 0) -> str:
         """Issue a key as `garrison keys issue` does."""
         began = datetime.now(UTC) - timedelta(seconds=ago_s)
-        return keys.issue_key(self.directory, client, models, timedelta(hours=hours), now=began).token
+        scopes = [f"{model}:predict" for model in models]
+        return keys.issue_key(self.directory, client, scopes, timedelta(hours=hours), now=began).token
 
     def sign(self, head: dict[str, Any] | None = None, private: Any = None, **claims: Any) -> str:
         """Sign with ES256, by the right key unless another is given; a claim given as None is left out."""
