@@ -33,9 +33,9 @@ def shipped(grounds: Grounds) -> Iterator[Door]:
 
 @pytest.fixture(scope="session")
 def hurried(grounds: Grounds) -> Iterator[Door]:
-    """The same gateway with shorter timeouts: for those who are slow, and for the many refusals of HTTP/2.
+    """The same gateway with shorter timeouts: for those who are slow, and for refusals that end the connection.
 
-    Those end the connection, and Envoy waits a second for the client to do it.
+    Envoy waits a second for the client to do that.
     """
     with open_door(grounds.hurry(handshake_s=1, headers_s=1, request_s=2, idle_s=2), wait_for_nobody) as door:
         yield door

@@ -18,7 +18,7 @@ SLOW_IDS = [row.name for row in SLOW]
 
 @pytest.mark.parametrize("row", [row for _, row in QUICK], ids=IDS)
 def test_the_attack_is_stopped_and_its_twin_is_not(shipped: Door, hurried: Door, row: Row) -> None:
-    door = hurried if row.is_http2 else shipped
+    door = hurried if row.ends_connection else shipped
     door.forget()
     answers = door.attempt(row.attack, len(row.verdicts))
     assert_stopped(row, answers)

@@ -11,7 +11,7 @@ from hyperframe import frame
 from attacks.gateway.exchange import CLOSED, Http2, Verdict
 from attacks.gateway.rows.row import Row, Steps, ask, pseudo
 
-MANY, VERY_MANY, FEW = 2_000, 20_000, 5
+MANY, VERY_MANY, FEW = 2_000, 100_000, 5
 GOOD = [*pseudo(), ("x-api-key", "<key>")]
 
 
@@ -19,9 +19,9 @@ def list_rows() -> list[Row]:
     """List floods, then bombs for HPACK, then frames that nobody may send."""
     return [
         *(Row(name, repeat(one, MANY), CLOSED, repeat(one, FEW)) for name, one in FLOODS.items()),
-        Row("PING", repeat(send_ping, VERY_MANY), CLOSED, repeat(send_ping, FEW)),
+        *(Row(name, repeat_frame(one, VERY_MANY), CLOSED, repeat_frame(one, 1)) for name, one in SMALL_FRAMES.items()),
         Row("a bomb for HPACK", send_bomb(16_000), "reset INTERNAL_ERROR", send_bomb(2)),
-        Row("an endless CONTINUATION", send_continuations(VERY_MANY), CLOSED, send_continuations(1)),
+        Row("an endless CONTINUATION", send_continuations(10 * MANY), CLOSED, send_continuations(1)),
         Row("CONTINUATION of nothing", send_continuations(MANY, b""), CLOSED, send_continuations(1, b"")),
         *(
             Row(f"block: {name}", send_block(block), "goaway COMPRESSION_ERROR", ask())
@@ -50,6 +50,17 @@ def repeat(one: Callable[[Http2, int], None], count: int) -> Steps:
     return steps
 
 
+def repeat_frame(one: frame.Frame, count: int) -> Steps:
+    """Send a frame very often in the middle of a good request."""
+
+    def steps(wire: Http2) -> None:
+        wire.headers(GOOD, end=False)
+        wire.put(one.serialize() * count)
+        wire.data(b"x")
+
+    return steps
+
+
 def reset_rapidly(wire: Http2, stream: int) -> None:
     wire.headers(GOOD, stream, end=False)
     wire.reset(stream)
@@ -61,10 +72,6 @@ def make_reset(wire: Http2, stream: int) -> None:
     wire.data(b"x", stream)
 
 
-def send_ping(wire: Http2, _: int) -> None:
-    wire.send_frame(frame.PingFrame(0, b"12345678"))
-
-
 def open_only(wire: Http2, stream: int) -> None:
     wire.headers(GOOD, stream, end=False)
 
@@ -73,10 +80,14 @@ FLOODS: dict[str, Callable[[Http2, int], None]] = {
     "rapid reset": reset_rapidly,
     "made you reset": make_reset,
     "streams that stay open": open_only,
-    "SETTINGS": lambda wire, _: wire.send_frame(frame.SettingsFrame(0, settings={3: 100})),
-    "empty SETTINGS": lambda wire, _: wire.send_frame(frame.SettingsFrame(0)),
-    "PRIORITY": lambda wire, stream: wire.send_frame(frame.PriorityFrame(stream, stream_weight=1)),
-    "WINDOW_UPDATE": lambda wire, _: wire.send_frame(frame.WindowUpdateFrame(0, window_increment=1)),
+}
+SMALL_FRAMES = {
+    "PING": frame.PingFrame(0, b"12345678"),
+    "SETTINGS": frame.SettingsFrame(0, settings={3: 100}),
+    "empty SETTINGS": frame.SettingsFrame(0),
+    "PRIORITY": frame.PriorityFrame(1, stream_weight=1),
+    "WINDOW_UPDATE": frame.WindowUpdateFrame(0, window_increment=1),
+    "empty DATA": frame.DataFrame(1),
 }
 BLOCKS = {
     "an index that is not there": b"\xff\xff\xff\xff\x0f",

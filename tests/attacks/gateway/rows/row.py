@@ -47,6 +47,11 @@ class Row:
         return sum(str(verdict).startswith("200") for verdict in self.verdicts)
 
     @property
+    def ends_connection(self) -> bool:
+        """Say whether the verdict is in most cases that the connection ends."""
+        return self.is_http2 or len(self.verdicts) > 1
+
+    @property
     def is_http2(self) -> bool:
         return not isinstance(self.attack, bytes | Drip)
 

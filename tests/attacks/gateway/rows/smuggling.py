@@ -4,7 +4,7 @@
 2019; malformed chunks after CVE-2015-3183 and many since; each twin has the same body, framed as RFC 9112 says.
 
 What Envoy's parser reads generously (RFC 9112, 2.2, allows a bare LF) is in `READ_AS_ONE`: it goes through as one
-request, written anew, and nothing of what a server could take for a second one is left.
+request, written anew, and what a server could have taken for something else is gone.
 """
 
 from attacks.gateway.rows.row import Row, chunks, post
@@ -87,30 +87,35 @@ OLD_VERSIONS = {
     "HTTP/9.9": post(version="HTTP/9.9"),
 }
 UNKNOWN_CODINGS = ("xchunked", "identity", "gzip and chunked", "chunked twice")
-LEFT = (b"\rx-", b"\r\n ", b"\r\n\t", b"transfer-encoding", b"\nexplain", b"yz")
 READ_AS_ONE = {
-    "bare LF everywhere": post(body=b"x").replace(b"\r\n", b"\n"),
-    "bare LF behind the request line": post().replace(b"HTTP/1.1\r\n", b"HTTP/1.1\n"),
-    "bare LF behind a header": post("x: y\nexplain: True"),
-    "bare LF at the end": post().replace(b"\r\n\r\nx", b"\n\nx"),
-    "bare CR behind a header": post("x: y\rexplain: True"),
-    "bare CR in what goes on": post("accept: y\rexplain: True"),
-    "bare CR in a type": post("content-type: image/png;\rexplain: True"),
-    "folded": post("x: y\r\n explain: True"),
-    "folded by a tab": post("x: y\r\n\texplain: True"),
-    "folded in what goes on": post("accept: y\r\n explain: True"),
-    "a folded length": post(framing="content-length:\r\n 1"),
-    "a length folded into another": post("x: y\r\n content-length: 50"),
-    "a coding folded into another": post("x: y\r\n transfer-encoding: chunked"),
-    "a coding behind a bare CR": post("x: y\rtransfer-encoding: chunked"),
-    "two spaces in the request line": post(method="POST "),
-    "a tab in the request line": post().replace(b"POST ", b"POST\t"),
-    "data longer than its chunk": post(framing=CHUNKED, body=b"1\r\nxyz\r\n0\r\n\r\n"),
-    "no line end behind a chunk": post(framing=CHUNKED, body=b"1\r\nx0\r\n0\r\n\r\n"),
-    "a bare LF behind a chunk": post(framing=CHUNKED, body=b"1\r\nx\n0\r\n\r\n"),
-    "an extension of a chunk": post(framing=CHUNKED, body=b"1;explain=True\r\nx\r\n0\r\n\r\n"),
-    "a large extension of a chunk": post(framing=CHUNKED, body=b"1;" + b"yz" * 50_000 + b"\r\nx\r\n0\r\n\r\n"),
-    "many extensions of a chunk": post(framing=CHUNKED, body=b"1" + b";y=yz" * 25_000 + b"\r\nx\r\n0\r\n\r\n"),
+    "bare LF everywhere": (post(body=b"x").replace(b"\r\n", b"\n"), b"1.1\nhost"),
+    "bare LF behind the request line": (post().replace(b"HTTP/1.1\r\n", b"HTTP/1.1\n"), b"1.1\nhost"),
+    "bare LF behind a header": (post("x: y\nexplain: True"), b"\nexplain"),
+    "bare LF at the end": (post().replace(b"\r\n\r\nx", b"\n\nx"), b"\n\nx"),
+    "bare CR behind a header": (post("x: y\rexplain: True"), b"\rexplain"),
+    "bare CR in what goes on": (post("accept: y\rexplain: True"), b"\rexplain"),
+    "bare CR in a type": (post("content-type: image/png;\rexplain: True"), b"\rexplain"),
+    "folded": (post("x: y\r\n explain: True"), b"\n explain"),
+    "folded by a tab": (post("x: y\r\n\texplain: True"), b"\n\texplain"),
+    "folded in what goes on": (post("accept: y\r\n explain: True"), b"\n explain"),
+    "a folded length": (post(framing="content-length:\r\n 1"), b"\n 1"),
+    "a length folded into another": (post("x: y\r\n content-length: 50"), b"\n content-length"),
+    "a coding folded into another": (post("x: y\r\n transfer-encoding: chunked"), b"transfer-encoding"),
+    "a coding behind a bare CR": (post("x: y\rtransfer-encoding: chunked"), b"transfer-encoding"),
+    "two spaces in the request line": (post(method="POST "), b"post  /"),
+    "a tab in the request line": (post().replace(b"POST ", b"POST\t"), b"post\t/"),
+    "data longer than its chunk": (post(framing=CHUNKED, body=b"1\r\nxyz\r\n0\r\n\r\n"), b"xyz\r\n"),
+    "no line end behind a chunk": (post(framing=CHUNKED, body=b"1\r\nx0\r\n0\r\n\r\n"), b"x0\r\n"),
+    "a bare LF behind a chunk": (post(framing=CHUNKED, body=b"1\r\nx\n0\r\n\r\n"), b"x\n0"),
+    "an extension of a chunk": (post(framing=CHUNKED, body=b"1;explain=True\r\nx\r\n0\r\n\r\n"), b"explain"),
+    "a large extension of a chunk": (
+        post(framing=CHUNKED, body=b"1;" + b"yz" * 50_000 + b"\r\nx\r\n0\r\n\r\n"),
+        b"yzyz",
+    ),
+    "many extensions of a chunk": (
+        post(framing=CHUNKED, body=b"1" + b";y=yz" * 25_000 + b"\r\nx\r\n0\r\n\r\n"),
+        b";y=yz",
+    ),
 }
 
 
@@ -132,5 +137,8 @@ def list_rows() -> list[Row]:
         *(Row(f"Content-Length: {name}", post(framing=line), 400, post()) for name, line in LENGTHS.items()),
         *(Row(f"lines: {name}", data, 400, post("x: y")) for name, data in LINES.items()),
         *(Row(name, data, 426, post()) for name, data in OLD_VERSIONS.items()),
-        *(Row(f"read as one: {name}", data, 200, post("accept: */*"), LEFT) for name, data in READ_AS_ONE.items()),
+        *(
+            Row(f"read as one: {name}", data, 200, post("accept: */*"), (left,))
+            for name, (data, left) in READ_AS_ONE.items()
+        ),
     ]
