@@ -7,7 +7,7 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from garrison.gateway import keys
+from garrison.gateway.clients import make_scopes
+from garrison.gateway.ledger import Revoked, write_revoked
 
 ORDER_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 HOUR_S = 3600
@@ -38,11 +40,18 @@ class Forge:
         self.claims: dict[str, Any] = jwt.decode(self.good, options={"verify_signature": False})
         self.jwk = keys.public_jwks(directory)["keys"][0]
 
-    def issue(self, client: str, *models: str, hours: float = 1, ago_s: float = 0) -> str:
+    def issue(self, client: str, *models: str, verbs: Sequence[str] = ("predict",), ago_s: float = 0) -> str:
         """Issue a key as `garrison keys issue` does."""
-        began = datetime.now(UTC) - timedelta(seconds=ago_s)
-        scopes = [f"{model}:predict" for model in models]
-        return keys.issue_key(self.directory, client, scopes, timedelta(hours=hours), now=began).token
+        began, scopes = datetime.now(UTC) - timedelta(seconds=ago_s), make_scopes(models, verbs)
+        return keys.issue_key(self.directory, client, scopes, timedelta(seconds=HOUR_S), now=began).token
+
+    def revoke(self, token: str) -> str:
+        """Say that a key counts no more, as somebody does from whom it was stolen."""
+        claims = jwt.decode(token, options={"verify_signature": False})
+        ends, now = datetime.fromtimestamp(claims["exp"], UTC), datetime.now(UTC)
+        one = Revoked(claims["jti"], claims["sub"], ends, now, "stolen")
+        write_revoked(self.directory, [*keys.revoked_keys(self.directory), one])
+        return token
 
     def sign(self, head: dict[str, Any] | None = None, private: Any = None, **claims: Any) -> str:
         """Sign with ES256, by the right key unless another is given; a claim given as None is left out."""
@@ -82,6 +91,9 @@ def forge_keys(directory: Path) -> dict[str, str]:
         "other model": forge.issue("neighbour", "faces"),
         "not for this client": forge.issue("demo", "faces"),
         "unlisted": forge.issue("mallory", "digits"),
+        "other verb": forge.issue("demo", "digits", verbs=["explain", "describe"]),
+        "stolen": forge.revoke(forge.issue("demo", "digits")),
+        "stolen, written anew": forge.revoke(forge.issue("demo", "digits")).replace(".", "=.", 1),
         **_out_of_date(forge),
         **_without_a_signature(forge),
         **_by_another_key(forge),
@@ -162,6 +174,13 @@ def _of_other_claims(forge: Forge) -> dict[str, str]:
         "longer name": forge.sign(sub="demo2"),
         "list of names": forge.sign(sub=["demo", "neighbour"]),
         "any name": forge.sign(sub="*"),
+        "scopes as text": forge.sign(scopes="digits:predict"),
+        "scopes as a mapping": forge.sign(scopes={"digits:predict": True}),
+        "no scopes": forge.sign(scopes=None),
+        "any scope": forge.sign(scopes=["*", "*:*", "digits:*", "digits", "digits:"]),
+        "longer scopes": forge.sign(scopes=["xdigits:predict", "digits:predictx", "digits:predict digits"]),
+        "no id": forge.sign(jti=None),
+        "id as a number": forge.sign(jti=0),
     }
 
 

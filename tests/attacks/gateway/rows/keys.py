@@ -7,6 +7,7 @@ RFC 8725 (JSON Web Token Best Current Practices) has most of them; CVE-2015-9235
 from attacks.gateway.rows.row import DIGITS, Row, ask, post
 
 UNAUTHENTICATED = (
+    "stolen", "stolen, written anew", "no id", "id as a number",
     "expired", "expired long ago", "future", "no expiry", "expiry as text", "expiry below zero", "ten years",
     "for ever", "none", "None", "nOnE", "empty algorithm", "signature cut off", "two parts", "signature of zeros",
     "signature of the order", "signature in DER", "signature cut short",
@@ -18,6 +19,7 @@ UNAUTHENTICATED = (
 )  # fmt: skip
 FORBIDDEN = (
     "another audience", "no audience", "longer audience", "nobody", "longer name", "any name",
+    "scopes as text", "scopes as a mapping", "no scopes", "any scope", "longer scopes", "other verb",
     "other model", "not for this client", "unlisted",
 )  # fmt: skip
 PLACES = {
