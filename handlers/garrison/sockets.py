@@ -20,6 +20,7 @@ READY = "ready.sock"
 WATCH = "watch.sock"
 GUARD_REST, GUARD_GRPC = "rest.sock", "grpc.sock"  # of a guard, beside its own READY
 ADMIN = "admin.sock"  # the gateway's own, in its run directory
+BUDGET = "budget.sock"  # and that of the service which counts for it
 SERVING_PATH = "/serving"  # asked at READY: does this server take requests? Any other path: has each model a worker?
 LOCK_FILE = ".garrison"
 PRIVATE_MODE, SHARED_MODE = 0o600, 0o660

@@ -23,7 +23,7 @@ WRITABLE_MOUNTS: Mapping[str, set[str]] = {
     "render": {"/gateway"},
     "torchserve": {"/sockets/torchserve"},
     "torchserve-2": {"/sockets/torchserve-2"},
-    "gateway": {"/state/certificates"},
+    "gateway": {"/state/certificates", "/state/budgets"},
     "keys": {"/state"},
 }
 ONLY_PUBLISHED = "gateway"

@@ -295,6 +295,7 @@ class Place:
                 self.guards,
             ),
             port,
+            self.directory / "budgets",
         )
 
     def render(self, port: int) -> dict[str, Any]:

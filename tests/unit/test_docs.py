@@ -24,7 +24,7 @@ from garrison.checks.kserve import DATATYPES
 from garrison.cli import build_parser
 from garrison.contract import TASKS, load_contract
 from garrison.gateway.access_log import NUMBERS, TEXTS
-from garrison.gateway.replies import OTHER, REPLIES
+from garrison.gateway.replies import BUDGET_REPLIES, OTHER, REPLIES
 from garrison.reasons import OWN_REASONS, REASONS
 from garrison.record import RECORD_FILE, SIGNATURE_FILE
 from garrison.torchserve.properties import LOCKED, TUNABLE
@@ -41,6 +41,7 @@ README = (REPOSITORY / "README.md").read_text()
 README_MOST_LINES = 100
 CONTRACT_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("contract/*.py"))
 ADMISSION_MODULES = ["record.py", *(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("admission/**/*.py"))]
+BUDGET = "gateway/budget/{}.py"
 CELL_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("cell/*.py"))
 OTHER_MODULES = sorted({str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")} - set(ADMISSION_MODULES))
 WORKER_MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("torchserve/*.py"))
@@ -148,6 +149,7 @@ def test_the_contracts_reasons_are_no_more_than_the_codes() -> None:
 def test_reasons_of_the_gateway() -> None:
     listed = {tuple(cells[:2]) for cells in rows("### From the gateway")}
     replies = {(f"`{reply.reason}`", str(status)) for status, reply in REPLIES.items()}
+    replies |= {(f"`{reason}`", "429") for reason in BUDGET_REPLIES}
     assert listed == replies | {(f"`{OTHER.reason}`", "other")}
 
 
@@ -252,7 +254,7 @@ def test_formats_of_weights() -> None:
     assert [suffix for suffix in WEIGHT_SUFFIXES if f"`{suffix}`" not in text] == []
 
 
-GATEWAY_MODULES = ("settings", "authentication", "clients")
+GATEWAY_MODULES = ("settings", "authentication", "clients", "budget/settings")
 
 
 def test_gateway_and_client_keys() -> None:
@@ -330,6 +332,9 @@ def test_events_of_the_servers() -> None:
     sources = [(PACKAGE / module).read_text() for module in OTHER_MODULES]
     sources.append((REPOSITORY / "config" / "log4j2.xml").read_text())
     written = {event for text in sources for event in events_in(text)}
+    written |= {
+        event for name in ("__main__", "service") for event in first_texts(BUDGET.format(name), {"log", "_log"})
+    }
     listed = {cells[1].strip("`") for cells in rows("## The log") if cells[0] not in ("`launcher`", "`cell`")}
     assert listed == written
 

@@ -123,6 +123,14 @@ def test_the_gateway_alone_needs_little(path):
     assert {name for name in third_party if not name.startswith("_")} <= THIRD_PARTY_OF_THE_GATEWAY
 
 
+def test_what_counts_budgets_needs_no_more_than_its_protocol():
+    code = "import sys, garrison.gateway.budget.__main__; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    names = {name.split(".")[0] for name in loaded.split()} - set(sys.stdlib_module_names) - {"garrison"}
+    allowed = {"grpc", "google", "typing_extensions", "cython_runtime"}
+    assert {name for name in names if not name.startswith("_")} <= allowed
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_is_called_after_what_it_is_about(path):
     assert path.stem not in {"utils", "util", "helpers", "helper", "common", "manager", "misc"}

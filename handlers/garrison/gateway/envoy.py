@@ -9,13 +9,16 @@ from typing import Any
 
 from garrison.errors import ConfigError
 from garrison.gateway import admin
+from garrison.gateway.budget.plan import Plan
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.connection import render_connection_manager
 from garrison.gateway.counters import render_tags
+from garrison.gateway.limits import check_limits, find_allowances, render_budget_cluster
 from garrison.gateway.rendered import describe_certificate
 from garrison.gateway.settings import GUARD_PROTOCOLS, GatewaySettings
 from garrison.gateway.source import GatewaySource
 from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, render_clusters
+from garrison.sockets import BUDGET
 from garrison.unix_http import MAX_SOCKET_PATH_BYTES
 
 CIPHERS = (  # for TLS 1.2: forward secrecy and authenticated encryption; TLS 1.3 has no others
@@ -41,20 +44,32 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
         ConfigError: two contracts name the same model, or a socket's path is too long.
     """
     _check_source(source)
-    settings, certificate = source.settings, source.certificate
+    settings, certificate, plan = source.settings, source.certificate, _plan_budgets(source)
     return {
-        "node": {"id": "garrison", "cluster": "garrison", "metadata": describe_certificate(certificate)},
+        "node": {"id": "garrison", "cluster": "garrison", "metadata": _describe(source, plan)},
         "admin": _render_admin(source.sockets.admin),
         "stats_config": render_tags(),
         "layered_runtime": {"layers": [{"name": "garrison", "static_layer": RUNTIME}]},
         "overload_manager": _render_overload(settings),
         "static_resources": {
             "listeners": [_render_listener(settings, certificate, render_connection_manager(source), source.port)],
-            "clusters": render_clusters(
-                source.sockets.servers, source.contracts, source.sockets.guards, settings.protocols
-            ),
+            "clusters": [
+                *render_clusters(source.sockets.servers, source.contracts, source.sockets.guards, settings.protocols),
+                *([render_budget_cluster(source.sockets.admin.with_name(BUDGET))] if plan else []),
+            ],
         },
     }
+
+
+def _plan_budgets(source: GatewaySource) -> Plan | None:
+    allowances = find_allowances(source.clients, source.contracts)
+    return Plan(source.settings.budgets, source.budgets, allowances) if allowances.names() else None
+
+
+def _describe(source: GatewaySource, plan: Plan | None) -> dict[str, Any]:
+    """Return what a configuration notes for who runs Envoy with it; Envoy ignores it."""
+    noted = describe_certificate(source.certificate)
+    return {"garrison": {**noted, "budgets": plan.describe()} if plan else noted}
 
 
 def _check_source(source: GatewaySource) -> None:
@@ -68,10 +83,11 @@ def _check_source(source: GatewaySource) -> None:
         problems.append(f"{found}; name the directory of its sockets with --guard, or take this out")
     of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness))
     of_guards = (path for guard in sockets.guards for path in (guard.rest, guard.grpc, guard.readiness))
-    for path in map(str, (*of_servers, *of_guards, sockets.admin)):
+    for path in map(str, (*of_servers, *of_guards, sockets.admin.with_name(BUDGET), sockets.admin)):
         if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
             most = f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes"
             problems.append(f"{path}: {most}; use a shorter directory")
+    problems += check_limits(source)
     if problems:
         raise ConfigError(*problems)
 

@@ -7,23 +7,25 @@
     backstop       403  only what `identify` has let through
     check headers  415  accepted content types, no compression; only listed headers go on, in both directions
     slow down      503  who floods, with bad input or over a limit, waits for a turn; 503 if none is near
-    limit rate     429  one bucket per client
+    limit requests 429  one bucket per client, and per client and model where its entry says so
     bound body     413  as large as the model's contract allows
     unwrap form    415  the one field of a form becomes the body
+    limit bytes    429  likewise
+    count budgets  429  queries per day, requests at the same time; 503 if they cannot be counted
     route          404  to the model server, or nowhere
 
 A refusal by one filter means that none of the later ones sees the request. What they stand on: Envoy's jwt_authn, rbac,
-local_ratelimit, lua, fault, buffer, cors, header_mutation and router, all stable and meant for untrusted clients.
+local_ratelimit, ratelimit, lua, fault, buffer, cors, header_mutation and router, all stable and meant for untrusted
+clients.
 """
 
-from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from garrison.gateway.clients import Client
 from garrison.gateway.cors import render_cors
 from garrison.gateway.counters import COUNTERS
 from garrison.gateway.identity import NAMESPACE, render_tables
+from garrison.gateway.limits import count_budgets, limit_bytes, limit_requests
 from garrison.gateway.replies import render_lua_replies
 from garrison.gateway.routes import guarded
 from garrison.gateway.routes.table import WAIT_HEADER
@@ -42,9 +44,11 @@ def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
         backstop(),
         check_headers(),
         slow_down(),
-        limit_rate(source.clients),
+        *limit_requests(source.clients),
         bound_body(),
         unwrap_form(),
+        *limit_bytes(source.clients),
+        *count_budgets(source.clients),
         route(),
     ]
 
@@ -71,22 +75,6 @@ def backstop() -> dict[str, Any]:
     principal = {"sourced_metadata": {"metadata_matcher": allowed}}
     policy = {"permissions": [{"any": True}], "principals": [principal]}
     return _filter("rbac", "rbac.v3.RBAC", {"rules": {"action": "ALLOW", "policies": {"identified": policy}}})
-
-
-def limit_rate(clients: Sequence[Client]) -> dict[str, Any]:
-    """Give each listed client its own bucket of requests.
-
-    The clients are enumerated: with wildcard descriptors Envoy keeps 20 buckets, and a 21st client would hand an
-    evicted one a full bucket again. Enabled and enforced are written out, as both are 0 % by default.
-    """
-    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-    client = {"key": NAMESPACE, "path": [{"key": "client"}]}
-    action = {"metadata": {"descriptor_key": "client", "metadata_key": client, "source": "DYNAMIC"}}
-    config: dict[str, Any] = {"stat_prefix": "garrison", "filter_enabled": always, "filter_enforced": always}
-    if clients:
-        config["rate_limits"] = [{"actions": [action]}]
-        config["descriptors"] = [_bucket(client) for client in clients]
-    return _filter("local_ratelimit", "local_ratelimit.v3.LocalRateLimit", config)
 
 
 def check_headers() -> dict[str, Any]:
@@ -132,9 +120,3 @@ def _script(name: str, before: str = "", *, stat_prefix: str = "") -> dict[str, 
 def _filter(name: str, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     type_url = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
     return {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": type_url, **config}}
-
-
-def _bucket(client: Client) -> dict[str, Any]:
-    limits = client.limits
-    bucket = {"max_tokens": limits.burst, "tokens_per_fill": limits.requests_per_second, "fill_interval": "1s"}
-    return {"entries": [{"key": "client", "value": client.name}], "token_bucket": bucket}

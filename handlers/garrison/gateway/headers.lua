@@ -37,6 +37,9 @@ local PACE_MS, MOST_WAIT_MS, LIMITED_MS = 40, 1000, 1000
 -- Each thread of Envoy has tables of its own, and connections of its own.
 local connections, known, limited_ms, way_is_free_ms = {}, 0, {}, 0
 
+local LIMITED = { rate_limited = true, budget_used = true, too_many_concurrent = true }
+local MINUTE_S = 60
+
 local MEDIA_TYPES = { application = true, image = true, text = true }
 
 local function keep_only(headers, allowed)
@@ -166,7 +169,7 @@ function envoy_on_request(handle)
 end
 
 local function count_verdict(handle, is_clients_fault, reason)
-  local client = reason == "rate_limited" and find_client(handle)
+  local client = LIMITED[reason] and find_client(handle)
   if client then limited_ms[client] = handle:timestamp() end
   if is_clients_fault then count_points(handle, 1) end
 end
@@ -266,8 +269,20 @@ local function replace_grpc_failure(handle, headers)
   count(handle, reply.reason)
 end
 
+-- Limiters of bytes tell how much their bucket holds and has left; a full one is enough for any request.
+local function say_when_full(headers)
+  local seconds = 0
+  for index = 0, headers:getNumValues("x-ratelimit-limit") - 1 do
+    local most = tonumber(headers:getAtIndex("x-ratelimit-limit", index))
+    local left = tonumber(headers:getAtIndex("x-ratelimit-remaining", index))
+    if most and left and most > 0 then seconds = math.max(seconds, math.ceil((most - left) * MINUTE_S / most)) end
+  end
+  if seconds > 0 then headers:replace("retry-after", string.format("%d", seconds)) end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
+  if headers:get("x-garrison-reason") == "rate_limited" then say_when_full(headers) end
   local status = tonumber(headers:get(":status"))
   if is_grpc_type(headers:get("content-type")) and status == 200 then
     keep_only(headers, GRPC_TO_CLIENT)

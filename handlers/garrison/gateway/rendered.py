@@ -13,6 +13,7 @@ from typing import Any
 
 from garrison.errors import ConfigError
 from garrison.files import read_file
+from garrison.gateway.budget.plan import Plan, read_plan
 from garrison.gateway.certificates import Certificate
 
 DEVELOPMENT, OPERATOR = "development", "operator"
@@ -29,11 +30,12 @@ class Rendered:
     admin: Path
     certificate: Certificate
     longest_s: int
+    budgets: Plan | None = None  # where there is anything to count
 
 
 def describe_certificate(certificate: Certificate) -> dict[str, Any]:
     """Return what a configuration notes about its certificate; Envoy ignores it."""
-    return {"garrison": {"certificate": OPERATOR if certificate.ca_path is None else DEVELOPMENT}}
+    return {"certificate": OPERATOR if certificate.ca_path is None else DEVELOPMENT}
 
 
 def read_rendered(path: Path) -> Rendered:
@@ -64,12 +66,14 @@ def _read(config: dict[str, Any]) -> Rendered:
     (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     proxied = [route["route"] for route in host["routes"] if "route" in route]  # the others the gateway answers itself
     timeouts = [int(action["timeout"].removesuffix("s")) for action in proxied]
+    noted = config["node"]["metadata"]["garrison"]
     return Rendered(
         str(ipaddress.ip_address(str(socket["address"]))),
         _read_port(socket["port_value"]),
         Path(config["admin"]["address"]["pipe"]["path"]),
-        _read_certificate(config["node"]["metadata"]["garrison"]["certificate"], chain),
+        _read_certificate(noted["certificate"], chain),
         max(timeouts),
+        read_plan(noted["budgets"]) if "budgets" in noted else None,
     )
 
 

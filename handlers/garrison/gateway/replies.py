@@ -11,6 +11,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from garrison.gateway.budget.ledger import BUDGET_USED, TOO_MANY_CONCURRENT
+from garrison.gateway.budget.questions import NAMESPACE, REASON
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -44,6 +47,12 @@ REPLIES = {
     503: Reply("unavailable", "The model cannot take requests now; try again later."),
     504: Reply("timeout", "The model took too long to answer."),
 }
+BUDGET_REPLIES = {  # what the budget service says no for; 429 all of them, and the service says when to come back
+    BUDGET_USED: Reply(BUDGET_USED, "All queries of this day are used; the budget is whole again at midnight UTC."),
+    TOO_MANY_CONCURRENT: Reply(
+        TOO_MANY_CONCURRENT, "Too many of your requests are in progress; wait for one to end before you send the next."
+    ),
+}
 FALLBACK_STATUS = 500  # what a status that is not in the catalogue becomes when the model server sends it
 OTHER = Reply("refused", "The request was refused.")  # for the few statuses that Envoy itself may choose besides
 GRPC_STATUSES = {  # what a refusal is to a gRPC client; Envoy's own choice for 404, 413, 415 and 429 would be another
@@ -61,16 +70,18 @@ GRPC_415 = Reply(
 
 
 def render_local_replies(*, grpc: bool = False) -> dict[str, Any]:
-    """Render how Envoy words its own answers: refusals one mapper per status, for gRPC others in front of these.
+    """Render how Envoy words its own answers: refusals by the budget service's reason or by status, gRPC's first.
 
     The few answers that are none, such as what a contract says about a model, keep their words.
     """
     mappers = [_render_answer()]
     if grpc:
-        mappers += [_render_grpc_mapper(_compare("EQ", s), GRPC_STATUSES[s], r) for s, r in REPLIES.items()]
-        mappers.append(_render_grpc_mapper(_compare("GE", 300), GRPC_UNKNOWN, OTHER))
-    mappers += [_render_mapper("EQ", status, reply) for status, reply in REPLIES.items()]
-    return {"mappers": [*mappers, _render_mapper("GE", 300, OTHER)], "body_format": _render_body(OTHER)}
+        mappers += [_render_grpc_mapper(_is_said(r), GRPC_STATUSES[429], reply) for r, reply in BUDGET_REPLIES.items()]
+        mappers += [_render_grpc_mapper(_has(s), GRPC_STATUSES[s], r) for s, r in REPLIES.items()]
+        mappers.append(_render_grpc_mapper(_has(300, "GE"), GRPC_UNKNOWN, OTHER))
+    mappers += [_render_mapper(_is_said(reason), reply) for reason, reply in BUDGET_REPLIES.items()]
+    mappers += [_render_mapper(_has(status), reply) for status, reply in REPLIES.items()]
+    return {"mappers": [*mappers, _render_mapper(_has(300, "GE"), OTHER)], "body_format": _render_body(OTHER)}
 
 
 def render_lua_replies() -> str:
@@ -83,7 +94,7 @@ def render_lua_replies() -> str:
         f"[{code}] = {{ reason = {_quote_lua(reply.reason)}, message = {_quote_lua(reply.message)} }}"
         for code, reply in ((code, REPLIES[status]) for code, status in GRPC_FAILURES.items())
     ]
-    reasons = sorted({reply.reason for reply in (*REPLIES.values(), OTHER)})
+    reasons = sorted({reply.reason for reply in (*REPLIES.values(), *BUDGET_REPLIES.values(), OTHER)})
     return (
         f"local REPLIES = {{ {', '.join(entries)} }}\nlocal FALLBACK_STATUS = {FALLBACK_STATUS}\n"
         f"local GRPC_FAILURES = {{ {', '.join(failures)} }}\nlocal FALLBACK_GRPC_STATUS = {FALLBACK_GRPC_STATUS}\n"
@@ -93,36 +104,39 @@ def render_lua_replies() -> str:
 
 def _render_answer() -> dict[str, Any]:
     body = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"}
-    return {"filter": {"status_code_filter": {"comparison": _compare("LE", 299)}}, "body_format_override": body}
+    return {"filter": _has(299, "LE"), "body_format_override": body}
 
 
-def _render_grpc_mapper(comparison: dict[str, Any], grpc_status: int, reply: Reply) -> dict[str, Any]:
+def _render_grpc_mapper(applies: dict[str, Any], grpc_status: int, reply: Reply) -> dict[str, Any]:
     """Render a refusal for gRPC: Envoy makes its body the message, and keeps a status that is there already."""
     is_grpc = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
-    filters = [is_grpc, {"status_code_filter": {"comparison": comparison}}]
     message = GRPC_415.message if reply is REPLIES[415] else reply.message
     body = {"text_format_source": {"inline_string": message.replace("%", "%%")}}
     headers = {"x-garrison-reason": reply.reason, "grpc-status": str(grpc_status)}
     return {
-        "filter": {"and_filter": {"filters": filters}},
+        "filter": {"and_filter": {"filters": [is_grpc, applies]}},
         "headers_to_add": _add_headers(headers),
         "body_format_override": body,
     }
 
 
-def _render_mapper(operator: str, status: int, reply: Reply) -> dict[str, Any]:
+def _render_mapper(applies: dict[str, Any], reply: Reply) -> dict[str, Any]:
     headers = {"x-garrison-reason": reply.reason}
-    if status == 429:
-        headers["retry-after"] = "1"  # every bucket gains at least one token a second
-    return {
-        "filter": {"status_code_filter": {"comparison": _compare(operator, status)}},
-        "headers_to_add": _add_headers(headers),
-        "body_format_override": _render_body(reply),
-    }
+    if reply is REPLIES[429]:
+        headers["retry-after"] = "1"  # a bucket of requests gains one a second; headers.lua knows about those of bytes
+    return {"filter": applies, "headers_to_add": _add_headers(headers), "body_format_override": _render_body(reply)}
 
 
-def _compare(operator: str, status: int) -> dict[str, Any]:
-    return {"op": operator, "value": {"default_value": status, "runtime_key": "garrison.none"}}
+def _has(status: int, operator: str = "EQ") -> dict[str, Any]:
+    comparison = {"op": operator, "value": {"default_value": status, "runtime_key": "garrison.none"}}
+    return {"status_code_filter": {"comparison": comparison}}
+
+
+def _is_said(reason: str) -> dict[str, Any]:
+    """Match what the budget service has said no to, for this reason."""
+    matcher = {"filter": NAMESPACE, "path": [{"key": REASON}], "value": {"string_match": {"exact": reason}}}
+    said = {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+    return {"and_filter": {"filters": [_has(429), said]}}
 
 
 def _add_headers(headers: dict[str, str]) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """What an operator may change about the gateway: gateway.yaml in, frozen dataclasses out."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from garrison.gateway.authentication import PATH, Authentication, read_authentication
+from garrison.gateway.budget.place import Place
+from garrison.gateway.budget.settings import read_budgets
 from garrison.settings import Settings, load_settings
 
 TLS_PROFILES = ("intermediate", "modern")  # Mozilla's names: TLS 1.2 and 1.3, or 1.3 alone
@@ -59,6 +61,7 @@ class GatewaySettings:
     metrics: MetricsListener | None
     limits: Limits
     timeouts: Timeouts
+    budgets: Place = field(default_factory=Place)
 
 
 def load_gateway(path: Path) -> GatewaySettings:
@@ -81,6 +84,7 @@ def load_gateway(path: Path) -> GatewaySettings:
         metrics=_read_metrics(settings),
         limits=_read_limits(settings.section("limits", required=False)),
         timeouts=_read_timeouts(settings.section("timeouts", required=False)),
+        budgets=read_budgets(settings.section("budgets", required=False), path.parent),
     )
     settings.finish()
     return gateway

@@ -44,3 +44,4 @@ class GatewaySource:
     certificate: Certificate
     sockets: GatewaySockets
     port: int
+    budgets: Path = Path("/state/budgets")  # the directory of the file where budgets are counted; in our image, here

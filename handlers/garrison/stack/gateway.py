@@ -16,6 +16,7 @@ from garrison.gateway.drain import drain_envoy
 from garrison.gateway.operator_certificate import WARN_BEFORE, check_operator_certificate
 from garrison.gateway.rendered import Rendered, read_rendered
 from garrison.process import Child
+from garrison.stack.budget import BudgetChild
 from garrison.stack.part import Lifetime, Part
 
 THREADS = 2
@@ -32,6 +33,7 @@ class GatewayPart(Part):
         super().__init__(lifetime)
         self.config_path = config_path.absolute()
         self.rendered: Rendered | None = None
+        self.budget = BudgetChild(lifetime)
 
     def check(self) -> None:
         """Read the configuration, and check the port and the certificate.
@@ -68,7 +70,8 @@ class GatewayPart(Part):
         validate_envoy(self._envoy, self.config_path)
 
     def launch(self) -> Child:
-        """Start Envoy."""
+        """Start Envoy, and before it what counts for it."""
+        self.budget.begin(self._known().budgets, self._known().admin.parent)
         command = [*envoy_command(self._envoy, self.config_path), "--concurrency", str(THREADS)]
         command += ["--log-format", LOG_FORMAT]
         return Child("Envoy", command, {"LANG": "C.UTF-8"}, self._working_directory, self.sink())
@@ -76,7 +79,25 @@ class GatewayPart(Part):
     def watch(self) -> bool:
         """Say whether it accepts connections."""
         known = self._known()
-        return self.lifetime.ready.is_set() or is_listening(known.address, known.port)
+        return self.lifetime.ready.is_set() or (self.budget.is_ready() and is_listening(known.address, known.port))
+
+    def replace_dead(self) -> None:
+        """Start Envoy again if it has ended, and what counts for it.
+
+        Raises:
+            Undecided: Envoy ends too often.
+        """
+        self.budget.replace_dead()
+        super().replace_dead()
+
+    def stop(self) -> None:
+        """End Envoy, then what counts for it."""
+        super().stop()
+        self.budget.stop()
+
+    def pids(self) -> list[int]:
+        """Return the processes' ids."""
+        return super().pids() + self.budget.pids()
 
     def address(self) -> str:
         """Return the address for clients on this machine."""

@@ -106,6 +106,7 @@ def render_gateway(places: GatewayPlaces, models: Sequence[PackedModel], sockets
         certificate=places.certificate(settings),
         sockets=sockets,
         port=places.port,
+        budgets=(places.state / "budgets").absolute(),
     )
     return render_envoy(source)
 

@@ -1,0 +1,110 @@
+"""Redis for many gateways: one count for all of them, and nothing counted where nothing can be."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from garrison.gateway.budget.ledger import DAY_S, LedgerFailure
+from garrison.gateway.budget.place import Place
+from garrison.gateway.budget.redis_ledger import KEPT_S, RedisLedger
+from unit.gateway.budget.counting import ask_for, of_client, of_model, run_redis
+
+
+def run_with(place: Place, use: Callable[[RedisLedger], Awaitable[None]]) -> None:
+    async def run() -> None:
+        ledger = RedisLedger(place)
+        await ledger.open()
+        try:
+            await use(ledger)
+        finally:
+            await ledger.close()
+
+    asyncio.run(run())
+
+
+def test_gateways_share_one_budget_exactly(tmp_path: Path) -> None:
+    async def run(place: Place) -> int:
+        ledgers = [RedisLedger(place) for _ in range(3)]
+        for ledger in ledgers:
+            await ledger.open()
+        scope = of_client(queries_per_day=40)
+        asked = (ledgers[number % 3].take(ask_for(str(number), scope)) for number in range(120))
+        found = await asyncio.gather(*asked)
+        for ledger in ledgers:
+            await ledger.close()
+        return sum(not verdict.reason for verdict in found)
+
+    with run_redis(tmp_path) as socket:
+        assert asyncio.run(run(Place(f"redis+unix://{socket}"))) == 40
+
+
+def test_yesterday_is_over_and_tomorrow_has_not_begun(tmp_path: Path) -> None:
+    today = int(time.time()) // DAY_S
+    scope = of_client(queries_per_day=1)
+
+    async def use(ledger: RedisLedger) -> None:
+        assert ledger.redis is not None
+        assert not (await ledger.take(ask_for("a", scope))).reason
+        await ledger.redis.hset("garrison:{bank}:queries", ":day", str(today - 1))
+        assert not (await ledger.take(ask_for("b", scope))).reason
+        await ledger.redis.hset(
+            "garrison:{bank}:queries", ":day", str(today + 1)
+        )  # counted before the clock was put back
+        assert (await ledger.take(ask_for("c", scope))).reason == "budget_used"
+
+    with run_redis(tmp_path) as socket:
+        run_with(Place(f"redis+unix://{socket}"), use)
+
+
+def test_every_key_is_gone_one_day(tmp_path: Path) -> None:
+    async def use(ledger: RedisLedger) -> None:
+        assert ledger.redis is not None
+        await ledger.take(ask_for("a", of_client(queries_per_day=9, concurrent=9), of_model(concurrent=9)))
+        keys = await ledger.redis.keys("*")
+        assert len(keys) == 3
+        assert {0 < await ledger.redis.ttl(key) <= KEPT_S for key in keys} == {True}
+
+    with run_redis(tmp_path) as socket:
+        run_with(Place(f"redis+unix://{socket}"), use)
+
+
+def test_one_that_may_drop_keys_is_refused(tmp_path: Path) -> None:
+    full = pytest.raises(LedgerFailure, match="drops keys when full")
+    with run_redis(tmp_path, "--maxmemory-policy", "allkeys-lru") as socket, full:
+        asyncio.run(RedisLedger(Place(f"redis+unix://{socket}")).open())
+
+
+def test_one_that_is_gone_or_slow_is_no_yes(tmp_path: Path) -> None:
+    async def use(ledger: RedisLedger) -> None:
+        assert ledger.redis is not None
+        await ledger.take(ask_for("a", of_client(queries_per_day=9)))
+        pausing = ledger.redis.execute_command("CLIENT", "PAUSE", "1000", "ALL")
+        await pausing
+        with pytest.raises(LedgerFailure, match=r"(?i)time"):
+            await ledger.take(ask_for("b", of_client(queries_per_day=9)))
+
+    with run_redis(tmp_path) as socket:
+        run_with(Place(f"redis+unix://{socket}"), use)
+    with pytest.raises(LedgerFailure):
+        asyncio.run(RedisLedger(Place(f"redis+unix://{socket}")).open())
+
+
+def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("correct\n")
+    password.chmod(0o600)
+
+    async def use(ledger: RedisLedger) -> None:
+        assert not (await ledger.take(ask_for("a", of_client(queries_per_day=1)))).reason
+
+    with run_redis(tmp_path, "--requirepass", "correct") as socket:
+        url = f"redis+unix://{socket}"
+        run_with(Place(url, password_file=password), use)
+        with pytest.raises(LedgerFailure, match=r"(?i)auth"):
+            asyncio.run(RedisLedger(Place(url)).open())
+        password.chmod(0o644)
+        with pytest.raises(LedgerFailure, match="other users can read"):
+            asyncio.run(RedisLedger(Place(url, password_file=password)).open())
