@@ -184,7 +184,7 @@ def add_guard_route(verb: str) -> Callable[[dict[str, Any]], None]:
         route |= {
             "name": "guard",
             "match": {"path": "/predictions/"},
-            "metadata": {"filter_metadata": {"garrison.identity": need}},
+            "metadata": {"filter_metadata": {"envoy.filters.http.lua": need}},
         }
         host["routes"].insert(0, route)
 
@@ -256,7 +256,7 @@ def test_a_script_that_fails_where_it_would_catch_it_is_backed_up(place: Place) 
 def test_a_route_that_does_not_say_what_it_needs_lets_nobody_pass(place: Place) -> None:
     def forget(config: dict[str, Any]) -> None:
         for route in http_manager(config)["route_config"]["virtual_hosts"][0]["routes"]:
-            route["metadata"]["filter_metadata"].pop("garrison.identity", None)
+            route["metadata"]["filter_metadata"].pop("envoy.filters.http.lua")
 
     with open_gateway(place, forget) as gateway:
         reply = gateway.send("POST", "/predictions/plain", {"x-api-key": place.key("demo", MODELS)}, b"x")
