@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from garrison.contract import Contract, parse_contract
 from garrison.errors import Undecided
-from garrison.gateway import admin, binary, certificates, envoy, keys
+from garrison.gateway import admin, binary, certificates, envoy, keys, ledger
 from garrison.gateway.clients import load_clients, make_scopes
 from garrison.gateway.replies import REPLIES
 from garrison.gateway.settings import load_gateway
@@ -190,22 +190,33 @@ class Gateway:
         """A new one each time: httpx changes the one it is given."""
         return ssl.create_default_context(cafile=str(self.ca_path))
 
-    def connect(self, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLSocket:
+    def connect(self, protocols: Sequence[str] = ("http/1.1",), certificate: Path | None = None) -> ssl.SSLSocket:
+        """Connect; `certificate` is a PEM file with a client's certificate, its chain, and its key."""
         tls = self.tls
         tls.set_alpn_protocols(list(protocols))
+        if certificate is not None:
+            tls.load_cert_chain(certificate)
+        return self.connect_with(tls)
+
+    def connect_with(self, tls: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
-        return tls.wrap_socket(plain, server_hostname="localhost")
+        return tls.wrap_socket(plain, server_hostname="localhost", session=session)
 
     def send(
-        self, method: str, target: str, headers: dict[str, str] | list[str] | None = None, body: bytes = b""
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str] | list[str] | None = None,
+        body: bytes = b"",
+        certificate: Path | None = None,
     ) -> Reply:
         """Send a request whose target and headers go out exactly as given, over HTTP/1.1."""
         lines = headers if isinstance(headers, list) else [f"{k}: {v}" for k, v in (headers or {}).items()]
         head = [f"{method} {target} HTTP/1.1", "host: localhost", f"content-length: {len(body)}", *lines]
-        return self.send_raw("\r\n".join(head).encode() + b"\r\n\r\n" + body, method)
+        return self.send_raw("\r\n".join(head).encode() + b"\r\n\r\n" + body, method, certificate)
 
-    def send_raw(self, data: bytes, method: str = "POST") -> Reply:
-        with self.connect() as connection:
+    def send_raw(self, data: bytes, method: str = "POST", certificate: Path | None = None) -> Reply:
+        with self.connect(certificate=certificate) as connection:
             connection.sendall(data)
             return read_reply(connection, method)
 
@@ -320,6 +331,12 @@ class Place:
 
     def issue(self, client: str, scopes: Sequence[str], **kwargs: Any) -> keys.IssuedKey:
         return keys.issue_key(self.directory / "keys", client, scopes, timedelta(hours=1), **kwargs)
+
+    def revoke(self, *issued: keys.IssuedKey) -> None:
+        """Revoke keys, as the gateway will know once it is rendered again."""
+        now = datetime.now(UTC)
+        entries = [ledger.Revoked(k.record.key_id, k.record.client, k.record.expires_at, now, "") for k in issued]
+        ledger.write_revoked(self.directory / "keys", entries)
 
     def sign(self, **claims: Any) -> str:
         """Sign claims that `issue_key` would never make; a claim given as None is left out."""

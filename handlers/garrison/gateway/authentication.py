@@ -60,6 +60,10 @@ class Authentication:
         """Say whether any accepted way has this kind in it."""
         return any(kind in way for ways in (self.accept, *self.models.values()) for way in ways)
 
+    def always_uses(self, kind: str) -> bool:
+        """Say whether every accepted way has this kind in it."""
+        return all(kind in way for ways in (self.accept, *self.models.values()) for way in ways)
+
 
 def read_authentication(settings: Settings, directory: Path) -> Authentication:
     """Read the section; a path in it may be relative to `directory`. Without the section, keys are accepted."""
@@ -95,7 +99,7 @@ def _read_ways(settings: Settings, key: str, texts: Sequence[str]) -> tuple[tupl
 
 def _read_oidc(settings: Settings, directory: Path) -> Oidc:
     file = settings.text("jwks_file", PATH, "the path of a JSON Web Key Set", default=_NONE)
-    url = settings.text("jwks_url", URL, "an address such as https://login.example/keys", default=_NONE)
+    url = settings.text("jwks_url", URL, "an address such as https://login.example/keys", default=f"https://{_NONE}")
     authority = settings.text("authority", PATH, "the path of a PEM file", default=_NONE)
     if ("jwks_file" in settings) == ("jwks_url" in settings):
         settings.problem("jwks_file", "write either this or jwks_url: where the issuer's public keys are")

@@ -10,9 +10,10 @@ from typing import Any
 from garrison.errors import ConfigError
 from garrison.gateway import admin
 from garrison.gateway.budget.plan import Plan
-from garrison.gateway.certificates import Certificate
+from garrison.gateway.client_authority import ClientAuthority
 from garrison.gateway.connection import render_connection_manager
 from garrison.gateway.counters import render_tags
+from garrison.gateway.issuer import render_issuer_cluster
 from garrison.gateway.limits import check_limits, find_allowances, render_budget_cluster
 from garrison.gateway.rendered import describe_certificate
 from garrison.gateway.settings import GUARD_PROTOCOLS, GatewaySettings
@@ -52,11 +53,8 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
         "layered_runtime": {"layers": [{"name": "garrison", "static_layer": RUNTIME}]},
         "overload_manager": _render_overload(settings),
         "static_resources": {
-            "listeners": [_render_listener(settings, certificate, render_connection_manager(source), source.port)],
-            "clusters": [
-                *render_clusters(source.sockets.servers, source.contracts, source.sockets.guards, settings.protocols),
-                *([render_budget_cluster(source.sockets.admin.with_name(BUDGET))] if plan else []),
-            ],
+            "listeners": [_render_listener(source, render_connection_manager(source))],
+            "clusters": [*_render_upstreams(source), *_render_issuer(source), *_render_budget(source, plan)],
         },
     }
 
@@ -127,17 +125,32 @@ def _render_action(name: str, heap_share: float) -> dict[str, Any]:
     }
 
 
-def _render_listener(
-    settings: GatewaySettings, certificate: Certificate, manager: dict[str, Any], port: int
-) -> dict[str, Any]:
+def _render_upstreams(source: GatewaySource) -> list[dict[str, Any]]:
+    sockets = source.sockets
+    return render_clusters(sockets.servers, source.contracts, sockets.guards, source.settings.protocols)
+
+
+def _render_issuer(source: GatewaySource) -> list[dict[str, Any]]:
+    oidc = source.settings.authentication.oidc
+    if oidc is None or oidc.jwks_url is None:
+        return []
+    return [render_issuer_cluster(oidc, source.verification.oidc_authority or "")]
+
+
+def _render_budget(source: GatewaySource, plan: Plan | None) -> list[dict[str, Any]]:
+    return [render_budget_cluster(source.sockets.admin.with_name(BUDGET))] if plan else []
+
+
+def _render_listener(source: GatewaySource, manager: dict[str, Any]) -> dict[str, Any]:
+    settings = source.settings
     chain = {
-        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": _render_tls(settings, certificate)},
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": _render_tls(source)},
         "transport_socket_connect_timeout": f"{settings.timeouts.handshake_s}s",
         "filters": [manager],
     }
     return {
         "name": "gateway",
-        "address": {"socket_address": {"address": settings.address, "port_value": port}},
+        "address": {"socket_address": {"address": settings.address, "port_value": source.port}},
         "per_connection_buffer_limit_bytes": BUFFER_LIMIT_BYTES,
         # Off: with it, a second process of the same user could take half of our connections without an error.
         "enable_reuse_port": False,
@@ -145,16 +158,37 @@ def _render_listener(
     }
 
 
-def _render_tls(settings: GatewaySettings, certificate: Certificate) -> dict[str, Any]:
+def _render_tls(source: GatewaySource) -> dict[str, Any]:
     parameters = {
-        "tls_minimum_protocol_version": LEAST_VERSION[settings.tls_profile],
+        "tls_minimum_protocol_version": LEAST_VERSION[source.settings.tls_profile],
         "tls_maximum_protocol_version": "TLSv1_3",
         "cipher_suites": list(CIPHERS),
         "ecdh_curves": list(CURVES),
     }
     pair = {
-        "certificate_chain": {"filename": str(certificate.chain_path)},
-        "private_key": {"filename": str(certificate.key_path)},
+        "certificate_chain": {"filename": str(source.certificate.chain_path)},
+        "private_key": {"filename": str(source.certificate.key_path)},
     }
     common = {"tls_params": parameters, "alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [pair]}
-    return {"@type": TLS_TYPE, "common_tls_context": common}
+    authentication, clients = source.settings.authentication, source.verification.clients
+    if not authentication.uses("mtls") or clients is None:
+        return {"@type": TLS_TYPE, "common_tls_context": common}
+    return {
+        "@type": TLS_TYPE,
+        "common_tls_context": {**common, "validation_context": _render_client_check(clients)},
+        "require_client_certificate": authentication.always_uses("mtls"),
+        # A session that is taken up again is one whose certificate nobody has checked again.
+        "disable_stateless_session_resumption": True,
+        "disable_stateful_session_resumption": True,
+    }
+
+
+def _render_client_check(clients: ClientAuthority) -> dict[str, Any]:
+    """Refuse, in the handshake, whatever certificate is not valid; that one is presented at all is not asked here."""
+    check: dict[str, Any] = {
+        "trusted_ca": {"inline_string": clients.certificates},
+        "trust_chain_verification": "VERIFY_TRUST_CHAIN",
+    }
+    if clients.crl is not None:
+        check |= {"crl": {"inline_string": clients.crl}, "only_verify_leaf_cert_crl": not clients.covers_chain}
+    return check

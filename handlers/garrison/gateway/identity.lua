@@ -81,7 +81,8 @@ local function everything() return true end
 -- A certificate is checked in the handshake; a connection may last longer than it, or than its revocation takes.
 local function read_certificate(tls, now_s)
   if not tls:peerCertificateValidated() or tls:expirationPeerCertificate() <= now_s then return nil end
-  if revoked_certificates[string.lower(tls:serialNumberPeerCertificate())] then return nil end
+  local serial = string.gsub(string.lower(tls:serialNumberPeerCertificate()), "^0+", "")
+  if revoked_certificates[serial] then return nil end
   local found, several = nil, false
   local function see(name)
     local client = certificates[name]

@@ -26,7 +26,7 @@ def render_tables(source: GatewaySource) -> str:
         "SUBJECTS": {subject: client.name for client in clients for subject in client.subjects},
         "CERTIFICATES": {_plain_name(name): client for name, client in names.items()},
         "REVOKED_KEYS": dict.fromkeys(verification.revoked_keys, ""),
-        "REVOKED_CERTIFICATES": dict.fromkeys(verification.revoked_certificates, ""),
+        "REVOKED_CERTIFICATES": dict.fromkeys(verification.clients.revoked if verification.clients else (), ""),
         "MODEL_WAYS": {model: write_ways(ways) for model, ways in sorted(authentication.models.items())},
     }
     lines = [f"local {name} = {_write_table(table)}" for name, table in tables.items()]

@@ -6,6 +6,7 @@ from typing import Any
 
 from garrison.contract import Contract
 from garrison.gateway.certificates import Certificate
+from garrison.gateway.client_authority import ClientAuthority
 from garrison.gateway.clients import Client
 from garrison.gateway.settings import GatewaySettings
 from garrison.gateway.upstreams import GuardSockets, ServerSockets
@@ -28,9 +29,7 @@ class Verification:
     revoked_keys: tuple[str, ...] = ()  # ids (jti) of key tokens that count no more
     oidc_jwks: dict[str, Any] | None = None  # the OIDC issuer's public keys, unless they are fetched
     oidc_authority: str | None = None  # in PEM: who may certify the server that they are fetched from
-    client_authority: str | None = None  # in PEM: who may issue client certificates
-    client_crl: str | None = None  # in PEM: which of them count no more
-    revoked_certificates: tuple[str, ...] = ()  # serial numbers of these, in small hexadecimal digits
+    clients: ClientAuthority | None = None  # who may issue client certificates
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from garrison.gateway.authentication import Oidc
+from garrison.gateway.issuer import render_remote_keys
 from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
 from garrison.gateway.source import GatewaySource
 
@@ -25,7 +26,7 @@ def render_providers(source: GatewaySource) -> dict[str, Any]:
     if authentication.uses("key"):
         providers[KEY] = _key_provider(source.verification.jwks)
     if authentication.uses("oidc") and authentication.oidc is not None:
-        providers[OIDC] = _oidc_provider(authentication.oidc, source.verification.oidc_jwks or {"keys": []})
+        providers[OIDC] = _oidc_provider(authentication.oidc, source.verification.oidc_jwks)
     return providers
 
 
@@ -60,11 +61,13 @@ def _key_provider(jwks: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _oidc_provider(oidc: Oidc, jwks: dict[str, Any]) -> dict[str, Any]:
+def _oidc_provider(oidc: Oidc, jwks: dict[str, Any] | None) -> dict[str, Any]:
+    """Render an issuer's tokens; without a cache, which would know tokens whose key the issuer has withdrawn."""
+    local = {"local_jwks": {"inline_string": json.dumps(jwks)}}
     return {
         "issuer": oidc.issuer,
         "audiences": [oidc.audience],
-        "local_jwks": {"inline_string": json.dumps(jwks)},
+        **(local if oidc.jwks_url is None else {"remote_jwks": render_remote_keys(oidc.jwks_url)}),
         "from_headers": [{"name": TOKEN_HEADER, "value_prefix": BEARER}],
         "require_expiration": True,
         "clock_skew_seconds": oidc.clock_skew_s,
