@@ -12,6 +12,7 @@ from garrison.gateway import admin
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.connection import render_connection_manager
 from garrison.gateway.counters import render_tags
+from garrison.gateway.metrics import CONNECTION_LIMIT, MAX_CONNECTIONS, render_metrics_clusters, render_metrics_listener
 from garrison.gateway.rendered import describe_certificate
 from garrison.gateway.settings import GUARD_PROTOCOLS, GatewaySettings
 from garrison.gateway.source import GatewaySource
@@ -42,19 +43,23 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
     """
     _check_source(source)
     settings, certificate = source.settings, source.certificate
-    return {
+    listeners = [_render_listener(settings, certificate, render_connection_manager(source), source.port)]
+    sockets = source.sockets
+    clusters = render_clusters(sockets.servers, source.contracts, sockets.guards, settings.protocols)
+    runtime = dict(RUNTIME)
+    config = {
         "node": {"id": "garrison", "cluster": "garrison", "metadata": describe_certificate(certificate)},
         "admin": _render_admin(source.sockets.admin),
         "stats_config": render_tags(),
-        "layered_runtime": {"layers": [{"name": "garrison", "static_layer": RUNTIME}]},
+        "layered_runtime": {"layers": [{"name": "garrison", "static_layer": runtime}]},
         "overload_manager": _render_overload(settings),
-        "static_resources": {
-            "listeners": [_render_listener(settings, certificate, render_connection_manager(source), source.port)],
-            "clusters": render_clusters(
-                source.sockets.servers, source.contracts, source.sockets.guards, settings.protocols
-            ),
-        },
+        "static_resources": {"listeners": listeners, "clusters": clusters},
     }
+    if settings.metrics is not None:
+        listeners.append(render_metrics_listener(settings.metrics, sockets.servers))
+        clusters += render_metrics_clusters(sockets.admin, sockets.servers)
+        runtime[CONNECTION_LIMIT] = MAX_CONNECTIONS
+    return config
 
 
 def _check_source(source: GatewaySource) -> None:
@@ -66,12 +71,15 @@ def _check_source(source: GatewaySource) -> None:
     if for_guard and not sockets.guards:
         found = f"protocols: {', '.join(for_guard)}: there is no guard"
         problems.append(f"{found}; name the directory of its sockets with --guard, or take this out")
-    of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness))
+    of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness, server.watch))
     of_guards = (path for guard in sockets.guards for path in (guard.rest, guard.grpc, guard.readiness))
     for path in map(str, (*of_servers, *of_guards, sockets.admin)):
         if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
             most = f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes"
             problems.append(f"{path}: {most}; use a shorter directory")
+    metrics = source.settings.metrics
+    if metrics is not None and metrics.port == source.port:
+        problems.append(f"metrics.port: {metrics.port} is the clients' port; give another one")
     if problems:
         raise ConfigError(*problems)
 
