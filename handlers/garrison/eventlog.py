@@ -59,6 +59,24 @@ class EventLog:
                 self.failure = str(error)
 
 
+class OnceLog:
+    """Report each sentence once, until `forget`: for who meets the same trouble again and again."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._told: set[str] = set()
+
+    def tell(self, event: str, sentence: str) -> None:
+        """Report an event of the launcher itself, unless this was said already."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._log.tell(event, sentence)
+
+    def forget(self) -> None:
+        """Say everything anew that happens from now on."""
+        self._told.clear()
+
+
 def _unwrap(event: dict[str, Any]) -> dict[str, Any]:
     """Bring an event that came by a worker's standard output, wrapped by TorchServe as a message, to the top.
 

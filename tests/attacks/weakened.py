@@ -58,7 +58,9 @@ def render(stack: RunningStack, port: int, admin: Path, inference: Path) -> dict
     """Return the configuration that `garrison serve` would write for this stack on another port."""
     assert stack.models is not None
     models = tuple(open_packed_model(path) for path in sorted(stack.models.iterdir()))
-    sockets = GatewaySockets((ServerSockets(inference, stack.run_directory / "ready.sock"),), admin)
+    sockets = GatewaySockets(
+        (ServerSockets(inference, stack.run_directory / "ready.sock", stack.run_directory / "watch.sock"),), admin
+    )
     return render_gateway(GatewayPlaces(stack.config, stack.state, port), models, sockets)
 
 

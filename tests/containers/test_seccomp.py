@@ -28,6 +28,7 @@ NOT_COUNTED = {  # in a cell, because the model server's profile answers them by
     *("unshare", "userfaultfd", "bpf", "perf_event_open", "keyctl", "add_key", "request_key", "fanotify_init"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
 }
+ALLOWED = {"gateway": {"inotify_init1"}}  # Envoy watches the files from which it takes a changed configuration
 OTHER_INSTRUCTIONS = {"a call of 32-bit programs", "a call of x32 programs"}
 # Of these a kernel refuses none to an unprivileged process: without a profile they succeed, wherever the tests run.
 HARMLESS = {
@@ -65,7 +66,8 @@ def test_the_filter_is_on_and_nothing_is_to_be_gained(confined: dict[str, Any]) 
 
 def test_none_of_the_calls_succeeds(confined: dict[str, Any]) -> None:
     assert len(confined["found"]) > 60
-    assert {what for what, came in confined["found"].items() if came == "done"} == set()
+    done = {what for what, came in confined["found"].items() if came == "done"}
+    assert done == ALLOWED.get(confined["name"], set())
 
 
 def test_it_is_the_filter_that_refuses(confined: dict[str, Any]) -> None:
@@ -73,7 +75,9 @@ def test_it_is_the_filter_that_refuses(confined: dict[str, Any]) -> None:
     traced = confined["name"] == "torchserve"
     for what, came in confined["found"].items():
         call = what.partition(":")[0]
-        if what in OTHER_INSTRUCTIONS:
+        if call in ALLOWED.get(confined["name"], set()):
+            assert came == "done", what
+        elif what in OTHER_INSTRUCTIONS:
             assert came == KILLED, what
         elif call == "clone3" or (traced and call not in NOT_COUNTED | {"clone"}):
             assert came == "ENOSYS", what

@@ -27,11 +27,15 @@ from garrison.contract import Contract, parse_contract
 from garrison.errors import Undecided
 from garrison.gateway import admin, binary, certificates, envoy, keys, ledger
 from garrison.gateway.clients import load_clients, make_scopes
+from garrison.gateway.rendered import list_tls_files
 from garrison.gateway.replies import REPLIES
+from garrison.gateway.resources import split
 from garrison.gateway.settings import load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource
 from garrison.gateway.upstreams import GuardSockets, ServerSockets
 from garrison.gateway.verification import load_verification
+from garrison.stack.reload import read_pems
+from garrison.stack.resources import ResourceDirectory
 
 CONFIG = Path(__file__).parents[2] / "config"
 DIGITS, OTHER = "/predictions/digits", "/predictions/faces"
@@ -157,21 +161,25 @@ class Reply:
 
 
 class Gateway:
-    """An Envoy process and what a test needs to talk to it."""
+    """An Envoy process, started with its configuration in parts as `gateway run` does, and what talks to it."""
 
     def __init__(self, directory: Path, config: dict[str, Any], port: int, *, wait_for_server: bool = True) -> None:
         self.port = port
         self.log_path = directory / f"envoy-{port}.log"
         config_path = directory / f"envoy-{port}.json"
-        config_path.write_text(json.dumps(config))
         self.ca_path = directory / "tls" / "ca.pem"
         self.admin = Path(config["admin"]["address"]["pipe"]["path"])
+        self.resources = ResourceDirectory(directory / f"xds-{port}", self.admin)
+        parts = split(config, self.resources.path, read_pems(list_tls_files(config)))
+        self.resources.write_first(parts.resources)
+        config_path.write_text(json.dumps(parts.bootstrap))
         with self.log_path.open("wb") as log:
             command = [*binary.envoy_command(binary.find_envoy(), config_path), "--concurrency", "2"]
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self._wait_until_ready(1 if wait_for_server else 0)
+        self.wait_until_ready(1 if wait_for_server else 0)
 
-    def _wait_until_ready(self, servers: int) -> None:
+    def wait_until_ready(self, servers: int = 1) -> None:
+        """Wait until Envoy accepts connections and has found this many servers that take requests."""
         for _ in wait_until(WAIT_S):
             assert self.process.poll() is None, self.log_path.read_text()
             try:
@@ -301,7 +309,7 @@ class Place:
             load_verification(loaded, self.directory),
             certificates.ensure_certificate(self.directory / "tls"),
             GatewaySockets(
-                (ServerSockets(self.directory / "inf.sock", self.directory / "rdy.sock"),),
+                (ServerSockets(*(self.directory / f"{name}.sock" for name in ("inf", "rdy", "watch"))),),
                 self.directory / f"adm-{port}.sock",
                 self.guards,
             ),

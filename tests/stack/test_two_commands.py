@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attacks.catalogue import sample_digit
-from garrison.sockets import INFERENCE, READY, WATCH
+from garrison.gateway import admin
+from garrison.sockets import ADMIN, INFERENCE, READY, WATCH
 from garrison.unix_http import send_request
 from stack.in_flight import InFlight
 from stack.observing import find_family, find_processes, list_listeners, wait_for
@@ -53,6 +54,8 @@ def started(split: SplitStack) -> SplitStack:
     for command in split.commands.values():
         command.wait_until_ready()
     wait_for(split.place.is_ready, "the gateway knows the server")
+    count = lambda: admin.count(split.gateway_run / ADMIN, admin.HEALTHY_SERVERS)  # noqa: E731
+    wait_for(lambda: count() == 1, "and that it takes requests")
     return split
 
 

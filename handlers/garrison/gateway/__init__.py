@@ -9,8 +9,12 @@ a directory of keys into Envoy's configuration:
     operator_certificate  the operator's own, checked before it is served
     replies               everything the gateway says when it says no
     envoy                 the bootstrap: listener, TLS, overload limits, admin socket
+    metrics               a listener of its own for Prometheus
     upstreams             the model servers behind it, and how they are asked whether they take requests
     rendered              what such a configuration says, for who runs Envoy with it
+    resources             splits such a configuration into what Envoy takes anew while it runs
+    transition            in which order, so that nothing in between lets in more
+    restarts              what changes at a restart only
     binary                finds Envoy, and lets it check a configuration
     admin                 asks a running Envoy about itself
     filters               the routes and the list of filters that a request passes

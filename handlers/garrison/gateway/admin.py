@@ -12,6 +12,10 @@ STAT_PREFIX = "gateway"
 ACTIVE_REQUESTS = f"http.{STAT_PREFIX}.downstream_rq_active"
 HEALTHY_SERVERS = "cluster.inference.membership_healthy"
 TIMEOUT_S = 5.0
+_VERSIONS = "/stats?filter=version_text$"
+_REFUSED = r"/stats?filter=\.update_(rejected|failure)$"
+_VERSION = re.compile(r'^(\S+)\.version_text: "([^"\n]*)"$', re.MULTILINE)
+_COUNT = re.compile(r"^(\S+): (\d+)$", re.MULTILINE)
 _LISTENER = re.compile(r"^gateway::\[?([0-9a-fA-F.:]+?)\]?:([0-9]+)$", re.MULTILINE)
 
 
@@ -41,6 +45,28 @@ def count(admin_socket: Path, name: str) -> int:
     if match is None:
         raise Undecided(f"Envoy's statistics do not hold {name}")
     return int(match[1])
+
+
+def taken_versions(admin_socket: Path) -> dict[str, str]:
+    """Return the version of each resource that Envoy has taken from a file, by the beginning of its statistics.
+
+    Raises:
+        Undecided: Envoy does not answer.
+    """
+    return dict(_VERSION.findall(ask_admin(admin_socket, "GET", _VERSIONS)))
+
+
+def count_refused(admin_socket: Path) -> dict[str, int]:
+    """Return how many files of each resource Envoy has not taken, by the beginning of its statistics.
+
+    Raises:
+        Undecided: Envoy does not answer.
+    """
+    found: dict[str, int] = {}
+    for name, number in _COUNT.findall(ask_admin(admin_socket, "GET", _REFUSED)):
+        resource = name.rpartition(".")[0]
+        found[resource] = found.get(resource, 0) + int(number)
+    return found
 
 
 def find_listener(admin_socket: Path) -> tuple[str, int]:

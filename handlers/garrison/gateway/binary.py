@@ -1,11 +1,14 @@
 """Find Envoy, and let it check and run a configuration; none of what renders one is needed for that."""
 
+import re
 import subprocess
 from pathlib import Path
 
 from garrison.errors import ConfigError
 
 VALIDATE_TIMEOUT_S = 60
+_MOST_WORDS = 2000
+_PREFIX = re.compile(r"^\[[0-9: .-]+\]\[[0-9]+\]\[\w+\]\[\w+\] (\[[^\]]*\] )?", re.MULTILINE)  # when, who, where
 LOG_FLUSH_MS = 500  # Envoy's default holds the access log back for ten seconds
 
 
@@ -32,8 +35,8 @@ def find_envoy() -> Path:
     return path
 
 
-def validate_envoy(envoy: Path, config_path: Path) -> None:
-    """Let Envoy check a configuration file without serving it.
+def validate_envoy(envoy: Path, config_path: Path, told: Path | None = None) -> None:
+    """Let Envoy check a configuration file without serving it; `told` is what to call it in an error.
 
     Raises:
         ConfigError: with Envoy's own words.
@@ -46,4 +49,5 @@ def validate_envoy(envoy: Path, config_path: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{envoy}: cannot check {config_path} ({error})") from error
     if result.returncode != 0:
-        raise ConfigError(f"{config_path}: Envoy refuses it: {result.stderr.strip()[-2000:]}")
+        words = _PREFIX.sub("", result.stderr).replace(str(config_path), str(told or config_path)).strip()
+        raise ConfigError(f"{told or config_path}: Envoy refuses it: {words[-_MOST_WORDS:]}")

@@ -15,6 +15,7 @@ from garrison.gateway.connection import render_connection_manager
 from garrison.gateway.counters import render_tags
 from garrison.gateway.issuer import render_issuer_cluster
 from garrison.gateway.limits import check_limits, find_allowances, render_budget_cluster
+from garrison.gateway.metrics import CONNECTION_LIMIT, MAX_CONNECTIONS, render_metrics_clusters, render_metrics_listener
 from garrison.gateway.rendered import describe_certificate
 from garrison.gateway.settings import GUARD_PROTOCOLS, GatewaySettings
 from garrison.gateway.source import GatewaySource
@@ -45,18 +46,23 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
         ConfigError: two contracts name the same model, or a socket's path is too long.
     """
     _check_source(source)
-    settings, certificate, plan = source.settings, source.certificate, _plan_budgets(source)
-    return {
+    settings, sockets, plan = source.settings, source.sockets, _plan_budgets(source)
+    listeners = [_render_listener(source, render_connection_manager(source))]
+    clusters = [*_render_upstreams(source), *_render_issuer(source), *_render_budget(source, plan)]
+    runtime = dict(RUNTIME)
+    config = {
         "node": {"id": "garrison", "cluster": "garrison", "metadata": _describe(source, plan)},
         "admin": _render_admin(source.sockets.admin),
         "stats_config": render_tags(),
-        "layered_runtime": {"layers": [{"name": "garrison", "static_layer": RUNTIME}]},
+        "layered_runtime": {"layers": [{"name": "garrison", "static_layer": runtime}]},
         "overload_manager": _render_overload(settings),
-        "static_resources": {
-            "listeners": [_render_listener(source, render_connection_manager(source))],
-            "clusters": [*_render_upstreams(source), *_render_issuer(source), *_render_budget(source, plan)],
-        },
+        "static_resources": {"listeners": listeners, "clusters": clusters},
     }
+    if settings.metrics is not None:
+        listeners.append(render_metrics_listener(settings.metrics, sockets.servers))
+        clusters += render_metrics_clusters(sockets.admin, sockets.servers)
+        runtime[CONNECTION_LIMIT] = MAX_CONNECTIONS
+    return config
 
 
 def _plan_budgets(source: GatewaySource) -> Plan | None:
@@ -79,13 +85,16 @@ def _check_source(source: GatewaySource) -> None:
     if for_guard and not sockets.guards:
         found = f"protocols: {', '.join(for_guard)}: there is no guard"
         problems.append(f"{found}; name the directory of its sockets with --guard, or take this out")
-    of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness))
+    of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness, server.watch))
     of_guards = (path for guard in sockets.guards for path in (guard.rest, guard.grpc, guard.readiness))
     for path in map(str, (*of_servers, *of_guards, sockets.admin.with_name(BUDGET), sockets.admin)):
         if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
             most = f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes"
             problems.append(f"{path}: {most}; use a shorter directory")
     problems += check_limits(source)
+    metrics = source.settings.metrics
+    if metrics is not None and metrics.port == source.port:
+        problems.append(f"metrics.port: {metrics.port} is the clients' port; give another one")
     if problems:
         raise ConfigError(*problems)
 

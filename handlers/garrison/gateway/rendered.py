@@ -4,10 +4,11 @@ The file comes from `garrison gateway render`, perhaps in another container and 
 does this: what is checked is that nobody but its owner can write it, and that it is such a file.
 """
 
+import hashlib
 import ipaddress
 import json
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from garrison.gateway.budget.plan import Plan, read_plan
 from garrison.gateway.certificates import Certificate
 
 DEVELOPMENT, OPERATOR = "development", "operator"
+LISTENER = "gateway"
 _MOST_BYTES = 64 * 2**20
+_DIGEST_SHOWN = 12  # hexadecimal digits
 _HIGHEST_PORT = 65_535
 
 
@@ -31,6 +34,8 @@ class Rendered:
     certificate: Certificate
     longest_s: int
     budgets: Plan | None = None  # where there is anything to count
+    config: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the whole of it
+    digest: str = field(default="", compare=False)
 
 
 def describe_certificate(certificate: Certificate) -> dict[str, Any]:
@@ -47,20 +52,21 @@ def read_rendered(path: Path) -> Rendered:
     try:
         if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ConfigError(f"{path}: other users can write to it; run `chmod go-w {path}`")
-        config = json.loads(read_file(path, _MOST_BYTES))
+        data = read_file(path, _MOST_BYTES)
+        config = json.loads(data)
     except OSError as error:
         advice = "write it with `garrison gateway render --output`"
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
     except (ValueError, RecursionError) as error:
         raise _refuse(path) from error
     try:
-        return _read(config)
+        return _read(config, hashlib.sha256(data).hexdigest()[:_DIGEST_SHOWN])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _refuse(path) from error
 
 
-def _read(config: dict[str, Any]) -> Rendered:
-    (listener,) = config["static_resources"]["listeners"]
+def _read(config: dict[str, Any], digest: str) -> Rendered:
+    listener = _find_listener(config)
     (chain,) = listener["filter_chains"]
     socket = listener["address"]["socket_address"]
     (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
@@ -74,7 +80,35 @@ def _read(config: dict[str, Any]) -> Rendered:
         _read_certificate(noted["certificate"], chain),
         max(timeouts),
         read_plan(noted["budgets"]) if "budgets" in noted else None,
+        config,
+        digest,
     )
+
+
+def list_places(config: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Return every address and port that a configuration listens on."""
+    sockets = [listener["address"]["socket_address"] for listener in config["static_resources"]["listeners"]]
+    return tuple((str(socket["address"]), int(socket["port_value"])) for socket in sockets)
+
+
+def list_tls_files(config: dict[str, Any]) -> tuple[Path, ...]:
+    """Return the files that the clients' listener speaks TLS with, as a configuration names them."""
+    context = find_tls(config)
+    values = [*context["tls_certificates"], context.get("validation_context", {})]
+    entries = [entry for value in values for entry in value.values() if isinstance(entry, dict)]
+    return tuple(Path(entry["filename"]) for entry in entries if "filename" in entry)
+
+
+def find_tls(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration about what TLS is spoken with."""
+    (chain,) = _find_listener(config)["filter_chains"]
+    context: dict[str, Any] = chain["transport_socket"]["typed_config"]["common_tls_context"]
+    return context
+
+
+def _find_listener(config: dict[str, Any]) -> dict[str, Any]:
+    (listener,) = (one for one in config["static_resources"]["listeners"] if one["name"] == LISTENER)
+    return dict(listener)
 
 
 def _read_port(value: Any) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from garrison.contract import Contract, count_room
 from garrison.gateway.settings import GUARD_PROTOCOLS, TFSERVING_GRPC, TFSERVING_REST, TORCHSERVE_GRPC
-from garrison.sockets import GUARD_GRPC, GUARD_REST, INFERENCE, READY, SERVING_PATH
+from garrison.sockets import GUARD_GRPC, GUARD_REST, INFERENCE, READY, SERVING_PATH, WATCH
 
 BUFFER_LIMIT_BYTES = 32 * 1024  # per connection, from the edge guide; the model's body limit is set on its route
 CONNECT_TIMEOUT_S = 1  # a unix socket answers at once or not at all
@@ -30,15 +30,16 @@ HTTP_TYPE = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocol
 
 @dataclass(frozen=True)
 class ServerSockets:
-    """Where one model server takes requests, and where it says whether it does."""
+    """Where one model server takes requests, where it says whether it does, and where its metrics are."""
 
     inference: Path
     readiness: Path
+    watch: Path
 
     @classmethod
     def in_directory(cls, directory: Path) -> "ServerSockets":
         """Return the sockets that a server makes in a directory."""
-        return cls(directory / INFERENCE, directory / READY)
+        return cls(directory / INFERENCE, directory / READY, directory / WATCH)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Imports nothing that only a model server or admission has: in a container of its
 
 import contextlib
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,18 +15,20 @@ from garrison.gateway.binary import envoy_command, find_envoy, validate_envoy
 from garrison.gateway.certificates import Certificate, ensure_certificate
 from garrison.gateway.drain import drain_envoy
 from garrison.gateway.operator_certificate import WARN_BEFORE, check_operator_certificate
-from garrison.gateway.rendered import Rendered, read_rendered
+from garrison.gateway.rendered import Rendered, list_places, read_rendered
 from garrison.process import Child
 from garrison.stack.budget import BudgetChild
 from garrison.stack.part import Lifetime, Part
+from garrison.stack.reload import Reload
 
 THREADS = 2
+CHECK_CERTIFICATE_S = 3600
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","gate":"gateway","event":"log","level":"%l","message":"%j"}'
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - to say where it is reached, not to bind it
 
 
 class GatewayPart(Part):
-    """Envoy with one configuration file."""
+    """Envoy with one configuration file, and what that file becomes while it runs."""
 
     title, gate = "the gateway", "gateway"
 
@@ -34,6 +37,7 @@ class GatewayPart(Part):
         self.config_path = config_path.absolute()
         self.rendered: Rendered | None = None
         self.budget = BudgetChild(lifetime)
+        self._certificate_checked = time.monotonic()
 
     def check(self) -> None:
         """Read the configuration, and check the port and the certificate.
@@ -42,7 +46,8 @@ class GatewayPart(Part):
             ConfigError: the file is not a gateway's, the port is taken, or the certificate cannot be served.
         """
         rendered = self.rendered = read_rendered(self.config_path)
-        check_port(rendered.address, rendered.port)
+        for place in list_places(rendered.config):
+            check_port(*place)
         self.check_certificate(rendered.certificate)
 
     def check_certificate(self, certificate: Certificate) -> None:
@@ -56,8 +61,17 @@ class GatewayPart(Part):
             return
         left = check_operator_certificate(certificate) - datetime.now(UTC)
         if left < WARN_BEFORE:
-            told = f"{certificate.chain_path}: expires in {left.days} days; renew it and start the gateway again"
+            told = f"{certificate.chain_path}: expires in {left.days} days; renew it"
             self.log.tell("certificate_expires", told)
+
+    def _renew_development_certificate(self) -> None:
+        """Do from time to time what a start does; a new file is then taken over like any other."""
+        now, certificate = time.monotonic(), self._known().certificate
+        if certificate.ca_path is None or now - self._certificate_checked < CHECK_CERTIFICATE_S:
+            return
+        self._certificate_checked = now
+        with contextlib.suppress(ConfigError):  # the one that is there goes on
+            ensure_certificate(certificate.chain_path.parent)
 
     def prepare(self, run_directory: Path) -> None:
         """Let Envoy check the configuration.
@@ -68,16 +82,24 @@ class GatewayPart(Part):
         self._envoy = find_envoy()
         self._working_directory = run_directory
         validate_envoy(self._envoy, self.config_path)
+        self.reload = Reload(
+            self.config_path, run_directory, self._envoy, self.check_certificate, self.budget.follow, self.log
+        )
+        self._bootstrap = self.reload.begin(self._known())
 
     def launch(self) -> Child:
         """Start Envoy, and before it what counts for it."""
         self.budget.begin(self._known().budgets, self._known().admin.parent)
-        command = [*envoy_command(self._envoy, self.config_path), "--concurrency", str(THREADS)]
+        command = [*envoy_command(self._envoy, self._bootstrap), "--concurrency", str(THREADS)]
         command += ["--log-format", LOG_FORMAT]
         return Child("Envoy", command, {"LANG": "C.UTF-8"}, self._working_directory, self.sink())
 
     def watch(self) -> bool:
-        """Say whether it accepts connections."""
+        """Take over a changed configuration, and say whether connections are accepted."""
+        if self.lifetime.ready.is_set() and self.is_running():
+            self._renew_development_certificate()
+            self.reload.look()
+            self.rendered = self.reload.rendered
         known = self._known()
         return self.lifetime.ready.is_set() or (self.budget.is_ready() and is_listening(known.address, known.port))
 

@@ -1,4 +1,4 @@
-"""Envoy beside TorchServe: its configuration is rendered for what is served, at every start."""
+"""Envoy beside TorchServe: its configuration is rendered for what is served, at the start and when a file changes."""
 
 import dataclasses
 import json
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from garrison.archive import PackedModel
+from garrison.errors import ConfigError
 from garrison.files import write_atomically
+from garrison.gateway.authentication import Authentication
 from garrison.gateway.certificates import Certificate, name_certificate
 from garrison.gateway.clients import load_clients
 from garrison.gateway.envoy import render_envoy
@@ -21,6 +23,7 @@ from garrison.sockets import ADMIN
 from garrison.stack.gateway import GatewayPart, check_port
 from garrison.stack.part import Lifetime
 from garrison.stack.server import ServerPart
+from garrison.stack.watched import Kept, Watched
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class LocalGatewayPart(GatewayPart):
         """
         settings = self._places.settings()
         check_port(settings.address, self._places.port)
+        if settings.metrics is not None:
+            check_port(settings.metrics.address, settings.metrics.port)
         self.check_certificate(self._places.certificate(settings))
 
     def prepare(self, run_directory: Path) -> None:
@@ -76,19 +81,83 @@ class LocalGatewayPart(GatewayPart):
             ConfigError: a setting or a key is missing or wrong, or Envoy refuses it.
         """
         servers = (ServerSockets.in_directory(self._server.plan.sockets_directory),)
-        config = render_gateway(self._places, self._server.models, GatewaySockets(servers, run_directory / ADMIN))
+        self._files = GatewayFiles(self._places)
+        self._watched = Watched(self._files.paths())
+        self._sockets = GatewaySockets(servers, run_directory / ADMIN)
         self.config_path = run_directory / "envoy.json"
-        write_atomically(self.config_path, write_config(config), 0o600)
+        self._write()
         self.rendered = read_rendered(self.config_path)
         super().prepare(run_directory)
+
+    def _write(self) -> None:
+        config = render_envoy(self._files.source(self._server.models, self._sockets))
+        write_atomically(self.config_path, write_config(config), 0o600)
 
     def has_callers(self) -> bool:
         """Say whether requests went through to the server."""
         return self._server.has_served and self.is_running()
 
     def watch(self) -> bool:
-        """Say whether it accepts connections, and has seen that the server takes requests."""
+        """Render again what has changed; say whether connections are accepted, and the server seen to take requests."""
+        if self._watched.changed():
+            self._render_again()
         return super().watch() and (self.lifetime.ready.is_set() or self.has_servers())
+
+    def _render_again(self) -> None:
+        problems = self._files.refresh()
+        self._watched.watch(self._files.paths())
+        try:
+            self._write()
+        except ConfigError as error:
+            problems.append(str(error))
+        self.reload.tell_problems(problems)
+
+
+class GatewayFiles:
+    """What a gateway is rendered from: each file as it was when it was last sound."""
+
+    def __init__(self, places: GatewayPlaces) -> None:
+        self._places = places
+        self._settings = Kept(places.settings)
+        self._clients = Kept(lambda: load_clients(places.config / "clients.yaml"))
+        self._verification = Kept(lambda: load_verification(self._settings.value, places.state))
+
+    def refresh(self) -> list[str]:
+        """Read all files again; return what is wrong with which."""
+        return [
+            problem
+            for kept in (self._settings, self._clients, self._verification)
+            for problem in [kept.refresh()]
+            if problem
+        ]
+
+    def paths(self) -> list[Path]:
+        """Return the files that this is read from, but those of the certificate, which the gateway reads itself."""
+        found = [self._places.config / "gateway.yaml", self._places.config / "clients.yaml"]
+        keys = self._places.state / "keys"
+        authentication = self._settings.value.authentication
+        named = [getattr(section, name) for section, name in _files_of(authentication)]
+        return [*found, keys, *sorted(keys.glob("*")), *(path for path in named if path is not None)]
+
+    def source(self, models: Sequence[PackedModel], sockets: GatewaySockets) -> GatewaySource:
+        """Return what to render."""
+        settings = self._settings.value
+        return GatewaySource(
+            settings=settings,
+            clients=self._clients.value,
+            contracts=tuple(model.contract for model in models),
+            verification=self._verification.value,
+            certificate=self._places.certificate(settings),
+            sockets=sockets,
+            port=self._places.port,
+            budgets=(self._places.state / "budgets").absolute(),
+        )
+
+
+def _files_of(authentication: Authentication) -> list[tuple[object, str]]:
+    oidc, mtls = authentication.oidc, authentication.mtls
+    named = [(oidc, "jwks_file"), (oidc, "authority"), (mtls, "authority"), (mtls, "revoked")]
+    return [(section, name) for section, name in named if section is not None]
 
 
 def render_gateway(places: GatewayPlaces, models: Sequence[PackedModel], sockets: GatewaySockets) -> dict[str, Any]:
@@ -97,18 +166,7 @@ def render_gateway(places: GatewayPlaces, models: Sequence[PackedModel], sockets
     Raises:
         ConfigError: a file or the key that signs client keys is missing or wrong.
     """
-    settings = places.settings()
-    source = GatewaySource(
-        settings=settings,
-        clients=load_clients(places.config / "clients.yaml"),
-        contracts=tuple(model.contract for model in models),
-        verification=load_verification(settings, places.state),
-        certificate=places.certificate(settings),
-        sockets=sockets,
-        port=places.port,
-        budgets=(places.state / "budgets").absolute(),
-    )
-    return render_envoy(source)
+    return render_envoy(GatewayFiles(places).source(models, sockets))
 
 
 def write_config(config: dict[str, Any]) -> bytes:

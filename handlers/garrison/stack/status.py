@@ -9,6 +9,7 @@ from pathlib import Path
 from garrison.errors import Undecided
 from garrison.gateway.admin import ask_admin, find_listener
 from garrison.sockets import ADMIN, READY
+from garrison.stack.reload_state import read_state
 from garrison.unix_http import send_request
 
 TIMEOUT_S = 2.0
@@ -40,12 +41,21 @@ def ask_server(directory: Path) -> Status:
 
 
 def ask_gateway(run_directory: Path) -> Status:
-    """Ask Envoy whether it runs, and whether it accepts connections."""
+    """Ask Envoy whether it runs and accepts connections, and look at what became of its last configuration.
+
+    A configuration that was refused changes nothing and is only told; one that Envoy did not take is a fault.
+    """
     admin = run_directory / ADMIN
     try:
         ask_admin(admin, "GET", "/ready")
         address, port = find_listener(admin)
         with socket.create_connection((address, port), TIMEOUT_S):
-            return Status("gateway", ready=True, message=f"ready: connections are accepted on port {port}")
+            message = f"ready: connections are accepted on port {port}"
     except (Undecided, OSError) as error:
         return Status("gateway", ready=False, message=f"not ready: {error}")
+    state = read_state(run_directory)
+    if state is None or not state.problem:
+        return Status("gateway", ready=True, message=message)
+    if not state.taken:
+        return Status("gateway", ready=False, message=f"not sound: {state.problem}")
+    return Status("gateway", ready=True, message=f"{message}; {state.problem}")

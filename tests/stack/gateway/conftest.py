@@ -23,8 +23,9 @@ def running(place: Place) -> Iterator[Gateway]:
 
 @pytest.fixture
 def gateway(running: Gateway, place: Place) -> Gateway:
-    """The shared gateway, with nothing recorded yet."""
+    """The shared gateway, with nothing recorded yet; another test may have had the server say no a moment ago."""
     place.reset()
+    running.wait_until_ready()
     return running
 
 

@@ -36,7 +36,7 @@ def parts(tmp_path: Path) -> dict[str, Any]:
         "contracts": (make_contract("digits"), make_contract("faces", 60, "64MiB")),
         "verification": Verification(keys.public_jwks(tmp_path / "keys")),
         "certificate": certificates.ensure_certificate(tmp_path / "tls"),
-        "sockets": GatewaySockets((ServerSockets(tmp_path / "i", tmp_path / "r"),), tmp_path / "a"),
+        "sockets": GatewaySockets((ServerSockets(tmp_path / "i", tmp_path / "r", tmp_path / "w"),), tmp_path / "a"),
         "port": 8443,
     }
 
@@ -251,7 +251,7 @@ def test_without_a_server_nothing_is_rendered(parts: dict[str, Any], tmp_path: P
 @pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])
 def test_a_sockets_path_has_an_end(parts: dict[str, Any], tmp_path: Path, length: int, fits: bool) -> None:
     path = Path("/" + "x" * (length - 1))
-    parts["sockets"] = GatewaySockets((ServerSockets(path, tmp_path / "r"),), parts["sockets"].admin)
+    parts["sockets"] = GatewaySockets((ServerSockets(path, tmp_path / "r", tmp_path / "w"),), parts["sockets"].admin)
     if fits:
         render(**parts)
         return

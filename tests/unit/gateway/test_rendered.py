@@ -24,7 +24,7 @@ def render(tmp_path: Path) -> Callable[..., Path]:
 
     def render(certificate: Certificate, timeout_s: int = 10) -> Path:
         contracts = (make_contract("digits", timeout_s),) if timeout_s else ()
-        sockets = GatewaySockets((ServerSockets(Path("/s/i"), Path("/s/r")),), Path("/run/g/admin.sock"))
+        sockets = GatewaySockets((ServerSockets.in_directory(Path("/s")),), Path("/run/g/admin.sock"))
         settings = load_gateway(CONFIG / "gateway.yaml")
         config = render_envoy(
             GatewaySource(

@@ -1,0 +1,62 @@
+"""`garrison serve` takes over what changes in its files, while it answers."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from garrison.gateway.clients import make_scopes
+from garrison.gateway.keys import issue_key
+from stack.observing import wait_for
+from stack.running import RunningStack
+from stack.test_tasks import as_body
+
+WITHIN_S = 10
+
+
+@pytest.fixture
+def served(library: RunningStack) -> Iterator[RunningStack]:
+    """The shared stack, whose clients are again what they were at the end."""
+    clients = library.config / "clients.yaml"
+    before = clients.read_text()
+    yield library
+    clients.write_text(before)
+    wait_for(lambda: ask(library, "demo") == 200, "everything is as it was", WITHIN_S)
+
+
+def ask(stack: RunningStack, client: str) -> int:
+    return stack.target.send(body=as_body("digits"), key=client).status
+
+
+def told(stack: RunningStack, event: str) -> list[str]:
+    return [one["message"] for one in stack.events() if one["event"] == event]
+
+
+def test_a_client_comes_and_goes_with_a_line_of_a_file(served: RunningStack) -> None:
+    clients = served.config / "clients.yaml"
+    shipped = clients.read_text()
+    served.target.keys["guest"] = issue_key(
+        served.state / "keys", "guest", make_scopes(["digits"]), timedelta(hours=1)
+    ).token
+    assert ask(served, "guest") == 403
+    clients.write_text(shipped + "  guest: {models: [digits], requests_per_second: 10, burst: 10}\n")
+    wait_for(lambda: ask(served, "guest") == 200, "let in", WITHIN_S)
+    clients.write_text(shipped)
+    wait_for(lambda: ask(served, "guest") == 403, "out", WITHIN_S)
+    assert ask(served, "demo") == 200
+    assert len(told(served, "configuration_reloaded")) >= 2
+
+
+def test_a_broken_file_changes_nothing_and_holds_up_no_other(served: RunningStack) -> None:
+    clients, settings = served.config / "clients.yaml", served.config / "gateway.yaml"
+    shipped, sound = clients.read_text(), settings.read_text()
+    refused = len(told(served, "configuration_refused"))
+    settings.write_text(sound + "colour: red\n")
+    wait_for(lambda: len(told(served, "configuration_refused")) > refused, "it is told", WITHIN_S)
+    assert "colour" in told(served, "configuration_refused")[-1]
+    clients.write_text(shipped.replace("demo:", "another:"))
+    wait_for(lambda: ask(served, "demo") == 403, "out, whatever the other file says", WITHIN_S)
+    settings.write_text(sound)
+    clients.write_text(shipped)
+    wait_for(lambda: ask(served, "demo") == 200, "in again", WITHIN_S)
+    assert len(told(served, "configuration_refused")) == refused + 1
