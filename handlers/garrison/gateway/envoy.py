@@ -48,7 +48,11 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
     _check_source(source)
     settings, sockets, plan = source.settings, source.sockets, _plan_budgets(source)
     listeners = [_render_listener(source, render_connection_manager(source))]
-    clusters = [*_render_upstreams(source), *_render_issuer(source), *_render_budget(source, plan)]
+    clusters = [
+        *_render_upstreams(source),
+        *_render_issuer(source),
+        render_budget_cluster(sockets.admin.with_name(BUDGET)),
+    ]
     runtime = dict(RUNTIME)
     config = {
         "node": {"id": "garrison", "cluster": "garrison", "metadata": _describe(source, plan)},
@@ -144,10 +148,6 @@ def _render_issuer(source: GatewaySource) -> list[dict[str, Any]]:
     if oidc is None or oidc.jwks_url is None:
         return []
     return [render_issuer_cluster(oidc, source.verification.oidc_authority or "")]
-
-
-def _render_budget(source: GatewaySource, plan: Plan | None) -> list[dict[str, Any]]:
-    return [render_budget_cluster(source.sockets.admin.with_name(BUDGET))] if plan else []
 
 
 def _render_listener(source: GatewaySource, manager: dict[str, Any]) -> dict[str, Any]:

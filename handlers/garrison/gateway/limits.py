@@ -8,7 +8,8 @@
 A limiter of models stands in front of that of clients: what the model's bucket refuses takes nothing from the client's.
 Buckets are enumerated: with wildcard descriptors Envoy keeps 20, and a 21st client would hand an evicted one a full
 bucket again. What is rendered here depends on clients' names and limits alone: Envoy fills all buckets of a filter that
-changes, and keeps them when only keys or scopes do.
+changes, and keeps them when only keys or scopes do. All filters are there even where they have nothing to do: a first
+limit of a kind then comes into force without a restart.
 """
 
 import json
@@ -41,8 +42,8 @@ def limit_requests(clients: Sequence[Client]) -> list[dict[str, Any]]:
     """Limit requests per second."""
     of_models, of_clients = _find_buckets(clients, _requests)
     return [
-        *_limit("garrison.requests_of_model", of_models),
-        *_limit("envoy.filters.http.local_ratelimit", of_clients),
+        _limit("garrison.requests_of_model", (CLIENT, MODEL), of_models),
+        _limit("envoy.filters.http.local_ratelimit", (CLIENT,), of_clients),
     ]
 
 
@@ -51,8 +52,8 @@ def limit_bytes(clients: Sequence[Client]) -> list[dict[str, Any]]:
     weighed = {"enable_x_ratelimit_headers": "DRAFT_VERSION_03"}
     of_models, of_clients = _find_buckets(clients, _bytes)
     return [
-        *_limit("garrison.bytes_of_model", of_models, WIRE_BYTES, **weighed),
-        *_limit("garrison.bytes", of_clients, WIRE_BYTES, **weighed),
+        _limit("garrison.bytes_of_model", (CLIENT, MODEL), of_models, WIRE_BYTES, **weighed),
+        _limit("garrison.bytes", (CLIENT,), of_clients, WIRE_BYTES, **weighed),
     ]
 
 
@@ -61,9 +62,6 @@ def count_budgets(clients: Sequence[Client]) -> list[dict[str, Any]]:
 
     It is asked before the request goes on, and told when the stream is over, however that comes; both name the stream.
     """
-    marks = dict(_find_marks(clients))
-    if not marks:
-        return []
     service = {"transport_api_version": "V3", "grpc_service": {"envoy_grpc": {"cluster_name": BUDGET_CLUSTER}}}
     config = {
         "@type": f"{FILTERS}.ratelimit.v3.RateLimit",
@@ -78,7 +76,7 @@ def count_budgets(clients: Sequence[Client]) -> list[dict[str, Any]]:
             {"actions": _question(END), "apply_on_stream_done": True},
         ],
     }
-    return [_mark_budgets(marks), {"name": "envoy.filters.http.ratelimit", "typed_config": config}]
+    return [_mark_budgets(dict(_find_marks(clients))), {"name": "envoy.filters.http.ratelimit", "typed_config": config}]
 
 
 def render_budget_cluster(socket: Path) -> dict[str, Any]:
@@ -126,12 +124,11 @@ def _check_client(client: Client, largest: Mapping[str, int], nameless: Sequence
             yield f"clients.{client.name}.{own}: {advice}, or take {nameless[0]} out of the protocols"
 
 
-def _limit(name: str, buckets: Sequence[Bucket], weight: str = "", **options: Any) -> list[dict[str, Any]]:
-    """Render one limiter; none where there is nothing to limit."""
-    if not buckets:
-        return []
-    keys = [entry["key"] for entry in buckets[0]["entries"]]
-    config = {
+def _limit(
+    name: str, keys: Sequence[str], buckets: Sequence[Bucket], weight: str = "", **options: Any
+) -> dict[str, Any]:
+    """Render one limiter; who has no bucket in it passes."""
+    config: dict[str, Any] = {
         "@type": f"{FILTERS}.local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": f"garrison.{name.rpartition('.')[2]}",
         "filter_enabled": ALWAYS,
@@ -145,7 +142,7 @@ def _limit(name: str, buckets: Sequence[Bucket], weight: str = "", **options: An
         "descriptors": list(buckets),
         **options,
     }
-    return [{"name": name, "typed_config": config}]
+    return {"name": name, "typed_config": config}
 
 
 def _find_buckets(

@@ -18,6 +18,7 @@ from garrison.stack.part import STOP_TIMEOUT_S, Lifetime
 
 FILE = "budgets.json"
 RESTART_S = 1.0
+START_WAIT_S, POLL_S = 10.0, 0.05
 MODULE = "garrison.gateway.budget"
 ENVIRONMENT = {"LANG": "C.UTF-8", "GRPC_VERBOSITY": "ERROR"}
 
@@ -46,6 +47,7 @@ class BudgetChild:
         write_atomically(self._directory / FILE, json.dumps(plan.describe()).encode(), 0o600)
         if self._child is None:
             self._start()
+            self._wait_until_ready()
 
     def replace_dead(self) -> None:
         """Start it again if it has ended, at most once a second."""
@@ -70,6 +72,12 @@ class BudgetChild:
     def pids(self) -> list[int]:
         """Return the process's id, if it was started."""
         return [] if self._child is None else [self._child.pid]
+
+    def _wait_until_ready(self) -> None:
+        """Wait for it, but not for ever: without it, what counts against a budget is refused."""
+        deadline = time.monotonic() + START_WAIT_S
+        while not self.is_ready() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
     def _start(self) -> None:
         files = ["--socket", str(self._directory / BUDGET), "--budgets", str(self._directory / FILE)]

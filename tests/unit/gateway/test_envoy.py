@@ -80,9 +80,14 @@ def test_the_filters_stand_in_this_order(parts: dict[str, Any]) -> None:
         "rbac",
         "garrison.headers",
         "fault",
+        "garrison.requests_of_model",
         "local_ratelimit",
         "buffer",
         "garrison.forms",
+        "garrison.bytes_of_model",
+        "garrison.bytes",
+        "garrison.budgets",
+        "ratelimit",
         "router",
     ]
 
@@ -228,6 +233,7 @@ def test_several_servers_alike(parts: dict[str, Any], tmp_path: Path) -> None:
 
 def test_a_server_that_says_no_gets_nothing(parts: dict[str, Any]) -> None:
     clusters = clusters_of(render(**parts))
+    del clusters["budget"]  # no server: the process beside Envoy
     paths = {name: cluster["health_checks"][0]["http_health_check"]["path"] for name, cluster in clusters.items()}
     assert paths == {"inference": "/serving", "readiness": "/"}
     for cluster in clusters.values():
