@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from containers.composing import PYTHON, ComposedStack, docker, load_images, run
-from garrison.gateway.keys import PUBLIC_FILES, init_keys
+from garrison.gateway.keys import init_keys
+from garrison.gateway.signing import PUBLIC_FILES
 from stack.running import CLIENTS, DIGITS, make_keys, pack_contract, pack_digits, trust_test_key
 
 HUNGRY = """\

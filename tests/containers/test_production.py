@@ -11,7 +11,8 @@ import pytest
 from attacks.catalogue import sample_digit
 from containers.composing import PYTHON, ComposedStack, left_behind
 from garrison.gateway.certificates import ensure_certificate
-from garrison.gateway.keys import PUBLIC_FILES, init_keys
+from garrison.gateway.keys import init_keys
+from garrison.gateway.signing import PUBLIC_FILES
 from stack.running import make_keys, pack_digits, trust_test_key
 
 SERVICES = ("admit", "gateway", "render", "torchserve")

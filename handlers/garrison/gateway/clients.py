@@ -77,21 +77,30 @@ def make_scopes(models: Sequence[str], verbs: Sequence[str] = VERBS) -> tuple[st
     return tuple(f"{model}:{verb}" for model in models for verb in verbs)
 
 
-def check_issue(path: Path, client: str, scopes: Sequence[str]) -> None:
-    """Check that a key would open something: the file lists the client, and each of the scopes for it.
+def choose_scopes(path: Path, client: str, models: Sequence[str], verbs: Sequence[str]) -> tuple[str, ...]:
+    """Return the scopes of a key for some models and verbs, or all verbs that the file allows the client with each.
 
     Raises:
-        ConfigError: with what to add to the file.
+        ConfigError: the key would open nothing, or less than it says; with what to add to the file.
     """
     listed = {entry.name: entry.scopes() for entry in load_clients(path)}
     if client not in listed:
         raise ConfigError(f"{path}: lists no client '{client[:80]}'; add it there first")
-    missing = sorted({scope.partition(":")[0] for scope in scopes} - {s.partition(":")[0] for s in listed[client]})
+    wrong = [verb for verb in verbs if verb not in VERBS]
+    if wrong:
+        raise ConfigError(f"--verbs: {', '.join(wrong)[:80]!r} is not out of {', '.join(VERBS)}")
+    allowed = set(listed[client])
+    missing = [model for model in models if not allowed.intersection(make_scopes([model]))]
     if missing:
-        raise ConfigError(f"{path}: clients.{client}.models: does not list {', '.join(missing)}; add it there first")
-    verbs = [scope for scope in scopes if scope not in listed[client]]
-    if verbs:
-        raise ConfigError(f"{path}: clients.{client}.models: does not allow {', '.join(verbs)}; add it to the verbs")
+        names = ", ".join(missing)[:200]
+        raise ConfigError(f"{path}: clients.{client}.models: does not list {names}; add it there first")
+    if not verbs:
+        return tuple(scope for scope in make_scopes(models) if scope in allowed)
+    refused = [scope for scope in make_scopes(models, verbs) if scope not in allowed]
+    if refused:
+        names = ", ".join(refused)[:200]
+        raise ConfigError(f"{path}: clients.{client}.models: does not allow {names}; add it to the verbs there first")
+    return make_scopes(models, verbs)
 
 
 def _read_client(name: str, settings: Settings) -> Client:

@@ -66,6 +66,16 @@ def hold(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def start_ledger(directory: Path) -> None:
+    """Make the file of what was issued, if there is none: from its first key on nothing is missing in it.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    if not (directory / ISSUED_FILE).exists():
+        write_atomically(directory / ISSUED_FILE, b"", mode=0o600)
+
+
 def note_issued(directory: Path, issued: Issued) -> None:
     """Write down a key before anybody gets it.
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from garrison.gateway.client_authority import load_client_authority
 from garrison.gateway.issuer import load_issuer_authority, load_issuer_keys
-from garrison.gateway.keys import PUBLIC_FILES, public_jwks, revoked_keys
+from garrison.gateway.keys import public_jwks, revoked_keys
 from garrison.gateway.settings import GatewaySettings
+from garrison.gateway.signing import PUBLIC_FILES
 from garrison.gateway.source import Verification
 
 KEYS_DIRECTORY = "keys"

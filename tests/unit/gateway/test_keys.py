@@ -33,7 +33,13 @@ def read_token(directory: Path, token: str) -> dict[str, object]:
 def test_the_private_key_is_private_and_the_id_is_the_public_keys(directory: Path) -> None:
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / "signing.pem").stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in directory.iterdir()) == [".lock", "jwks.json", "revoked.json", "signing.pem"]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        ".lock",
+        "issued.jsonl",
+        "jwks.json",
+        "revoked.json",
+        "signing.pem",
+    ]
 
 
 def test_init_returns_the_key_id_and_never_overwrites(tmp_path: Path) -> None:
