@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from attacks.gateway.exchange import Answer, Http1, Http2
+from attacks.gateway.exchange import BROKEN, Answer, Http1, Http2
 from attacks.gateway.forgeries import forge_keys
 from attacks.gateway.naive import NaiveGateway
 from attacks.gateway.recorder import READY, Recorder, Seen
-from attacks.gateway.rows.row import Attempt, Drip, Steps
+from attacks.gateway.rows.row import Attempt, Drip, Row, Steps
 from garrison.gateway import certificates, keys
 from stack.gateways import Place, http_manager, open_gateway
 
@@ -109,6 +109,33 @@ class Door:
 
     def seen(self) -> list[Seen]:
         return self.grounds.inference.seen
+
+    def lets_through(self, row: Row, patience_s: float = 0) -> bool:
+        """Say whether the server sees an attack, and in it what should not be there.
+
+        A server that waits for more of a body is given `patience_s`, then it has to take what it has.
+        """
+        self.forget()
+        with self.connect("h2" if row.is_http2 else "http/1.1") as connection:
+            self._send(connection, row.attack)
+            self._wait_for_seen(patience_s)
+            connection.settimeout(1)
+            with contextlib.suppress(*BROKEN, TimeoutError):
+                connection.unwrap()
+        self._wait_for_seen(PATIENCE_S)
+        seen = self.seen()
+        return bool(seen) and (not row.absent or any(part in one.raw for one in seen for part in row.absent))
+
+    def _send(self, connection: socket.socket, attempt: Attempt) -> None:
+        if isinstance(attempt, bytes):
+            Http1(connection).send(self.grounds.fill(attempt))
+        elif not isinstance(attempt, Drip):
+            attempt(Http2(connection, self.grounds.fill))
+
+    def _wait_for_seen(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self.seen() and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def forget(self) -> None:
         self.grounds.reset()

@@ -68,14 +68,14 @@ class _Connection(socketserver.StreamRequestHandler):
 
 def read_request(stream: BinaryIO) -> Seen | None:
     """Read what may be a request; None at the end of the connection."""
-    head = b""
-    while not head.endswith((b"\r\n\r\n", b"\n\n")):
-        line = stream.readline(MAX_BYTES)
-        if not line or len(head) > MAX_BYTES:
-            return None
-        if head or line.strip():
-            head += line
-    return Seen(head, _find_framing(head)(stream))
+    lines: list[bytes] = []
+    while line := stream.readline(MAX_BYTES):
+        if line.strip() or lines:
+            lines.append(line)
+        if lines and line in (b"\r\n", b"\n"):
+            head = b"".join(lines)
+            return Seen(head, _find_framing(head)(stream))
+    return None
 
 
 def _find_framing(head: bytes) -> Callable[[BinaryIO], bytes]:
