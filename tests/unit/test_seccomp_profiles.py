@@ -26,12 +26,13 @@ SEEN: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(
 # Which kinds of processes run under which profile.
 RUN = {
     "torchserve": ("launcher", "jvm", "supervisor", "worker", "sealed"),
-    "gateway": ("gateway", "envoy"),
+    "gateway": ("gateway", "envoy", "budget"),
     "tools": ("tools",),
 }
 # What was seen and is refused all the same; each was tried without.
 DONE_WITHOUT = {
     ("envoy", "socket", "10:80003"): "getifaddrs, by netlink: Envoy looks for addresses of this machine, and has none",
+    ("budget", "fchown", ""): "SQLite gives files their owner, if it runs as root",
     ("tools", "socket", "1:80801"): "glibc asks a cache of names (nscd) who this user is, then reads the file",
     ("tools", "socket", "a:80001"): "urllib3 looks whether there is IPv6, at import",
     ("tools", "connect", ""): "as the first",
@@ -48,7 +49,7 @@ NOT_COUNTED = {
 # Forbidden but for Envoy, which takes a changed configuration from files.
 WATCHES = {"gateway": {"inotify_init1"}}
 # Calls that are dangerous with some arguments only, and are bounded by them.
-BY_ARGUMENT = {"clone", "socket", "prctl", "ioctl"}
+BY_ARGUMENT = {"clone", "socket", "socketpair", "prctl", "ioctl"}
 # Reviewed: no container of ours ever needs these, whatever a record says. `capset`, `seccomp` and what starts programs
 # are attacks from within a cell only.
 FORBIDDEN = {
