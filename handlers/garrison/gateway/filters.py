@@ -48,7 +48,7 @@ def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
         bound_body(),
         unwrap_form(),
         *limit_bytes(source.clients),
-        *count_budgets(source.clients),
+        count_budgets(),
         route(),
     ]
 

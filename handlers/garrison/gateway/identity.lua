@@ -1,12 +1,12 @@
 -- Who asks, and may they: verified tokens and a verified certificate become one client, one verdict and one header.
 -- identity.py renders this file into Envoy's configuration with tables in front, as texts (a script may hold few
--- constants, but long ones): SETS, CLIENTS, SUBJECTS, CERTIFICATES, REVOKED_KEYS, REVOKED_CERTIFICATES, MODEL_WAYS,
--- DEFAULT_WAYS; and USES, ALGORITHMS, SCOPE_CLAIM, SCOPE_PREFIX, GUARDED.
+-- constants, but long ones): SETS, CLIENTS, SUBJECTS, CERTIFICATES, REVOKED_KEYS, REVOKED_CERTIFICATES, BUDGETED,
+-- MODEL_WAYS, DEFAULT_WAYS; and USES, ALGORITHMS, SCOPE_CLAIM, SCOPE_PREFIX, GUARDED.
 -- jwt_authn has refused whatever token is not valid; the TLS listener, whatever certificate is not.
 -- Envoy's Lua filter lets a request pass if the script raises; `envoy_on_request` therefore catches and refuses, and
 -- Envoy's rbac filter behind it lets nothing pass that this script has not marked as allowed.
 
-local TOKENS, OURS = "envoy.filters.http.jwt_authn", "garrison"
+local TOKENS, OURS, MARKS = "envoy.filters.http.jwt_authn", "garrison", "garrison.budgets"
 local KEY_HEADER, TOKEN_HEADER = "x-api-key", "authorization"
 local CLIENT_HEADER, SCOPES_HEADER = "x-garrison-client", "x-garrison-scopes"
 local KINDS = { "key", "oidc", "mtls" }
@@ -42,6 +42,7 @@ local sets = read_lines(SETS, read_set)
 local clients = read_lines(CLIENTS, function(number) return sets[number] end)
 local subjects, certificates = read_lines(SUBJECTS, itself), read_lines(CERTIFICATES, itself)
 local revoked_keys, revoked_certificates = read_lines(REVOKED_KEYS, itself), read_lines(REVOKED_CERTIFICATES, itself)
+local budgeted = read_lines(BUDGETED, itself)  -- "queries", or "places" where requests in progress are counted, too
 local model_ways, default_ways = read_lines(MODEL_WAYS, read_ways), read_ways(DEFAULT_WAYS)
 
 local function list_has(list, wanted)
@@ -187,6 +188,13 @@ local function note(handle, name, value)
   end
 end
 
+-- Envoy's rate limit filter asks the budget service about what is marked: at its beginning, and at its end.
+local function mark_budget(handle, client)
+  local counted, metadata = budgeted[client], handle:streamInfo():dynamicMetadata()
+  if counted then metadata:set(MARKS, "begin", "yes") end
+  if counted == "places" then metadata:set(MARKS, "end", "yes") end
+end
+
 -- Find out who asks, and whether by one of the ways and with the scope that the route needs: a model's, or any at all
 -- (`scopes`, for the guard). Without a route, whoever is listed may hear that there is nothing.
 local function identify(handle, needs, model, verb)
@@ -205,6 +213,7 @@ local function identify(handle, needs, model, verb)
   end
   if not way then return status end
   note(handle, "way", way.name)
+  mark_budget(handle, client)
   handle:headers():replace(CLIENT_HEADER, client)
   if scopes then handle:headers():replace(SCOPES_HEADER, scopes) end
   return allow(handle)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from garrison.gateway.authentication import KINDS, Authentication
+from garrison.gateway.limits import mark_budgets
 from garrison.gateway.routes import guarded
 from garrison.gateway.source import GatewaySource
 
@@ -27,6 +28,7 @@ def render_tables(source: GatewaySource) -> str:
         "CERTIFICATES": {_plain_name(name): client for name, client in names.items()},
         "REVOKED_KEYS": dict.fromkeys(verification.revoked_keys, ""),
         "REVOKED_CERTIFICATES": dict.fromkeys(verification.clients.revoked if verification.clients else (), ""),
+        "BUDGETED": mark_budgets(clients),
         "MODEL_WAYS": {model: write_ways(ways) for model, ways in sorted(authentication.models.items())},
     }
     lines = [f"local {name} = {_write_table(table)}" for name, table in tables.items()]

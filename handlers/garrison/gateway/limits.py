@@ -12,9 +12,7 @@ changes, and keeps them when only keys or scopes do. All filters are there even 
 limit of a kind then comes into force without a restart.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,8 @@ from garrison.gateway.source import GatewaySource
 FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 ALWAYS = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}  # by default a limiter is off
-MARKED = "garrison.budgets"  # where budgets.lua marks requests
+MARKED = "garrison.budgets"  # where identity.lua marks requests
+QUERIES, PLACES = "queries", "places"
 BUDGET_CLUSTER = "budget"
 SERVICE_TIMEOUT = "0.25s"
 WIRE_BYTES = "%DOWNSTREAM_WIRE_BYTES_RECEIVED%"  # %BYTES_RECEIVED% is 0 without a body, and 0 is always refused
@@ -57,8 +56,8 @@ def limit_bytes(clients: Sequence[Client]) -> list[dict[str, Any]]:
     ]
 
 
-def count_budgets(clients: Sequence[Client]) -> list[dict[str, Any]]:
-    """Ask the budget service, for the requests of clients that have a budget or a limit of concurrent requests.
+def count_budgets() -> dict[str, Any]:
+    """Ask the budget service about the requests that identity.lua has marked.
 
     It is asked before the request goes on, and told when the stream is over, however that comes; both name the stream.
     """
@@ -76,7 +75,17 @@ def count_budgets(clients: Sequence[Client]) -> list[dict[str, Any]]:
             {"actions": _question(END), "apply_on_stream_done": True},
         ],
     }
-    return [_mark_budgets(dict(_find_marks(clients))), {"name": "envoy.filters.http.ratelimit", "typed_config": config}]
+    return {"name": "envoy.filters.http.ratelimit", "typed_config": config}
+
+
+def mark_budgets(clients: Sequence[Client]) -> dict[str, str]:
+    """Return the clients that the budget service knows: whether it counts their requests in progress, too."""
+    allowed = {client.name: [allowance for _, allowance in _allow(client)] for client in clients}
+    return {
+        name: PLACES if any(allowance.concurrent is not None for allowance in allowances) else QUERIES
+        for name, allowances in allowed.items()
+        if allowances
+    }
 
 
 def render_budget_cluster(socket: Path) -> dict[str, Any]:
@@ -128,17 +137,13 @@ def _limit(
     name: str, keys: Sequence[str], buckets: Sequence[Bucket], weight: str = "", **options: Any
 ) -> dict[str, Any]:
     """Render one limiter; who has no bucket in it passes."""
+    rate = {"actions": [_IDENTITY[key] for key in keys]}
     config: dict[str, Any] = {
         "@type": f"{FILTERS}.local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": f"garrison.{name.rpartition('.')[2]}",
         "filter_enabled": ALWAYS,
         "filter_enforced": ALWAYS,
-        "rate_limits": [
-            {
-                "actions": [_IDENTITY[key] for key in keys],
-                **({"hits_addend": {"format": weight}} if weight else {}),
-            }
-        ],
+        "rate_limits": [{**rate, "hits_addend": {"format": weight}} if weight else rate],
         "descriptors": list(buckets),
         **options,
     }
@@ -179,31 +184,12 @@ def _bytes(limits: ClientLimits) -> Bucket | None:
     return {"max_tokens": MOST_TOKENS, "tokens_per_fill": min(most // MINUTE_S, MOST_TOKENS), "fill_interval": "1s"}
 
 
-def _find_marks(clients: Sequence[Client]) -> Iterator[tuple[str, bool]]:
-    """Go through the clients that the budget service knows, and whether their requests in progress are counted."""
-    for client in clients:
-        allowances = [allowance for _, allowance in _allow(client)]
-        if allowances:
-            yield client.name, any(allowance.concurrent is not None for allowance in allowances)
-
-
 def _allow(client: Client) -> Iterator[tuple[str, Allowance]]:
     limits = [(ALL_MODELS, client.limits), *((model.name, model.limits) for model in client.models)]
     for name, limit in limits:
         allowance = Allowance(limit.queries_per_day, limit.concurrent)
         if allowance:
             yield name, allowance
-
-
-def _mark_budgets(marks: dict[str, bool]) -> dict[str, Any]:
-    rows = "".join(f"{name}\t{'places' if in_progress else 'queries'}\n" for name, in_progress in marks.items())
-    source = resources.files("garrison.gateway").joinpath("budgets.lua").read_text(encoding="utf-8")
-    config = {
-        "@type": f"{FILTERS}.lua.v3.Lua",
-        "default_source_code": {"inline_string": f"local BUDGETED = {json.dumps(rows)}\n{source}"},
-        "clear_route_cache": False,
-    }
-    return {"name": "garrison.budgets", "typed_config": config}
 
 
 def _question(step: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from garrison.sockets import BUDGET
 from garrison.stack.part import STOP_TIMEOUT_S, Lifetime
 
 FILE = "budgets.json"
-RESTART_S = 1.0
+RESTART_S, MOST_RESTART_S = 1.0, 30.0
 START_WAIT_S, POLL_S = 10.0, 0.05
 MODULE = "garrison.gateway.budget"
 ENVIRONMENT = {"LANG": "C.UTF-8", "GRPC_VERBOSITY": "ERROR"}
@@ -32,6 +32,7 @@ class BudgetChild:
         self._directory = Path()
         self._gateway = ""
         self._started_at = 0.0
+        self._restarts = 0
 
     def begin(self, plan: Plan | None, run_directory: Path) -> None:
         """Start anew, for an Envoy that has no requests yet."""
@@ -50,11 +51,13 @@ class BudgetChild:
             self._wait_until_ready()
 
     def replace_dead(self) -> None:
-        """Start it again if it has ended, at most once a second."""
+        """Start it again if it has ended: the first time after a second, if it goes on ending after half a minute."""
         child = self._child
         code = None if child is None else child.exit_code()
-        if child is None or code is None or time.monotonic() < self._started_at + RESTART_S:
+        lived_s = time.monotonic() - self._started_at
+        if child is None or code is None or lived_s < min(RESTART_S * 2**self._restarts, MOST_RESTART_S):
             return
+        self._restarts = 0 if lived_s > 2 * MOST_RESTART_S else self._restarts + 1
         child.stop(0)
         self._log.tell("restarting", f"{child.name} ended ({describe_exit(code)}); starting it again")
         self._start()
@@ -82,6 +85,7 @@ class BudgetChild:
     def _start(self) -> None:
         files = ["--socket", str(self._directory / BUDGET), "--budgets", str(self._directory / FILE)]
         command = [sys.executable, "-I", "-m", MODULE, *files, "--gateway", self._gateway]
+        (self._directory / BUDGET).unlink(missing_ok=True)  # of one that was killed
         self._started_at = time.monotonic()
         self._child = Child("the budget service", command, ENVIRONMENT, self._directory, self._relay)
 
