@@ -236,6 +236,15 @@ class Gateway:
                 return lines
         raise AssertionError(f"no {count} lines in {self.log_path.read_text()}")
 
+    def logged(self, reply: Reply) -> dict[str, Any]:
+        """Return the line of the access log about one answer."""
+        for _ in wait_until(WAIT_S):
+            for line in self.log_path.read_text().splitlines():
+                if reply.headers["x-request-id"] in line and line.endswith("}"):
+                    found: dict[str, Any] = json.loads(line)
+                    return found
+        raise AssertionError(f"no line about {reply}")
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(WAIT_S)
