@@ -176,6 +176,7 @@ class Gateway:
         config_path.write_text(json.dumps(parts.bootstrap))
         with self.log_path.open("wb") as log:
             command = [*binary.envoy_command(binary.find_envoy(), config_path), "--concurrency", "2"]
+            command[command.index(str(binary.LOG_FLUSH_MS))] = "50"  # tests do not wait a second for each line
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         names = {cluster["name"] for cluster in config["static_resources"]["clusters"]} & SERVERS
         self.wait_until_ready(len(names) if wait_for_server else 0)
