@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.archive import open_packed_model
-from garrison.gateway.admin import HEALTHY_SERVERS, count
+from garrison.gateway.admin import count_servers
 from garrison.gateway.binary import envoy_command, find_envoy
 from garrison.gateway.source import GatewaySockets
 from garrison.gateway.upstreams import ServerSockets
@@ -66,7 +66,7 @@ def render(stack: RunningStack, port: int, admin: Path, inference: Path) -> dict
 
 def has_servers(admin: Path) -> bool:
     """Say whether Envoy has asked the server whether it takes requests, and heard yes."""
-    return count(admin, HEALTHY_SERVERS) > 0
+    return count_servers(admin) > 0
 
 
 def remove_filter(config: dict[str, Any], name: str) -> None:

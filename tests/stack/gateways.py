@@ -41,6 +41,7 @@ CONFIG = Path(__file__).parents[2] / "config"
 DIGITS, OTHER = "/predictions/digits", "/predictions/faces"
 BODY_LIMIT = 64 * 1024
 WAIT_S = 30
+SERVERS = {"inference", "guard-rest", "guard-grpc"}  # clusters of those that take requests
 CLIENTS = """
 clients:
   demo: {models: [digits, missing], requests_per_second: 1000, burst: 1000}
@@ -175,15 +176,17 @@ class Gateway:
         config_path.write_text(json.dumps(parts.bootstrap))
         with self.log_path.open("wb") as log:
             command = [*binary.envoy_command(binary.find_envoy(), config_path), "--concurrency", "2"]
+            command[command.index(str(binary.LOG_FLUSH_MS))] = "50"  # tests do not wait a second for each line
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self.wait_until_ready(1 if wait_for_server else 0)
+        names = {cluster["name"] for cluster in config["static_resources"]["clusters"]} & SERVERS
+        self.wait_until_ready(len(names) if wait_for_server else 0)
 
     def wait_until_ready(self, servers: int = 1) -> None:
         """Wait until Envoy accepts connections and has found this many servers that take requests."""
         for _ in wait_until(WAIT_S):
             assert self.process.poll() is None, self.log_path.read_text()
             try:
-                if admin.count(self.admin, admin.HEALTHY_SERVERS) >= servers and self._is_open():
+                if admin.count_servers(self.admin) >= servers and self._is_open():
                     return
             except Undecided:
                 continue
@@ -235,6 +238,15 @@ class Gateway:
             if len(lines) >= count:
                 return lines
         raise AssertionError(f"no {count} lines in {self.log_path.read_text()}")
+
+    def logged(self, reply: Reply) -> dict[str, Any]:
+        """Return the line of the access log about one answer."""
+        for _ in wait_until(WAIT_S):
+            for line in self.log_path.read_text().splitlines():
+                if reply.headers["x-request-id"] in line and line.endswith("}"):
+                    found: dict[str, Any] = json.loads(line)
+                    return found
+        raise AssertionError(f"no line about {reply}")
 
     def stop(self) -> None:
         self.process.terminate()

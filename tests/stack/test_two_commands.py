@@ -54,7 +54,7 @@ def started(split: SplitStack) -> SplitStack:
     for command in split.commands.values():
         command.wait_until_ready()
     wait_for(split.place.is_ready, "the gateway knows the server")
-    count = lambda: admin.count(split.gateway_run / ADMIN, admin.HEALTHY_SERVERS)  # noqa: E731
+    count = lambda: admin.count_servers(split.gateway_run / ADMIN)  # noqa: E731
     wait_for(lambda: count() == 1, "and that it takes requests")
     return split
 

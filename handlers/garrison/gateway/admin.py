@@ -10,12 +10,12 @@ from garrison.unix_http import send_request
 PATHS = ("/healthcheck/fail", "/drain_listeners", "/ready", "/listeners")
 STAT_PREFIX = "gateway"
 ACTIVE_REQUESTS = f"http.{STAT_PREFIX}.downstream_rq_active"
-HEALTHY_SERVERS = "cluster.inference.membership_healthy"
 TIMEOUT_S = 5.0
 _VERSIONS = "/stats?filter=version_text$"
 _REFUSED = r"/stats?filter=\.update_(rejected|failure)$"
 _VERSION = re.compile(r'^(\S+)\.version_text: "([^"\n]*)"$', re.MULTILINE)
 _COUNT = re.compile(r"^(\S+): (\d+)$", re.MULTILINE)
+_HEALTHY = re.compile(r"^cluster\.(?:inference|guard-rest|guard-grpc)\.membership_healthy: (\d+)$", re.MULTILINE)
 _LISTENER = re.compile(r"^gateway::\[?([0-9a-fA-F.:]+?)\]?:([0-9]+)$", re.MULTILINE)
 
 
@@ -67,6 +67,18 @@ def count_refused(admin_socket: Path) -> dict[str, int]:
         resource = name.rpartition(".")[0]
         found[resource] = found.get(resource, 0) + int(number)
     return found
+
+
+def count_servers(admin_socket: Path) -> int:
+    """Count the servers and guards that take requests; one that is spoken to in two ways counts twice.
+
+    Raises:
+        Undecided: Envoy does not answer, or knows none.
+    """
+    found = _HEALTHY.findall(ask_admin(admin_socket, "GET", r"/stats?filter=^cluster\..*\.membership_healthy$"))
+    if not found:
+        raise Undecided("Envoy's statistics do not hold a server")
+    return sum(map(int, found))
 
 
 def find_listener(admin_socket: Path) -> tuple[str, int]:

@@ -16,6 +16,10 @@ local TO_CLIENT = {
 local GUARD_TO_SERVER = { ["x-garrison-scopes"] = true }
 local GRPC_TO_SERVER = { ["x-garrison-scopes"] = true, ["te"] = true, ["grpc-timeout"] = true }
 local GRPC_TO_CLIENT = { ["grpc-status"] = true, ["grpc-message"] = true }
+-- The answer to a preflight, by Envoy itself: no server is behind the route that it has.
+local PREFLIGHT = {
+  ["access-control-allow-methods"] = true, ["access-control-allow-headers"] = true, ["access-control-max-age"] = true,
+}
 local IN_TRAILERS = { ["grpc-status"] = true, ["grpc-message"] = true, ["x-garrison-reason"] = true }
 local MOST_GRPC_MESSAGE = 1024
 -- gRPC statuses that are no fault of the client's.
@@ -24,7 +28,9 @@ local SERVER_FAULTS = { [2] = true, [4] = true, [13] = true, [14] = true, [15] =
 for _, more in ipairs({ GUARD_TO_SERVER, GRPC_TO_SERVER }) do
   for name in pairs(TO_SERVER) do more[name] = true end
 end
-for name in pairs(TO_CLIENT) do GRPC_TO_CLIENT[name] = true end
+for _, more in ipairs({ GRPC_TO_CLIENT, PREFLIGHT }) do
+  for name in pairs(TO_CLIENT) do more[name] = true end
+end
 local TO_SERVER_BY_KIND = { guard = GUARD_TO_SERVER, grpc = GRPC_TO_SERVER }
 
 -- A flood is as fast as it is refused, and costs everyone else the time that refusing takes. So whoever floods has to
@@ -185,7 +191,7 @@ local function count_outcome(handle, reason)
   end
   if reason then
     stats:counter("refused." .. (REASONS[reason] and reason or "in_its_own_words")):inc()
-  elseif kind then
+  elseif kind and kind ~= "probe" then
     stats:counter("answered." .. (route:get("model") ~= "" and route:get("model") or kind)):inc()
   end
 end
@@ -288,12 +294,12 @@ function envoy_on_response(handle)
     keep_only(headers, GRPC_TO_CLIENT)
     return pass_grpc(handle, headers)
   end
-  keep_only(headers, TO_CLIENT)
-  local reason
+  local kind, reason = handle:metadata():get("kind"), nil
+  keep_only(headers, kind == "probe" and PREFLIGHT or TO_CLIENT)
   if has_own_reason(headers) then
     reason = headers:get("x-garrison-reason")
     count_verdict(handle, status < 500, reason)
-  elseif handle:metadata():get("kind") == "grpc" then
+  elseif kind == "grpc" then
     return replace_grpc_failure(handle, headers)
   else
     headers:remove("x-garrison-reason")

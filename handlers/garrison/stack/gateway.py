@@ -147,7 +147,7 @@ class GatewayPart(Part):
     def has_servers(self) -> bool:
         """Say whether Envoy knows a server that takes requests."""
         with contextlib.suppress(Undecided):
-            return admin.count(self._known().admin, admin.HEALTHY_SERVERS) > 0
+            return admin.count_servers(self._known().admin) > 0
         return False
 
     def _known(self) -> Rendered:

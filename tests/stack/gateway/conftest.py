@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from stack.gateways import Gateway, Place, Seen, open_gateway, open_place
+from stack.gateways import CONFIG, Gateway, Place, Seen, open_gateway, open_place
+from stack.guards import RecordingGuard
+
+SPOKEN = """
+protocols: [torchserve, kserve-v1, kserve-v2, tfserving-grpc, torchserve-grpc]
+cors: {origins: ["https://app.example", "https://lab.example:8443"]}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +39,34 @@ def gateway(running: Gateway, place: Place) -> Gateway:
 def seen(place: Place) -> list[Seen]:
     """What the model server has seen in this test."""
     return place.inference.seen
+
+
+@pytest.fixture(scope="session")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingGuard]:
+    """A recording guard."""
+    guard = RecordingGuard(tmp_path_factory.mktemp("gd"))
+    yield guard
+    guard.stop()
+
+
+@pytest.fixture(scope="session")
+def wide_place(tmp_path_factory: pytest.TempPathFactory, guard: RecordingGuard) -> Iterator[Place]:
+    """A place where every protocol is spoken that can be beside the others, and two origins are named."""
+    settings = (CONFIG / "gateway.yaml").read_text() + SPOKEN
+    with open_place(tmp_path_factory.mktemp("gw"), settings=settings, guards=(guard.sockets,)) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def wide_running(wide_place: Place) -> Iterator[Gateway]:
+    """The gateway of that place."""
+    with open_gateway(wide_place) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def wide(wide_running: Gateway, wide_place: Place, guard: RecordingGuard) -> Gateway:
+    """The same, with nothing recorded yet."""
+    wide_place.reset()
+    guard.reset()
+    return wide_running

@@ -1,8 +1,10 @@
 """Envoy's configuration: default deny in every part, the same bytes for the same input, accepted without a warning."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from garrison.errors import ConfigError
 from garrison.gateway import binary, certificates, envoy, keys
 from garrison.gateway.clients import Client
 from garrison.gateway.replies import FALLBACK_STATUS, REPLIES
-from garrison.gateway.settings import load_gateway
+from garrison.gateway.settings import KSERVE_V1, PROTOCOLS, load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
-from garrison.gateway.upstreams import ServerSockets
+from garrison.gateway.upstreams import GuardSockets, ServerSockets
 from unit.gateway.contracts import make_client, make_contract
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -277,6 +279,33 @@ def test_envoy_accepts_it_without_a_warning(
     command = [*binary.envoy_command(binary.find_envoy(), path), "--mode", "validate"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "warning" not in result.stderr and "deprecated" not in result.stderr
+
+
+@pytest.mark.parametrize("origins", [(), ("https://app.example",)], ids=["no other origins", "another origin"])
+@pytest.mark.parametrize(
+    "protocols",
+    [*((protocol,) for protocol in PROTOCOLS), tuple(p for p in PROTOCOLS if p != KSERVE_V1), PROTOCOLS],
+    ids="+".join,
+)
+def test_envoy_accepts_every_protocol_without_a_warning(
+    explained: dict[str, Any], tmp_path: Path, protocols: tuple[str, ...], origins: tuple[str, ...]
+) -> None:
+    explained["settings"] = replace(explained["settings"], protocols=protocols, cors_origins=origins)
+    explained["sockets"] = replace(explained["sockets"], guards=(GuardSockets.in_directory(tmp_path),))
+    path = validate(render(**explained), tmp_path)
+    command = [*binary.envoy_command(binary.find_envoy(), path), "--mode", "validate"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert not re.search("warning|deprecated|work-in-progress", result.stderr)
+
+
+def test_every_route_leads_to_a_cluster_but_the_one_that_is_nowhere(explained: dict[str, Any], tmp_path: Path) -> None:
+    settings = replace(explained["settings"], protocols=PROTOCOLS, cors_origins=("https://app.example",))
+    sockets = replace(explained["sockets"], guards=(GuardSockets.in_directory(tmp_path),))
+    config = render(**{**explained, "settings": settings, "sockets": sockets})
+    meant = {route["route"]["cluster"] for route in routes_of(config)}
+    assert meant - set(clusters_of(config)) == {"nowhere"}
+    named = {route["route"]["cluster"] for route in routes_of(config) if "name" in route}
+    assert named == set(clusters_of(config))
 
 
 def test_envoy_refuses_what_it_does_not_know(parts: dict[str, Any], tmp_path: Path) -> None:

@@ -105,3 +105,9 @@ def test_no_clients_is_a_valid_choice_and_no_list_is_not(tmp_path: Path) -> None
     assert load_clients(write(tmp_path, "clients: {}")) == ()
     assert "clients" in problems_of(load_clients, write(tmp_path, "{}"))[0]
     assert "twice" in problems_of(load_clients, write(tmp_path, "clients: {}\nclients: {}"))[0]
+
+
+def test_two_protocols_of_the_same_paths_are_refused(tmp_path: Path) -> None:
+    (problem,) = problems_of(load_gateway, write(tmp_path, "protocols: [kserve-v1, kserve-v2, tfserving-rest]"))
+    assert "protocols: kserve-v1 and tfserving-rest" in problem and "take one out" in problem
+    assert load_gateway(write(tmp_path, "protocols: [kserve-v2, tfserving-rest]")).protocols

@@ -17,6 +17,7 @@ from garrison.gateway.settings import GUARD_PROTOCOLS, TFSERVING_REST, GatewaySe
 WAIT_HEADER = "x-envoy-fault-delay-request"  # set by headers.lua for the fault filter, and of no use behind it
 # The choice among servers is by lot, and a dead one, which has the fewest requests, is drawn more often than not.
 OTHER_SERVER_ATTEMPTS = 50
+NOWHERE = "nowhere"  # a cluster that does not exist
 MOST_ANSWER_BYTES = 2**20  # of the gateway's own: a table of 10,000 columns is described by their number
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 PREVIOUS_HOSTS_TYPE = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
@@ -35,6 +36,7 @@ def render_routes(settings: GatewaySettings, contracts: Sequence[Contract]) -> d
     return {
         "name": "garrison",
         "max_direct_response_body_size_bytes": MOST_ANSWER_BYTES,
+        "validate_clusters": False,  # one is not there on purpose
         "virtual_hosts": [
             {"name": "garrison", "domains": ["*"], "routes": routes, "request_headers_to_remove": [WAIT_HEADER]}
         ],
@@ -43,7 +45,7 @@ def render_routes(settings: GatewaySettings, contracts: Sequence[Contract]) -> d
 
 def _render(endpoint: Endpoint, method: str, cors: dict[str, Any] | None) -> dict[str, Any]:
     filters: dict[str, Any] = {}
-    if cors and not endpoint.is_grpc:
+    if cors and not endpoint.is_grpc and endpoint.upstream != GATEWAY:  # Envoy's filter passes over the others
         filters[CORS] = cors
     if endpoint.upstream != GATEWAY and endpoint.is_guarded:
         limit = {"max_request_bytes": max(1, endpoint.max_body_bytes)}
@@ -119,10 +121,12 @@ def _render_elsewhere(settings: GatewaySettings, cors: dict[str, Any] | None) ->
     """Render nothing, for all other paths below the guarded prefixes, where browsers may ask.
 
     A preflight carries no key. So it gets the same answer for a model that is there and for one that is not, and so
-    does the request without a key that would come after it.
+    does the request without a key that would come after it. Envoy's filter looks only at routes that lead to a
+    cluster: this one is never there.
     """
     if cors is None:
         return
+    action = {"cluster": NOWHERE, "cluster_not_found_response_code": "NOT_FOUND", "timeout": "1s"}
     rest = [
         protocol for protocol in settings.protocols if protocol not in GUARD_PROTOCOLS or protocol == TFSERVING_REST
     ]
@@ -130,7 +134,7 @@ def _render_elsewhere(settings: GatewaySettings, cors: dict[str, Any] | None) ->
         yield {
             "match": {"prefix": prefix},
             "metadata": _describe(PROBE),
-            "direct_response": {"status": 404},
+            "route": action,
             "typed_per_filter_config": {CORS: cors},
         }
 
