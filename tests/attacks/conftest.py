@@ -9,6 +9,7 @@ import pytest
 
 from attacks.catalogue import Attack
 from attacks.stock import StockServer, run_stock
+from garrison.gateway.security_headers import SECURITY_HEADERS
 from stack.running import Answer
 
 # A path, the name of a library or server, a type, an address: what an attacker would learn from.
@@ -16,10 +17,8 @@ INSIDE = re.compile(
     r"(?:^|[\s\"'(])/\w|\.py\b|torch|pillow|PIL\b|python|java|netty|envoy|tensor|numpy|uint8|traceback|exception|\b0x[0-9a-f]{4}|127\.0",
     re.IGNORECASE,
 )
-HEADERS = {
-    "content-type", "content-length", "date", "x-request-id", "x-garrison-reason", "x-content-type-options",
-    "cache-control", "retry-after", "connection",
-}  # fmt: skip
+OTHERS = {"content-type", "content-length", "date", "x-request-id", "x-garrison-reason", "retry-after", "connection"}
+HEADERS = OTHERS | SECURITY_HEADERS.keys()
 
 
 @pytest.fixture(scope="session")
