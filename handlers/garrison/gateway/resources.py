@@ -1,9 +1,10 @@
 """Split a complete configuration into what Envoy is started with and the resources that it takes anew while it runs.
 
 `garrison gateway render` writes one static file, which Envoy can check as it stands. What changes more often than a
-gateway is restarted leaves it: each HTTP filter (by ECDS), the routes (RDS), the clusters (CDS), and what TLS is spoken
-with (SDS). Each resource is a file of its own in the gateway's run directory. Envoy watches the directory and takes a
-file that is renamed into it; nobody else can write there.
+gateway is restarted leaves it: the HTTP filters that depend on keys, clients and limits (by ECDS), the routes (RDS),
+the clusters (CDS), and what TLS is spoken with (SDS); no more than these, because Envoy takes an inotify instance for
+each, of which Linux gives a user 128. Each resource is a file of its own in the gateway's run directory. Envoy watches
+the directory and takes a file that is renamed into it; nobody else can write there.
 
 No filter has a default: until its file was read there is no listener, and without a filter every request is refused.
 """
@@ -22,6 +23,14 @@ from garrison.gateway.rendered import LISTENER
 
 ROUTES, CLUSTERS, METRICS = "routes", "clusters", "metrics"
 CERTIFICATE, CALLERS = "certificate", "callers"
+CHANGING = {
+    "envoy.filters.http.jwt_authn",
+    "garrison.identity",
+    "garrison.requests_of_model",
+    "envoy.filters.http.local_ratelimit",
+    "garrison.bytes_of_model",
+    "garrison.bytes",
+}
 FIRST_WAIT_S = 15  # for the files at the start, which are there already
 _EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 _ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
@@ -88,9 +97,9 @@ def name_file(directory: Path, name: str) -> Path:
 
 
 def _split_filters(filters: list[dict[str, Any]], directory: Path) -> Resources:
-    """Leave a filter's name and place in the list; the last one, the router, has nothing that changes."""
+    """Leave a filter's name and place in the list."""
     resources: Resources = {}
-    for one in filters[:-1]:
+    for one in (one for one in filters if one["name"] in CHANGING):
         name, config = one["name"], one.pop("typed_config")
         if name in resources:
             raise ConfigError(f"two HTTP filters are named {name}; give each a name of its own")

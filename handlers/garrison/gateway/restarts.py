@@ -6,6 +6,7 @@ from typing import Any
 
 _MANAGER = "static_resources.listeners.0.filter_chains.0.filters.0.typed_config."
 _CHAIN = "static_resources.listeners.0.filter_chains.0."
+FILTERS = "authentication, protocols or cors"
 _SETTINGS = {  # the first that a path begins with
     "admin": "--run-dir",
     "overload_manager.resource_monitors.0": "limits.max_heap",
@@ -21,7 +22,7 @@ _SETTINGS = {  # the first that a path begins with
     f"{_MANAGER}request_headers_timeout": "timeouts.headers_s",
     f"{_MANAGER}request_timeout": "timeouts.request_s",
     f"{_MANAGER}stream_idle_timeout": "timeouts.request_s",
-    f"{_MANAGER}http_filters": "authentication, protocols or cors",
+    f"{_MANAGER}http_filters": FILTERS,
     "static_resources.listeners.1": "metrics",
     "layered_runtime": "metrics",
 }

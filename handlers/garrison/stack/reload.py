@@ -27,7 +27,7 @@ from garrison.gateway.budget.plan import Plan
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.rendered import Rendered, find_tls, list_tls_files, read_rendered
 from garrison.gateway.resources import CERTIFICATE, Split, split
-from garrison.gateway.restarts import name_fixed
+from garrison.gateway.restarts import FILTERS, name_fixed
 from garrison.gateway.transition import find_rebuilt
 from garrison.stack.reload_state import ReloadState, write_state
 from garrison.stack.resources import ResourceDirectory
@@ -100,14 +100,16 @@ class Reload:
             self._refuse(self.rendered.digest, str(error))
             return
         self._watched.watch((self._path, *files))
-        if rebuilt := find_rebuilt(self._resources.current, parts.resources):
-            self._ask_for_restart(rendered, name_fixed(self._bootstrap, parts.bootstrap) or rebuilt, "nothing of it is")
+        fixed = name_fixed(self._bootstrap, parts.bootstrap)
+        rebuilt = find_rebuilt(self._resources.current, parts.resources)
+        if rebuilt or FILTERS in fixed:
+            self._ask_for_restart(rendered, fixed or rebuilt, "nothing of it is")
             return
         if not self._replace(rendered, parts):
             return
         if certificate_problem:
             self._refuse(rendered.digest, certificate_problem)
-        if fixed := name_fixed(self._bootstrap, parts.bootstrap):
+        if fixed:
             self._ask_for_restart(rendered, fixed, "all else is")
         if not (certificate_problem or fixed or self._outside):
             self._once.forget()

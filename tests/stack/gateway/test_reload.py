@@ -340,10 +340,10 @@ def test_what_envoy_does_not_take_is_put_back(tmp_path: Path) -> None:
     """Envoy checks everything before; should it refuse a part all the same, what was in force comes back."""
     with open_place(tmp_path) as place, open_gateway(place) as gateway:
         before = dict(gateway.resources.current)
-        broken = copy.deepcopy(before["garrison.forms"])
+        broken = copy.deepcopy(before["garrison.identity"])
         broken[0]["typed_config"]["default_source_code"]["inline_string"] = "function ("
-        with pytest.raises(Undecided, match=r"garrison\.forms"):
-            gateway.resources.change({**before, "garrison.forms": broken})
+        with pytest.raises(Undecided, match=r"garrison\.identity"):
+            gateway.resources.change({**before, "garrison.identity": broken})
         assert gateway.send("POST", DIGITS, {"x-api-key": place.key()}, b"x").status == 200
         assert gateway.resources.put_back(before)
         assert gateway.resources.current == before
@@ -352,8 +352,8 @@ def test_what_envoy_does_not_take_is_put_back(tmp_path: Path) -> None:
 
 def test_a_filter_that_envoy_did_not_take_at_the_start_lets_nobody_in(tmp_path: Path) -> None:
     def spoil(config: dict[str, Any]) -> None:
-        (forms,) = (one for one in http_manager(config)["http_filters"] if one["name"] == "garrison.forms")
-        forms["typed_config"]["default_source_code"]["inline_string"] = "function ("
+        (identity,) = (one for one in http_manager(config)["http_filters"] if one["name"] == "garrison.identity")
+        identity["typed_config"]["default_source_code"]["inline_string"] = "function ("
 
     with open_place(tmp_path) as place, open_gateway(place, spoil) as gateway:
         reply = gateway.send("POST", DIGITS, {"x-api-key": place.key()}, b"x")
