@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from garrison.cli.explain import add_explain
 from garrison.cli.options import (
     RUN_DIRECTORY,
     absolute,
@@ -25,11 +26,12 @@ FILE_MODE = 0o644  # it holds no secret, and the gateway is another user
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this part."""
-    summary = "Render the gateway's configuration, and run the gateway alone."
+    summary = "Render the gateway's configuration, explain it, and run the gateway alone."
     gateway = commands.add_parser("gateway", help=summary, description=summary)
     actions = gateway.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_render(actions)
     _add_run(actions)
+    add_explain(actions)
 
 
 def gateway_render(options: argparse.Namespace) -> int:

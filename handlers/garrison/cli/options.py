@@ -33,7 +33,7 @@ def add_json(parser: argparse.ArgumentParser, about: str = "print JSON, one obje
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add --config."""
     config_help = "directory of the reviewed settings, such as cell.yaml (default: this installation's config/)"
-    parser.add_argument("--config", type=Path, metavar="DIR", help=config_help)
+    parser.add_argument("--config", type=absolute, metavar="DIR", help=config_help)
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:

@@ -95,14 +95,19 @@ local function read_certificate(tls, now_s)
   return { client = not several and found or nil, has = everything }
 end
 
+-- Say whether a header is there once at most, and take it out: no server behind has use for it.
+local function take_out(headers, name)
+  local count = headers:getNumValues(name)
+  if count > 0 then headers:remove(name) end
+  return count <= 1
+end
+
 -- Return what has been presented and verified, by kind; nil if anything presented counts no more.
-local function read_caller(handle)
-  local info, headers, caller = handle:streamInfo(), handle:headers(), {}
-  if USES.key and headers:getNumValues(KEY_HEADER) > 1 then return nil end
-  if USES.oidc and headers:getNumValues(TOKEN_HEADER) > 1 then return nil end
-  headers:remove(KEY_HEADER)
-  headers:remove(TOKEN_HEADER)
-  local verified = info:dynamicMetadata():get(TOKENS) or NOTHING
+local function read_caller(handle, info, noted)
+  local headers, caller = handle:headers(), {}
+  if USES.key and not take_out(headers, KEY_HEADER) then return nil end
+  if USES.oidc and not take_out(headers, TOKEN_HEADER) then return nil end
+  local verified = noted:get(TOKENS) or NOTHING
   if verified.key then
     caller.key = read_key(verified.key)
     if not caller.key then return nil end
@@ -179,32 +184,31 @@ local function is_guarded(path)
   return false
 end
 
-local function allow(handle) handle:streamInfo():dynamicMetadata():set(OURS, "allowed", "yes") end
-
 -- Write down who asks for what, for the filters behind, the limits and the access log.
-local function note(handle, name, value)
-  if type(value) == "string" and value ~= "" then
-    handle:streamInfo():dynamicMetadata():set(OURS, name, string.sub(value, 1, MOST_NOTED))
-  end
+local function note(noted, name, value)
+  if type(value) ~= "string" or value == "" then return end
+  noted:set(OURS, name, #value > MOST_NOTED and string.sub(value, 1, MOST_NOTED) or value)
 end
 
 -- Envoy's rate limit filter asks the budget service about what is marked: at its beginning, and at its end.
-local function mark_budget(handle, client)
-  local counted, metadata = budgeted[client], handle:streamInfo():dynamicMetadata()
-  if counted then metadata:set(MARKS, "begin", "yes") end
-  if counted == "places" then metadata:set(MARKS, "end", "yes") end
+local function mark_budget(noted, client)
+  local counted = budgeted[client]
+  if counted then noted:set(MARKS, "begin", "yes") end
+  if counted == "places" then noted:set(MARKS, "end", "yes") end
 end
+
+local function allow(noted) noted:set(OURS, "allowed", "yes") end
 
 -- Find out who asks, and whether by one of the ways and with the scope that the route needs: a model's, or any at all
 -- (`scopes`, for the guard). Without a route, whoever is listed may hear that there is nothing.
-local function identify(handle, needs, model, verb)
-  local caller = read_caller(handle)
+local function identify(handle, noted, needs, model, verb)
+  local caller = read_caller(handle, handle:streamInfo(), noted)
   if not caller then return "401" end
   local client, token = find_client(caller), caller.key or caller.oidc or NOTHING
-  note(handle, "client", client or token.claimed)
-  note(handle, "key_id", token.id)
-  note(handle, "model", model)
-  note(handle, "verb", verb)
+  note(noted, "client", client or token.claimed)
+  note(noted, "key_id", token.id)
+  note(noted, "model", model)
+  note(noted, "verb", verb)
   local way, status, scopes
   if needs == "scopes" then
     way, status, scopes = list_scopes(caller, client, verb)
@@ -212,23 +216,23 @@ local function identify(handle, needs, model, verb)
     way, status = find_way(model, caller, client, needs == "scope" and model .. ":" .. verb or nil)
   end
   if not way then return status end
-  note(handle, "way", way.name)
-  mark_budget(handle, client)
+  note(noted, "way", way.name)
+  mark_budget(noted, client)
   handle:headers():replace(CLIENT_HEADER, client)
   if scopes then handle:headers():replace(SCOPES_HEADER, scopes) end
-  return allow(handle)
+  return allow(noted)
 end
 
 -- Return the status to refuse with, or nil.
 local function check_request(handle)
-  local route = handle:metadata()
-  local needs = route:get("needs")
-  if needs == "nothing" then return allow(handle) end
+  local route, info = handle:metadata(), handle:streamInfo()
+  local needs, noted = route:get("needs"), info:dynamicMetadata()
+  if needs == "nothing" then return allow(noted) end
   if needs == nil then
-    if handle:streamInfo():routeName() ~= "" then return "403" end  -- a route that says nothing is a mistake of ours
-    if not is_guarded(handle:headers():get(":path") or "") then return allow(handle) end  -- to the router: 404
+    if info:routeName() ~= "" then return "403" end  -- a route that says nothing is a mistake of ours
+    if not is_guarded(handle:headers():get(":path")) then return allow(noted) end  -- to the router, which says 404
   end
-  return identify(handle, needs, route:get("model") or "", route:get("verb") or "")
+  return identify(handle, noted, needs, route:get("model") or "", route:get("verb") or "")
 end
 
 function envoy_on_request(handle)

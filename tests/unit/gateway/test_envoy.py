@@ -305,7 +305,7 @@ def test_every_route_leads_to_a_cluster_but_the_one_that_is_nowhere(explained: d
     meant = {route["route"]["cluster"] for route in routes_of(config)}
     assert meant - set(clusters_of(config)) == {"nowhere"}
     named = {route["route"]["cluster"] for route in routes_of(config) if "name" in route}
-    assert named == set(clusters_of(config)) - {"budget"}
+    assert named == set(clusters_of(config)) - {"budget"}  # which a filter asks, not a route
 
 
 def test_envoy_refuses_what_it_does_not_know(parts: dict[str, Any], tmp_path: Path) -> None:
