@@ -115,7 +115,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     handler.write_text(MOODY_HANDLER)
     pack_contract(SUMS, weights, models)
     pack_contract(MOODY, weights, models, "--handler", handler)
-    with RunningStack(models, served=SERVED) as stack:
+    with RunningStack(models, served=SERVED, settings="protocols: [torchserve, kserve-v1, kserve-v2]\n") as stack:
         yield stack
 
 

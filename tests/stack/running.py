@@ -138,7 +138,8 @@ def send_together(target: Target, requests: Sequence[tuple[str, bytes]], connect
 class RunningStack:
     """`garrison serve` in a directory of its own, with keys for several clients; use as a context manager.
 
-    `served` are the models that the client `demo` may ask. Without `models`, all of the store is served.
+    `served` are the models that the client `demo` may ask. Without `models`, all of the store is served. `settings` are
+    further lines of gateway.yaml.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class RunningStack:
         models: Path | None,
         directory: Path | None = None,
         served: Sequence[str] = ("digits",),
+        settings: str = "",
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-")) if directory is None else directory
         self.models = models
@@ -155,6 +157,8 @@ class RunningStack:
         self.options: list[object] = ["--run-dir", self.run_directory]
         self.scratch.mkdir()
         shutil.copytree(REPOSITORY / "config", self.config)
+        with (self.config / "gateway.yaml").open("a") as gateway:
+            gateway.write(settings)
         (self.config / "clients.yaml").write_text(CLIENTS % ", ".join(served))
         trust_test_key(self.config / "trust")
         init_keys(self.state / "keys")

@@ -1,5 +1,6 @@
 """Explanations through real servers: there for the model whose contract has them, nowhere for the others."""
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ EXPLAINED = {
     "languages": "explanations: {method: feature-ablation, max_evaluations: 12}",
 }
 SEVEN = (MODELS / "digits/samples/7.jpg").read_bytes()
+SETTINGS = "protocols: [torchserve, kserve-v1]\n"
 TUMOUR = (MODELS / "tumours/samples/benign.json").read_bytes()
 LONG = b"one two three four five six seven eight nine ten eleven twelve"
 OCTETS = {"content-type": "application/octet-stream"}
@@ -27,7 +29,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack
     for model in ("digits", "languages", "tumours"):
         section = EXPLAINED.get(model)
         pack_sample(model, models, {"\noutputs:\n": f"\n{section}\n\noutputs:\n"} if section else None)
-    with RunningStack(models, served=("digits", "languages", "tumours")) as stack:
+    with RunningStack(models, served=("digits", "languages", "tumours"), settings=SETTINGS) as stack:
         yield stack
 
 
@@ -47,6 +49,14 @@ def test_a_picture_is_explained_in_cells(target: Target) -> None:
     assert answer.json["score"] == target.send(body=SEVEN).json["seven"]
     assert [len(row) for row in answer.json["attributions"]] == [8] * 8
     assert max(map(max, answer.json["attributions"])) > 0
+
+
+def test_and_at_the_path_of_kserve(target: Target) -> None:
+    own = explain(target, "digits", SEVEN)
+    wrapped = json.dumps({"instances": [base64.b64encode(SEVEN).decode()]}).encode()
+    answer = target.send(path="/v1/models/digits:explain", body=wrapped)
+    assert (answer.status, answer.json) == (200, {"explanations": [own.json]})
+    assert target.send(path="/v1/models/tumours:explain", body=wrapped).status == 404  # its contract has none
 
 
 def test_a_text_is_explained_by_its_tokens(target: Target) -> None:

@@ -4,8 +4,9 @@
 
 `shape` is that of one item, or has the number of items before it; `data` holds the numbers in one flat list or nested
 as the shape says, exactly as many as it says. BYTES carry what JSON carries elsewhere: base64 for an image or a .npy
-file, text, or (beyond the protocol, as stock accepts it) rows of a table. Parameters and requested outputs are
-refused unless empty, because they would be ignored.
+file, text, or (beyond the protocol, as stock accepts it) rows of a table. Parameters are refused unless empty, because
+they would be ignored, but for the wish that Triton's clients send with everything: outputs as binary data, or not. An
+answer is always JSON, and says so. Requested outputs have to be those that the answer has.
 
 With one input its name is the client's to choose, as in stock, and is given back; with several it must be the
 contract's.
@@ -41,6 +42,7 @@ DATATYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
+ONE_OUTPUT = "output"  # of a model with several inputs
 _ROW_DATATYPES = ("FP32", "FP64", "INT32", "INT64")
 _ANSWER_DATATYPES = {"b": "BOOL", "i": "INT64", "u": "UINT64", "f": "FP64"}
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
@@ -85,15 +87,18 @@ def read_entries(value: Mapping[str, Any], inputs: Sequence[Input]) -> list[Entr
     Raises:
         RequestRefused: it is not of the protocol's form, or declares what the contract does not allow.
     """
-    if not value.keys() <= {"id", "inputs", "parameters", "outputs"} or value.get("parameters") or value.get("outputs"):
-        raise bad_json("parameters, outputs or an unknown key")
+    if not value.keys() <= {"id", "inputs", "parameters", "outputs"}:
+        raise bad_json("an unknown key")
+    _check_wish(value.get("parameters"), "binary_data_output")
     if not isinstance(value.get("id", ""), str) or not _ID.fullmatch(value.get("id", "")):
         raise bad_json("an id that is not a short text")
     entries = value["inputs"]
     if not isinstance(entries, list) or not entries:
         raise bad_json("no list of inputs")
     by_name = {item.name: item for item in inputs}
-    return [_read_entry(entry, inputs[0] if len(inputs) == 1 else None, by_name) for entry in entries]
+    read = [_read_entry(entry, inputs[0] if len(inputs) == 1 else None, by_name) for entry in entries]
+    _check_outputs(value.get("outputs"), [entry.name for entry in read] if len(inputs) == 1 else [ONE_OUTPUT])
+    return read
 
 
 def format_outputs(answers: Sequence[Any], outputs: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -103,6 +108,28 @@ def format_outputs(answers: Sequence[Any], outputs: Sequence[tuple[str, int]]) -
         formatted.append(_format_output(name, answers[start : start + count]))
         start += count
     return formatted
+
+
+def _check_wish(parameters: Any, name: str) -> None:
+    """Check that parameters hold nothing but whether binary data is wished for."""
+    if not parameters:
+        return
+    if not isinstance(parameters, dict) or parameters.keys() != {name} or not isinstance(parameters[name], bool):
+        raise bad_json("parameters")
+
+
+def _check_outputs(outputs: Any, names: Sequence[str]) -> None:
+    """Check that requested outputs, if any, are those that the answer has."""
+    if not outputs:
+        return
+    if not isinstance(outputs, list) or len(outputs) != len(names):
+        raise bad_json("other outputs than there are")
+    for output in outputs:
+        if not isinstance(output, dict) or output.keys() - {"parameters"} != {"name"} or output["name"] not in names:
+            raise bad_json("other outputs than there are")
+        _check_wish(output.get("parameters"), "binary_data")
+    if len({output["name"] for output in outputs}) != len(set(names)):
+        raise bad_json("an output twice")
 
 
 def _read_entry(entry: Any, only: Input | None, by_name: Mapping[str, Input]) -> Entry:

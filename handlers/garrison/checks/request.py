@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from garrison.checks.json_text import read_json
-from garrison.checks.kserve import format_outputs, read_entries
+from garrison.checks.kserve import ONE_OUTPUT, format_outputs, read_entries
 from garrison.checks.reasons import bad_json, form_not_allowed, refuse, too_many_bytes
 from garrison.checks.values import Checked, Value, check_bytes, check_value
 from garrison.contract import Contract, ImageInput, Input, TableInput, TensorInput, TextInput
@@ -139,7 +139,7 @@ def _read_v2(value: dict[str, Any], contract: Contract) -> Request:
     columns = [by_name[item.name].check(item) for item in contract.inputs]
     names = [item.name for item in contract.inputs]
     items = tuple(_collect(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
-    return Request(items, "v2", value.get("id", ""), (("output", len(items)),))
+    return Request(items, "v2", value.get("id", ""), ((ONE_OUTPUT, len(items)),))
 
 
 def _check_instances(count: int, contract: Contract) -> None:

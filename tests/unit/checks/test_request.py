@@ -402,13 +402,49 @@ def test_1e400_is_refused_wherever_a_number_may_stand(tensor_contract: Contract,
         {"id": "é"},
         {"id": "a" * 129},
         {"parameters": {"a": 1}},
-        {"outputs": [{"name": "a"}]},
+        {"parameters": {"binary_data_output": 1}},
+        {"parameters": {"binary_data_output": True, "a": 1}},
+        {"parameters": [1]},
+        {"parameters": "x"},
+        {"outputs": [{"name": "b"}]},
+        {"outputs": [{"name": ["a"]}]},
+        {"outputs": [{"name": {}}]},
+        {"outputs": [{"name": GOOD["name"]}] * 2},
+        {"outputs": {"name": GOOD["name"]}},
+        {"outputs": [GOOD["name"]]},
+        {"outputs": [{"name": GOOD["name"], "parameters": {"classification": 3}}]},
+        {"outputs": [{"name": GOOD["name"], "parameters": {"binary_data": "no"}}]},
+        {"outputs": [{"name": GOOD["name"], "shape": [1]}]},
+        {"outputs": [{}]},
         {"x": 1},
     ],
     ids=str,
 )
 def test_v2_envelopes_that_say_something_else_are_refused(tensor_contract: Contract, more: dict[str, Any]) -> None:
     assert refusal(v2(GOOD, **more), tensor_contract) == "bad_json"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"parameters": {"binary_data_output": True}},
+        {"parameters": {"binary_data_output": False}},
+        {"outputs": [{"name": GOOD["name"]}]},
+        {"outputs": [{"name": GOOD["name"], "parameters": {"binary_data": False}}]},
+        {"outputs": [{"name": GOOD["name"], "parameters": {}}], "parameters": {}},
+    ],
+    ids=str,
+)
+def test_v2_what_tritons_clients_add_changes_nothing(tensor_contract: Contract, more: dict[str, Any]) -> None:
+    assert str(read_request(v2(GOOD, **more), tensor_contract)) == str(read_request(v2(GOOD), tensor_contract))
+
+
+def test_v2_outputs_of_several_entries(tensor_contract: Contract) -> None:
+    first, second = {**GOOD, "name": "first"}, {**GOOD, "name": "second"}
+    both = [{"name": "second"}, {"name": "first"}]
+    assert len(read_request(v2(first, second, outputs=both), tensor_contract).items) == 2
+    for outputs in ([{"name": "first"}], [{"name": "first"}] * 2):
+        assert refusal(v2(first, second, outputs=outputs), tensor_contract) == "bad_json"
 
 
 @pytest.mark.parametrize("inputs", [[], {}, "a", None, [1], [[]], [{}]], ids=str)
@@ -548,7 +584,10 @@ ENTRIES = st.fixed_dictionaries(
 REQUESTS = (
     VALUES
     | st.fixed_dictionaries({"instances": st.lists(VALUES, max_size=3)})
-    | st.fixed_dictionaries({"inputs": st.lists(ENTRIES, max_size=3)}, optional={"id": st.text(max_size=3)})
+    | st.fixed_dictionaries(
+        {"inputs": st.lists(ENTRIES, max_size=3)},
+        optional={"id": st.text(max_size=3), "parameters": VALUES, "outputs": VALUES},
+    )
 )
 
 
