@@ -65,13 +65,13 @@ class Door:
     def __init__(self, grounds: Grounds, port: int) -> None:
         self.grounds, self.port = grounds, port
 
-    def connect(self, protocol: str) -> ssl.SSLSocket:
+    def connect(self, protocol: str, timeout_s: float = PATIENCE_S) -> ssl.SSLSocket:
         tls = ssl.create_default_context(cafile=str(self.grounds.directory / "tls" / "ca.pem"))
         tls.set_alpn_protocols([protocol])
-        return tls.wrap_socket(self.connect_plain(), server_hostname="localhost")
+        return tls.wrap_socket(self.connect_plain(timeout_s), server_hostname="localhost")
 
-    def connect_plain(self) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+    def connect_plain(self, timeout_s: float = PATIENCE_S) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
