@@ -11,6 +11,7 @@ local KEY_HEADER, TOKEN_HEADER = "x-api-key", "authorization"
 local CLIENT_HEADER, SCOPES_HEADER = "x-garrison-client", "x-garrison-scopes"
 local KINDS = { "key", "oidc", "mtls" }
 local MOST_NOTED = 100
+local LATEST_S = 2 ^ 53  -- the largest number of all overflows where jwt_authn bounds how long a key may be valid
 local NOTHING = {}
 
 local function read_set(text)
@@ -60,6 +61,7 @@ end
 -- A key token: `client` is nil if the file of clients does not list whom it is for. Revoked: no identity at all.
 local function read_key(claims)
   if type(claims.jti) ~= "string" or revoked_keys[claims.jti] then return nil end
+  if claims.exp > LATEST_S then return nil end
   local scopes, client = claims.scopes, claims.sub
   return {
     client = clients[client] and client, claimed = client, id = claims.jti,

@@ -17,21 +17,21 @@ from attacks.gateway.door import (
 from attacks.gateway.rows import SLOW
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def grounds() -> Iterator[Grounds]:
     """Keys, a certificate, and the recorders that every door leads to."""
     with open_grounds() as grounds:
         yield grounds
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shipped(grounds: Grounds) -> Iterator[Door]:
     """The gateway with the configuration as it ships."""
     with open_door(grounds) as door:
         yield door
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hurried(grounds: Grounds) -> Iterator[Door]:
     """The same gateway with shorter timeouts: for those who are slow, and for refusals that end the connection.
 
@@ -41,14 +41,21 @@ def hurried(grounds: Grounds) -> Iterator[Door]:
         yield door
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def mixed(grounds: Grounds) -> Iterator[Door]:
+    """A gateway that accepts tokens of an issuer, client certificates, or for one model a certificate and a key."""
+    with open_door(grounds.in_other_ways(), wait_for_nobody) as door:
+        yield door
+
+
+@pytest.fixture(scope="package")
 def naive(grounds: Grounds) -> Iterator[Door]:
     """What is no gateway, in front of the same recorders."""
     with open_naive_door(grounds) as door:
         yield door
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slow(hurried: Door) -> SlowAnswers:
     """What those who are slow are told; they come all at once."""
     hurried.forget()

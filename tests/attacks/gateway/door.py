@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import select
 import socket
 import ssl
@@ -14,13 +15,17 @@ from typing import Any
 
 import yaml
 
+from attacks.gateway.certificates import CERTIFICATES, write_certificates
 from attacks.gateway.exchange import BROKEN, Answer, Http1, Http2
 from attacks.gateway.forgeries import forge_keys
 from attacks.gateway.naive import NaiveGateway
 from attacks.gateway.recorder import READY, Recorder, Seen
-from attacks.gateway.rows.row import Attempt, Drip, Row, Steps
-from garrison.gateway import certificates, keys
+from attacks.gateway.rows.row import Attempt, Drip, Presented, Row, Steps
+from attacks.gateway.tokens import forge_tokens
+from garrison.gateway import keys
+from garrison.gateway.certificates import ensure_certificate
 from stack.gateways import Place, http_manager, open_gateway
+from stack.issuers import AUDIENCE, ISSUER, MAKERS, Issuer
 
 PATIENCE_S = 20
 DRIP_S = 0.1
@@ -28,6 +33,22 @@ CLIENTS = """
 clients:
   demo: {models: [digits], requests_per_second: 100000, burst: 100000}
   neighbour: {models: [digits, faces], requests_per_second: 100000, burst: 100000}
+"""
+WAYS = f"""
+authentication:
+  accept: [oidc, mtls]
+  models: {{faces: [mtls+key]}}
+  oidc: {{issuer: "{ISSUER}", audience: {AUDIENCE}, jwks_file: issuer.json, algorithms: [ES256, RS256]}}
+  mtls: {{authority: clients.pem, revoked: revoked.pem}}
+"""
+CALLERS = """
+clients:
+  demo:
+    {models: [digits, faces], requests_per_second: 100000, burst: 100000,
+     subjects: [demo-sub], certificates: ["spiffe://bank/demo", "demo.example"]}
+  neighbour:
+    {models: [digits, faces], requests_per_second: 100000, burst: 100000,
+     subjects: [neighbour-sub], certificates: ["neighbour.example"]}
 """
 IN_STEP = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
@@ -43,6 +64,10 @@ class Grounds(Place):
         for name, token in self.tokens.items():
             data = data.replace(f"<{name}>".encode(), token.encode())
         return data
+
+    def in_other_ways(self) -> "Grounds":
+        """Return the same where callers bring tokens of an issuer, certificates, or a certificate and a key."""
+        return dataclasses.replace(self, settings=WAYS, clients=CALLERS)
 
     def hurry(self, **timeouts: int) -> "Grounds":
         """Return the same with other timeouts."""
@@ -65,25 +90,28 @@ class Door:
     def __init__(self, grounds: Grounds, port: int) -> None:
         self.grounds, self.port = grounds, port
 
-    def connect(self, protocol: str) -> ssl.SSLSocket:
+    def connect(self, protocol: str, timeout_s: float = PATIENCE_S, certificate: str = "") -> ssl.SSLSocket:
         tls = ssl.create_default_context(cafile=str(self.grounds.directory / "tls" / "ca.pem"))
         tls.set_alpn_protocols([protocol])
-        return tls.wrap_socket(self.connect_plain(), server_hostname="localhost")
+        if certificate:
+            tls.load_cert_chain(self.grounds.directory / CERTIFICATES / f"{certificate}.pem")
+        return tls.wrap_socket(self.connect_plain(timeout_s), server_hostname="localhost")
 
-    def connect_plain(self) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+    def connect_plain(self, timeout_s: float = PATIENCE_S) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
     def attempt(self, attempt: Attempt, count: int = 1) -> list[Answer]:
         """Send one side of a row, and return as many answers."""
-        if isinstance(attempt, bytes):
+        if isinstance(attempt, bytes | Presented):
             return self._over_http1(attempt, count)
         return [self._drip(attempt) if isinstance(attempt, Drip) else self._over_http2(attempt)]
 
-    def _over_http1(self, data: bytes, count: int) -> list[Answer]:
+    def _over_http1(self, attempt: bytes | Presented, count: int) -> list[Answer]:
         """Return the answers; a connection that stays open must answer what comes next as what it is."""
-        with self.connect("http/1.1") as connection:
+        data, certificate = (attempt, "") if isinstance(attempt, bytes) else (attempt.data, attempt.certificate)
+        with self.connect("http/1.1", certificate=certificate) as connection:
             wire = Http1(connection)
             wire.send(self.grounds.fill(data))
             answers = [wire.read(not data.startswith(b"HEAD ")) for _ in range(count)]
@@ -116,7 +144,8 @@ class Door:
         A server that waits for more of a body is given `patience_s`, then it has to take what it has.
         """
         self.forget()
-        with self.connect("h2" if row.is_http2 else "http/1.1") as connection:
+        certificate = row.attack.certificate if isinstance(row.attack, Presented) else ""
+        with self.connect("h2" if row.is_http2 else "http/1.1", certificate=certificate) as connection:
             self._send(connection, row.attack)
             self._wait_for_seen(patience_s)
             connection.settimeout(1)
@@ -129,6 +158,8 @@ class Door:
     def _send(self, connection: socket.socket, attempt: Attempt) -> None:
         if isinstance(attempt, bytes):
             Http1(connection).send(self.grounds.fill(attempt))
+        elif isinstance(attempt, Presented):
+            self._send(connection, attempt.data)
         elif not isinstance(attempt, Drip):
             attempt(Http2(connection, self.grounds.fill))
 
@@ -147,9 +178,13 @@ def open_grounds() -> Iterator[Grounds]:
     with tempfile.TemporaryDirectory(prefix="door-") as name:
         directory = Path(name)
         keys.init_keys(directory / "keys")
+        issuer = Issuer({algorithm: MAKERS[algorithm]() for algorithm in ("ES256", "RS256", "ES384")})
+        (directory / "issuer.json").write_text(json.dumps(issuer.public(named=False)))
+        write_certificates(directory)
         servers = Recorder(directory / "inf.sock"), Recorder(directory / "rdy.sock", READY)
         try:
-            yield Grounds(directory, *servers, clients=CLIENTS, tokens=forge_keys(directory / "keys"))
+            tokens = {**forge_keys(directory / "keys"), **forge_tokens(issuer)}
+            yield Grounds(directory, *servers, clients=CLIENTS, tokens=tokens)
         finally:
             for server in servers:
                 server.stop()
@@ -165,7 +200,7 @@ def open_door(grounds: Grounds, change: Callable[[dict[str, Any]], None] = lambd
 @contextlib.contextmanager
 def open_naive_door(grounds: Grounds) -> Iterator[Door]:
     """Start what is no gateway."""
-    certificate = certificates.ensure_certificate(grounds.directory / "tls")
+    certificate = ensure_certificate(grounds.directory / "tls")
     with NaiveGateway(certificate, grounds.inference.path) as naive:
         yield Door(grounds, naive.port)
 

@@ -89,7 +89,7 @@ def forge_keys(directory: Path) -> dict[str, str]:
         "key": forge.good,
         "neighbour": forge.issue("neighbour", "digits", "faces"),
         "other model": forge.issue("neighbour", "faces"),
-        "not for this client": forge.issue("demo", "faces"),
+        "faces": forge.issue("demo", "faces"),
         "unlisted": forge.issue("mallory", "digits"),
         "other verb": forge.issue("demo", "digits", verbs=["explain", "describe"]),
         "stolen": forge.revoke(forge.issue("demo", "digits")),
@@ -113,6 +113,7 @@ def _out_of_date(forge: Forge) -> dict[str, str]:
         "expiry below zero": forge.sign(exp=-1),
         "ten years": forge.sign(exp=now + 10 * 365 * 24 * HOUR_S),
         "for ever": forge.sign(exp=2**62),
+        "for ever and a second": forge.sign(exp=2**63 - 1),
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from attacks.gateway.door import Door, SlowAnswers
 from attacks.gateway.exchange import Answer
 from attacks.gateway.recorder import ANSWER
-from attacks.gateway.rows import GROUPS, QUICK, SLOW
+from attacks.gateway.rows import GROUPS, OTHER_WAYS, QUICK, SLOW
 from attacks.gateway.rows.row import Row
 from garrison.gateway.replies import REPLIES
 
@@ -16,9 +16,11 @@ IDS = [f"{group}: {row.name}" for group, row in QUICK]
 SLOW_IDS = [row.name for row in SLOW]
 
 
-@pytest.mark.parametrize("row", [row for _, row in QUICK], ids=IDS)
-def test_the_attack_is_stopped_and_its_twin_is_not(shipped: Door, hurried: Door, row: Row) -> None:
-    door = hurried if row.ends_connection else shipped
+@pytest.mark.parametrize(("group", "row"), QUICK, ids=IDS)
+def test_the_attack_is_stopped_and_its_twin_is_not(
+    shipped: Door, hurried: Door, mixed: Door, group: str, row: Row
+) -> None:
+    door = mixed if group in OTHER_WAYS else hurried if row.ends_connection else shipped
     door.forget()
     answers = door.attempt(row.attack, len(row.verdicts))
     assert_stopped(row, answers)

@@ -13,7 +13,7 @@ import pytest
 
 from attacks.gateway.door import Door, Grounds, open_door, wait_for_nobody
 from attacks.gateway.exchange import Http1, Verdict
-from attacks.gateway.rows import GROUPS
+from attacks.gateway.rows import GROUPS, OTHER_WAYS
 from attacks.gateway.rows.floods import SMALL_FRAMES
 from attacks.gateway.rows.identity import IGNORED
 from attacks.gateway.rows.paths import NOWHERE, SAME
@@ -32,6 +32,12 @@ NOT_THERE = {
 
 def ask_for_no_key(config: Config) -> None:
     without(*AUTHORISATION)(config)
+
+
+def believe_every_certificate(config: Config) -> None:
+    ask_for_no_key(config)
+    (chain,) = config["static_resources"]["listeners"][0]["filter_chains"]
+    del chain["transport_socket"]["typed_config"]["common_tls_context"]["validation_context"]
 
 
 def believe_headers(config: Config) -> None:
@@ -121,6 +127,8 @@ def all_of(group: str, *but: str) -> set[str]:
 
 WEAKNESSES = [
     Weakness("keys", ask_for_no_key, all_of("keys", *NOT_THERE)),
+    Weakness("tokens", ask_for_no_key, all_of("tokens", "token in the query")),
+    Weakness("certificates", believe_every_certificate, all_of("certificates")),
     Weakness(
         "identity",
         believe_headers,
@@ -148,7 +156,8 @@ WEAKNESSES = [
 def test_the_server_sees_what_the_defence_is_there_for(grounds: Grounds, weakness: Weakness) -> None:
     rows = [row for row in GROUPS[weakness.group] if row.name in weakness.rows]
     assert len(rows) == len(weakness.rows)
-    with open_weakened(grounds, weakness.weaken) as weakened:
+    place = grounds.in_other_ways() if weakness.group in OTHER_WAYS else grounds
+    with open_weakened(place, weakness.weaken) as weakened:
         assert [row.name for row in rows if not weakened.lets_through(row, patience_s=1)] == []
 
 

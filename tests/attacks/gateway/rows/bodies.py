@@ -10,6 +10,9 @@ from attacks.gateway.rows.row import Row, ask, chunks, post
 
 LIMIT = 64 * 1024
 ZEROS = bytes(16 * 2**20)
+BROTLI_BOMB = bytes.fromhex(
+    "cbffff3ff82700e2b14020f7fe8fffff7ff04f00c4611180eefddf"
+)  # the zeros, as its maker writes them
 ZSTD_BOMB = (
     b"\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x01" + b"\x02\x00\x10\x00" * 127 + b"\x03\x00\x10\x00"
 )  # repeat a zero 2^17 times
@@ -43,7 +46,7 @@ CODINGS = {
     "x-gzip": gzip.compress(ZEROS),
     "GZIP": gzip.compress(ZEROS),
     "deflate": zlib.compress(ZEROS),
-    "br": b"x",
+    "br": BROTLI_BOMB,
     "zstd": ZSTD_BOMB,
     "compress": b"\x1f\x9d\x90",
     "dcb": b"x",

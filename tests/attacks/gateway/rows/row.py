@@ -19,7 +19,15 @@ class Drip:
     tls: bool = True
 
 
-Attempt = bytes | Drip | Steps
+@dataclass(frozen=True)
+class Presented:
+    """Bytes over HTTP/1.1, on a connection that shows a client certificate, by the name of its file."""
+
+    data: bytes
+    certificate: str
+
+
+Attempt = bytes | Drip | Presented | Steps
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Row:
 
     @property
     def is_http2(self) -> bool:
-        return not isinstance(self.attack, bytes | Drip)
+        return not isinstance(self.attack, bytes | Drip | Presented)
 
 
 def post(
