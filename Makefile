@@ -21,7 +21,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
-        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-races \
+        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
         campaign-tampering campaign-verification
 
 help: ## List these targets.
@@ -83,6 +83,10 @@ campaign-escapes: ## Try every escape in stock TorchServe, where it has to work;
 campaign-interrupted: ## Kill 200 admissions at random moments; the store is always old or new.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.interrupted $(CAMPAIGN)
+
+campaign-limits: ## Ask a gateway with 10,000 clients whether each limit is exact, and whether a crowd can refill a bucket.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.limits $(CAMPAIGN)
 
 campaign-races: ## Change models a thousand times while they are admitted and loaded.
 	@scripts/setup --dev
