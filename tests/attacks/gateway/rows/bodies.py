@@ -10,12 +10,9 @@ from attacks.gateway.rows.row import Row, ask, chunks, post
 
 LIMIT = 64 * 1024
 ZEROS = bytes(16 * 2**20)
-BROTLI_BOMB = bytes.fromhex(
-    "cbffff3ff82700e2b14020f7fe8fffff7ff04f00c4611180eefddf"
-)  # the zeros, as its maker writes them
-ZSTD_BOMB = (
-    b"\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x01" + b"\x02\x00\x10\x00" * 127 + b"\x03\x00\x10\x00"
-)  # repeat a zero 2^17 times
+# These two libraries are not here. Brotli's own wrote the zeros so; zstd can be told to repeat one 2^17 times.
+BROTLI_BOMB = bytes.fromhex("cbffff3ff82700e2b14020f7fe8fffff7ff04f00c4611180eefddf")
+ZSTD_BOMB = b"\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x01" + b"\x02\x00\x10\x00" * 127 + b"\x03\x00\x10\x00"
 DISPOSITION = b'content-disposition: form-data; name="data"\r\n\r\n'
 TYPES = {
     "form": ["application/x-www-form-urlencoded"],

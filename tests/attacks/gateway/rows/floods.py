@@ -8,24 +8,30 @@ from collections.abc import Callable
 
 from hyperframe import frame
 
-from attacks.gateway.exchange import CLOSED, Http2, Verdict
+from attacks.gateway.exchange import CLOSED, Fields, Http2, Verdict
 from attacks.gateway.rows.row import Row, Steps, ask, pseudo
 
-MANY, VERY_MANY, FEW = 2_000, 100_000, 5
+MANY, VERY_MANY, FEW = 20_000, 100_000, 5
 RESETS = 900  # Envoy ends it at 500; its library for HTTP/2 would at 1,000
 GOOD = [*pseudo(), ("x-api-key", "<key>")]
+ANNOUNCED = [*GOOD, ("content-length", "9")]
 
 
 def list_rows() -> list[Row]:
     """List floods, then bombs for HPACK, then frames that nobody may send."""
     return [
-        Row("rapid reset", repeat(reset_rapidly, RESETS), CLOSED, repeat(reset_rapidly, FEW)),
-        Row("made you reset", repeat(make_reset, MANY), CLOSED, repeat(make_reset, FEW)),
-        Row("streams that stay open", repeat(open_only, MANY), CLOSED, repeat(open_only, FEW)),
+        Row("rapid reset", repeat(reset, RESETS), CLOSED, repeat(reset, FEW)),
+        Row(
+            "made you reset",
+            repeat(end_too_early, MANY, ANNOUNCED),
+            CLOSED,
+            repeat(end_too_early, FEW, ANNOUNCED),
+        ),
+        Row("more streams than allowed", repeat(leave_open, 101), "reset REFUSED_STREAM", repeat(leave_open, 99)),
         *(Row(name, repeat_frame(one, VERY_MANY), CLOSED, repeat_frame(one, 1)) for name, one in SMALL_FRAMES.items()),
-        Row("a bomb for HPACK", send_bomb(MANY), "reset INTERNAL_ERROR", send_bomb(2)),
-        Row("an endless CONTINUATION", send_continuations(5 * MANY), CLOSED, send_continuations(1)),
-        Row("CONTINUATION of nothing", send_continuations(MANY, b""), CLOSED, send_continuations(1, b"")),
+        Row("a bomb for HPACK", send_bomb(2_000), "reset INTERNAL_ERROR", send_bomb(2)),
+        Row("an endless CONTINUATION", send_continuations(MANY // 2), CLOSED, send_continuations(1)),
+        Row("CONTINUATION of nothing", send_continuations(FEW * FEW, b""), CLOSED, send_continuations(1, b"")),
         *(
             Row(f"block: {name}", send_block(block), "goaway COMPRESSION_ERROR", ask())
             for name, block in BLOCKS.items()
@@ -38,13 +44,16 @@ def list_rows() -> list[Row]:
     ]
 
 
-def repeat(one: Callable[[Http2, int], None], count: int) -> Steps:
-    """Send something on each of many streams, then a good request; return the stream of that."""
+def repeat(then: Callable[[int], frame.Frame | None], count: int, fields: Fields = GOOD) -> Steps:
+    """Open a stream and do something with it, very often, then ask a good question; return the stream of that."""
 
     def steps(wire: Http2) -> int:
+        first, again = encode(wire, fields), encode(wire, fields)  # the second refers to the first, as all others do
         with wire.together():
-            for index in range(count):
-                one(wire, 2 * index + 1)
+            for stream in range(1, 2 * count, 2):
+                wire.send_frame(frame.HeadersFrame(stream, first if stream == 1 else again, flags=["END_HEADERS"]))
+                if (one := then(stream)) is not None:
+                    wire.send_frame(one)
         last = 2 * count + 1
         wire.headers(GOOD, last, end=False)
         wire.data(b"x", last)
@@ -64,19 +73,17 @@ def repeat_frame(one: frame.Frame, count: int) -> Steps:
     return steps
 
 
-def reset_rapidly(wire: Http2, stream: int) -> None:
-    wire.headers(GOOD, stream, end=False)
-    wire.reset(stream)
+def reset(stream: int) -> frame.Frame:
+    return frame.RstStreamFrame(stream, error_code=8)
 
 
-def make_reset(wire: Http2, stream: int) -> None:
-    """Open a stream and do what forces the other side to reset it."""
-    wire.headers([*GOOD, ("content-length", "9")], stream, end=False)
-    wire.data(b"x", stream)
+def end_too_early(stream: int) -> frame.Frame:
+    """Send less than was announced: the other side has to reset the stream."""
+    return frame.DataFrame(stream, b"x", flags=["END_STREAM"])
 
 
-def open_only(wire: Http2, stream: int) -> None:
-    wire.headers(GOOD, stream, end=False)
+def leave_open(stream: int) -> None:
+    return None
 
 
 SMALL_FRAMES = {
@@ -137,7 +144,7 @@ def send_bomb(count: int) -> Steps:
     """Name a large header once, and refer to it by one byte as often as wanted."""
 
     def steps(wire: Http2) -> None:
-        block = encode_good(wire) + wire.encoder.encode([("x", "a" * 3_900)]) + b"\xbe" * count
+        block = encode(wire) + wire.encoder.encode([("x", "a" * 3_900)]) + b"\xbe" * count
         wire.send_frame(frame.HeadersFrame(1, block[:5_000], flags=[]))
         wire.send_frame(frame.ContinuationFrame(1, block[5_000:], flags=["END_HEADERS"]))
         wire.data(b"x")
@@ -149,7 +156,7 @@ def send_continuations(count: int, part: bytes | None = None) -> Steps:
     """Spread the headers of one request over CONTINUATION frames, the last of which ends them."""
 
     def steps(wire: Http2) -> None:
-        block = encode_good(wire)
+        block = encode(wire)
         more = wire.encoder.encode([("x", "y" * 500)]) if part is None else part
         with wire.together():
             wire.send_frame(frame.HeadersFrame(1, block, flags=[]))
@@ -161,5 +168,5 @@ def send_continuations(count: int, part: bytes | None = None) -> Steps:
     return steps
 
 
-def encode_good(wire: Http2) -> bytes:
-    return wire.encoder.encode([(name, wire.fill(str(value).encode())) for name, value in GOOD])
+def encode(wire: Http2, fields: Fields = GOOD) -> bytes:
+    return wire.encoder.encode([(name, wire.fill(str(value).encode())) for name, value in fields])
