@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from garrison.files import write_atomically
+from garrison.gateway.budget.place import Place
 from garrison.gateway.budget.plan import Plan
 from garrison.process import Child, describe_exit
 from garrison.sockets import BUDGET
@@ -30,6 +31,7 @@ class BudgetChild:
         self._log = lifetime.log
         self._child: Child | None = None
         self._directory = Path()
+        self._counts_in: tuple[Place, Path] | None = None
         self._gateway = ""
         self._started_at = 0.0
         self._restarts = 0
@@ -45,6 +47,9 @@ class BudgetChild:
         """Hand over a plan; before Envoy asks by it. The service reads it by itself, and is started if need be."""
         if plan is None:
             return
+        if (plan.place, plan.directory) != self._counts_in:
+            self.stop()  # it begins in the other place
+            self._counts_in = (plan.place, plan.directory)
         write_atomically(self._directory / FILE, json.dumps(plan.describe()).encode(), 0o600)
         if self._child is None:
             self._start()
