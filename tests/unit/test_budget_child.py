@@ -1,5 +1,6 @@
 """The budget service as a child beside Envoy: there where it is needed, again when it ends, told what changes."""
 
+import importlib.util
 import io
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from garrison.errors import ConfigError
 from garrison.eventlog import EventLog
 from garrison.gateway.budget.allowances import ALL_MODELS, Allowance, Allowances
 from garrison.gateway.budget.place import Place
@@ -68,6 +70,15 @@ def test_one_that_dies_is_started_again_but_not_at_once(child: BudgetChild, tmp_
     assert child.pids() == [pid]
     wait_for(lambda: child.replace_dead() or child.pids() != [pid])  # type: ignore[func-returns-value]
     wait_for(child.is_ready)
+
+
+def test_redis_is_asked_for_where_it_is_not_installed(
+    child: BudgetChild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "redis" else name)
+    with pytest.raises(ConfigError, match=r"pip install garrison\[redis\]"):
+        child.begin(make_plan(tmp_path, place=Place(f"redis+unix://{tmp_path}/redis.sock")), tmp_path)
+    assert child.pids() == []
 
 
 def test_envoys_end_is_the_end_of_its_requests(child: BudgetChild, tmp_path: Path) -> None:
