@@ -8,7 +8,7 @@ from campaigns import limits
 
 def test_limits_are_exact_and_a_crowd_refills_none(tmp_path: Path) -> None:
     output = tmp_path / "limits.json"
-    assert limits.main(["--clients", "120", "--steady", "6", "--seconds", "3", "--output", str(output)]) == 0
+    assert limits.main(["--clients", "120", "--steady", "6", "--seconds", "2", "--output", str(output)]) == 0
     result = json.loads(output.read_text())
     assert result["misses"] == []
     assert result["figures"]["clients"] == 120

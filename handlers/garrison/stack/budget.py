@@ -4,13 +4,16 @@ One that keeps ending is started again and again, and does not end the run: with
 budget are refused, and all others go on.
 """
 
+import importlib.util
 import json
 import secrets
 import sys
 import time
 from pathlib import Path
 
+from garrison.errors import ConfigError
 from garrison.files import write_atomically
+from garrison.gateway.budget.place import SQLITE, Place
 from garrison.gateway.budget.plan import Plan
 from garrison.process import Child, describe_exit
 from garrison.sockets import BUDGET
@@ -30,21 +33,35 @@ class BudgetChild:
         self._log = lifetime.log
         self._child: Child | None = None
         self._directory = Path()
+        self._counts_in: tuple[Place, Path] | None = None
         self._gateway = ""
         self._started_at = 0.0
         self._restarts = 0
 
     def begin(self, plan: Plan | None, run_directory: Path) -> None:
-        """Start anew, for an Envoy that has no requests yet."""
+        """Start anew, for an Envoy that has no requests yet.
+
+        Raises:
+            ConfigError: as for `follow`.
+        """
         self.stop()
         self._directory = run_directory
         self._gateway = secrets.token_hex(8)
         self.follow(plan)
 
     def follow(self, plan: Plan | None) -> None:
-        """Hand over a plan; before Envoy asks by it. The service reads it by itself, and is started if need be."""
+        """Hand over a plan; before Envoy asks by it. The service reads it by itself, and is started if need be.
+
+        Raises:
+            ConfigError: what is needed to count there is not installed, or the plan cannot be written.
+        """
         if plan is None:
             return
+        if plan.place.url != SQLITE and importlib.util.find_spec("redis") is None:
+            raise ConfigError(f"budgets.store: {plan.place.url} needs a package; run `pip install garrison[redis]`")
+        if (plan.place, plan.directory) != self._counts_in:
+            self.stop()  # it begins in the other place
+            self._counts_in = (plan.place, plan.directory)
         write_atomically(self._directory / FILE, json.dumps(plan.describe()).encode(), 0o600)
         if self._child is None:
             self._start()

@@ -144,6 +144,7 @@ class Reload:
         try:
             self._follow_budgets(rendered.budgets)  # before Envoy asks by them
             changed = self._resources.change(parts.resources)
+            changed += ["budgets"] if rendered.budgets != self.rendered.budgets else []
         except (Undecided, ConfigError) as error:
             back = self._resources.put_back(before)
             state = "the one before is in force" if back else "only what both of them allow is sure to be allowed"

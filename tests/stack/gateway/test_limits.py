@@ -9,7 +9,7 @@ import pytest
 
 from stack.gateways import Gateway, Place, http_manager, open_gateway, open_place
 
-BURST, CROWD = 30, 40  # more than the buckets that Envoy keeps for wildcards
+BURST, CROWD = 12, 25  # more than the buckets that Envoy keeps for wildcards
 KIB = 1024
 NAMES = [f"crowd{number}" for number in range(CROWD)]
 CLIENTS = """

@@ -204,6 +204,39 @@ def test_buckets_stay_as_they_are_unless_a_limit_changes(live: Operated) -> None
     assert ask_until_refused() >= 10
 
 
+def test_budgets_begin_change_and_end_and_what_is_used_stays_used(live: Operated) -> None:
+    reasons, key = {200: "", 429: "budget_used"}, live.place.key("slow")
+
+    def limit(more: str) -> None:
+        reloads = len(live.told("configuration_reloaded"))
+        live.place.clients = CLIENTS.replace("burst: 10}", f"burst: 1000{more}}}").replace(
+            "second: 1,", "second: 1000,"
+        )
+        live.render()
+        wait_for(lambda: len(live.told("configuration_reloaded")) > reloads, "taken over", WITHIN_S)
+
+    def ask(times: int) -> list[str]:
+        replies = [live.ask(key) for _ in range(times)]
+        return [reply.reason if reply.status == 429 else reasons[reply.status] for reply in replies]
+
+    restarts = live.told("restart_needed")
+    limit(", queries_per_day: 2")
+    assert ask(3) == ["", "", "budget_used"]
+    limit(", queries_per_day: 4")
+    assert wait_until_any(lambda: ask(1) == [""])
+    assert ask(2) == ["", "budget_used"]
+    limit("")
+    assert ask(3) == ["", "", ""]
+    limit(", queries_per_day: 4")
+    assert wait_until_any(lambda: ask(1) == ["budget_used"])
+    assert live.told("restart_needed") == restarts
+
+
+def wait_until_any(condition: Callable[[], bool]) -> bool:
+    """Say whether something happens: the service reads what changed within half a second."""
+    return any(condition() for _ in wait_until(WITHIN_S))
+
+
 # The certificate ------------------------------------------------------------------------------------------------------
 
 

@@ -28,31 +28,31 @@ class Scope:
     allowance: Allowance
 
 
+@dataclass(frozen=True)
 class Allowances:
-    """The allowances of every client that has any, and how long its longest request may take."""
+    """The allowances of every client that has any, by model, and how long the longest request of any may take."""
 
-    def __init__(self, clients: Mapping[str, Mapping[str, Allowance]], longest_s: int) -> None:
-        self._clients = clients
-        self.longest_s = longest_s
+    clients: Mapping[str, Mapping[str, Allowance]]
+    longest_s: int
 
     def names(self) -> set[str]:
         """Return the clients that have any."""
-        return set(self._clients)
+        return set(self.clients)
 
     def knows(self, client: str) -> bool:
         """Say whether a client has any allowance."""
-        return client in self._clients
+        return client in self.clients
 
     def find(self, client: str, model: str) -> Sequence[Scope]:
         """Return what a client's request for a model counts against."""
-        own = self._clients.get(client, {})
+        own = self.clients.get(client, {})
         return [Scope(name, own[name]) for name in dict.fromkeys((ALL_MODELS, model)) if name in own]
 
     def describe(self) -> dict[str, Any]:
         """Return them as plain values, for JSON."""
         clients = {
             client: {model: asdict(allowance) for model, allowance in own.items()}
-            for client, own in self._clients.items()
+            for client, own in self.clients.items()
         }
         return {"clients": clients, "longest_s": self.longest_s}
 

@@ -1,6 +1,7 @@
 """Redis for many gateways: one count for all of them, and nothing counted where nothing can be."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from garrison.gateway.budget.ledger import DAY_S, LedgerFailure
 from garrison.gateway.budget.place import Place
 from garrison.gateway.budget.redis_ledger import KEPT_S, RedisLedger
+from garrison.gateway.certificates import ensure_certificate
 from unit.gateway.budget.counting import ask_for, of_client, of_model, run_redis
 
 
@@ -90,6 +92,23 @@ def test_one_that_is_gone_or_slow_is_no_yes(tmp_path: Path) -> None:
         run_with(Place(f"redis+unix://{socket}"), use)
     with pytest.raises(LedgerFailure):
         asyncio.run(RedisLedger(Place(f"redis+unix://{socket}")).open())
+
+
+def test_over_tls_redis_shows_who_it_is(tmp_path: Path) -> None:
+    certificate = ensure_certificate(tmp_path / "tls")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    pair = ("--tls-cert-file", str(certificate.chain_path), "--tls-key-file", str(certificate.key_path))
+    listening = ("--bind", "127.0.0.1", "127.0.0.2", "--tls-port", str(port), "--tls-auth-clients", "no")
+
+    async def use(ledger: RedisLedger) -> None:
+        assert not (await ledger.take(ask_for("a", of_client(queries_per_day=1)))).reason
+
+    with run_redis(tmp_path, *listening, *pair, "--tls-ca-cert-file", str(certificate.ca_path)):
+        run_with(Place(f"rediss://localhost:{port}", authority=certificate.ca_path), use)
+        for url, authority in (("rediss://localhost", None), ("rediss://127.0.0.2", certificate.ca_path)):
+            with pytest.raises(LedgerFailure, match="certificate verify failed"):
+                asyncio.run(RedisLedger(Place(f"{url}:{port}", authority=authority)).open())
 
 
 def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
