@@ -29,8 +29,11 @@ class Reply:
 
 REPLIES = {
     400: Reply("bad_request", "This is not a request that the gateway understands."),
-    401: Reply("unauthenticated", "Send a valid API key in the header x-api-key."),
-    403: Reply("forbidden", "This key does not allow this request."),
+    401: Reply(
+        "unauthenticated",
+        "Send a valid API key in the header x-api-key, or a token or certificate that is accepted here.",
+    ),
+    403: Reply("forbidden", "This key, token or certificate does not allow this request."),
     404: Reply("not_found", "There is nothing here."),
     408: Reply("timeout", "The request took too long to arrive."),
     413: Reply("too_many_bytes", "The request body is larger than this model accepts."),

@@ -139,11 +139,29 @@ def test_a_bad_key_beside_a_good_certificate_is_refused(
     assert_refused(gateway.send("POST", DIGITS, {"x-api-key": "a.b.c"}, b"x", certificate), 401, seen)
 
 
-def test_an_authority_below_counts_if_it_is_sent_along(gateway: Gateway, issued: Clients) -> None:
+def test_an_authority_below_needs_a_list_of_its_own(gateway: Gateway, issued: Clients) -> None:
     certificate = issued.issue("lower", "scoring.bank.example", by=issued.lower)
-    # The list of what is revoked is the root's; every authority in a chain would need one of its own.
     with pytest.raises((ssl.SSLError, ConnectionError)):
         gateway.send("POST", DIGITS, {}, b"x", certificate)
+
+
+def test_with_a_list_of_one_authority_certificates_of_it_alone_pass(place: Place, issued: Clients) -> None:
+    """Of an authority that says nothing about what it has revoked, nothing is known."""
+    gone = issued.lower.issue(place.directory / "lower-gone.pem", "scoring.bank.example")
+    authorities, lists = place.directory / "clients.pem", place.directory / "revoked.pem"
+    before = authorities.read_bytes(), lists.read_bytes()
+    authorities.write_bytes(issued.root.pem() + issued.lower.pem())
+    lists.write_bytes(issued.lower.revoke(gone))
+    try:
+        with open_gateway(place) as gateway:
+            good = issued.issue("lower", "scoring.bank.example", by=issued.lower)
+            assert gateway.send("POST", DIGITS, {}, b"x", good).status == 200
+            for bad in (place.directory / "lower-gone.pem", issued.issue("upper", "scoring.bank.example")):
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    gateway.send("POST", DIGITS, {}, b"x", bad)
+    finally:
+        authorities.write_bytes(before[0])
+        lists.write_bytes(before[1])
 
 
 BAD_CERTIFICATES: dict[str, Callable[[Clients], Path]] = {

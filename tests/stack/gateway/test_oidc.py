@@ -27,7 +27,8 @@ from stack.issuers import AUDIENCE, ISSUER, MAKERS, Issuer, KeyServer
 
 CLIENTS = """
 clients:
-  demo: {models: [digits, faces], requests_per_second: 1000, burst: 1000, subjects: [a1b2, "auth0|5f7c"]}
+  demo:
+    {models: [digits, faces], requests_per_second: 1000, burst: 1000, subjects: [a1b2, "auth0|5f7c", 'we"ird\\]]--']}
   other: {models: {digits: {verbs: [explain]}}, requests_per_second: 1000, burst: 1000, subjects: [other]}
   keyed: {models: [digits], requests_per_second: 1000, burst: 1000}
 """
@@ -79,6 +80,12 @@ def test_a_token_of_the_issuer_is_the_client_that_lists_its_subject(
     headers = {name.lower(): value for name, value in seen[0].headers}
     assert headers["x-garrison-client"] == "demo"
     assert "authorization" not in headers and "x-garrison-scopes" not in headers
+
+
+def test_a_subject_may_have_any_letters(gateway: Gateway, issuer: Issuer, seen: list[Seen]) -> None:
+    """They stand in a script, where they must mean nothing."""
+    assert gateway.send("POST", DIGITS, bearer(issuer.sign('we"ird\\]]--')), b"x").status == 200
+    assert_refused(gateway.send("POST", DIGITS, bearer(issuer.sign('we"ird')), b"x"), 403, seen[1:])
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,11 @@ from garrison.files import write_atomically
 from garrison.gateway import certificates, keys
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.envoy import render_envoy
+from garrison.gateway.revocation import revoke_keys
 from garrison.gateway.source import GatewaySockets
 from garrison.sockets import ADMIN
 from garrison.stack.status import ask_gateway
+from stack.authorities import make_authority
 from stack.gateways import (
     DIGITS,
     OTHER,
@@ -168,6 +170,43 @@ def test_signing_keys_are_rotated(live: Operated) -> None:
         live.render()
         live.wait_for_status(401, before, DIGITS, connection)
         assert live.ask(after, DIGITS, connection).status == 200
+
+
+def test_a_revoked_key_is_refused_on_its_open_connection(live: Operated) -> None:
+    issued, other = live.place.issue("demo", ["digits:predict"]), live.place.key()
+    with live.connect() as connection:
+        assert live.ask(issued.token, DIGITS, connection).status == 200
+        revoke_keys(live.place.directory / "keys", [issued.record.key_id])
+        live.render()
+        live.wait_for_status(401, issued.token, DIGITS, connection)
+        assert live.ask(other, DIGITS, connection).status == 200
+
+
+def test_a_revoked_certificate_is_refused_on_its_open_connection(tmp_path: Path) -> None:
+    """And gets no new one, while another client's connection goes on."""
+    authority = make_authority("clients")
+    gone, _ = (authority.issue(tmp_path / f"{name}.pem", "demo.example") for name in ("gone", "stays"))
+    (tmp_path / "clients.pem").write_bytes(authority.pem())
+    (tmp_path / "revoked.pem").write_bytes(authority.revoke())
+    settings = "authentication: {accept: [mtls], mtls: {authority: clients.pem, revoked: revoked.pem}}"
+    clients = CLIENTS.replace("burst: 1000}", 'burst: 1000, certificates: ["demo.example"]}', 1)
+    with open_place(tmp_path, settings=settings, clients=clients) as place:
+        gateway = Operated(place)
+        try:
+            with (
+                gateway.connect(certificate=tmp_path / "gone.pem") as theirs,
+                gateway.connect(certificate=tmp_path / "stays.pem") as other,
+            ):
+                assert [gateway.ask("", DIGITS, one).status for one in (theirs, other)] == [200, 200]
+                (tmp_path / "revoked.pem").write_bytes(authority.revoke(gone))
+                gateway.render()
+                gateway.wait_for_status(401, "", DIGITS, theirs)
+                assert gateway.ask("", DIGITS, other).status == 200
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    gateway.send("POST", DIGITS, {}, b"", tmp_path / "gone.pem")
+                assert gateway.send("POST", DIGITS, {}, b"", tmp_path / "stays.pem").status == 200
+        finally:
+            assert gateway.command.stop() == 0
 
 
 def test_a_model_comes_and_goes(live: Operated) -> None:
