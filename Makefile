@@ -22,7 +22,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
         campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
-        campaign-tampering campaign-verification
+        campaign-rotation campaign-tampering campaign-verification
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -87,6 +87,10 @@ campaign-interrupted: ## Kill 200 admissions at random moments; the store is alw
 campaign-limits: ## Ask a gateway with 10,000 clients whether each limit is exact, and whether a crowd can refill a bucket.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.limits $(CAMPAIGN)
+
+campaign-rotation: ## Change keys, clients, certificate and model while clients ask; no request may fail.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.rotation $(CAMPAIGN)
 
 campaign-races: ## Change models a thousand times while they are admitted and loaded.
 	@scripts/setup --dev

@@ -23,9 +23,11 @@ def add_commands(commands: Any) -> None:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Ask, and say it in one line."""
+    """Ask, and say it in one line; then one for each model, if the server was asked in its run directory."""
     from garrison.stack.status import ask_gateway, ask_server
 
     found = ask_gateway(options.run_dir) if options.gateway else ask_server(options.sockets or options.run_dir)
-    print(found.as_json() if options.json else escape(found.message, keep=""))
+    lines = [found.as_json()] if options.json else [found.message, *(f"  {one.sentence()}" for one in found.models)]
+    for line in lines:
+        print(escape(line, keep=""))
     return EXIT_OK if found.ready else EXIT_REFUSED

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from garrison.gateway.resources import CALLERS, CERTIFICATE, CLUSTERS, METRICS, ROUTES, Resource, Resources
 
 _VERIFIES = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+_COUNTS = ("kid", "kty", "alg", "crv", "x", "y", "n", "e")  # of a JSON Web Key
 _LIMITS = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
 
 
@@ -135,7 +136,13 @@ def _shared_keys(old: dict[str, Any], new: dict[str, Any]) -> list[Any] | None:
     before, after = _keys(old), _keys(new)
     if before is None or after is None:
         return None
-    return [key for key in before if key in after] or [_nobody()]
+    known = [_identify(key) for key in after]
+    return [key for key in before if _identify(key) in known] or [_nobody()]
+
+
+def _identify(key: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a key counts when a token is verified; a note of ours, such as when it ends, is none of it."""
+    return {name: key[name] for name in _COUNTS if name in key}
 
 
 def _keys(provider: dict[str, Any]) -> list[Any] | None:

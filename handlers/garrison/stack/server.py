@@ -4,9 +4,12 @@ Where the gateway is another container, a stop tells it first, and waits until i
 """
 
 import http
+import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+from garrison.admission.store import AdmittedModel
 from garrison.archive import PackedModel
 from garrison.cell.posture import find_faults, judge
 from garrison.cell.probe import probe_posture
@@ -17,9 +20,10 @@ from garrison.errors import ConfigError, Undecided
 from garrison.eventlog import EventLog
 from garrison.gateway.upstreams import HEALTH_INTERVAL_S
 from garrison.process import Child, load_failure
-from garrison.sockets import INFERENCE, READY, WATCH, SocketDirectory
+from garrison.sockets import INFERENCE, READY, STATUS, WATCH, SocketDirectory
 from garrison.stack.admitted import ServerSettings, open_admitted
 from garrison.stack.connections import find_connections
+from garrison.stack.described import ServedModel
 from garrison.stack.memory import count_killed
 from garrison.stack.part import STOP_TIMEOUT_S, Lifetime, Part
 from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessServer
@@ -53,6 +57,8 @@ class ServerPart(Part):
         self._failed_starts: dict[str, set[int]] = {}
         self._sweep_failure = ""
         self._not_ours: frozenset[str] = frozenset()
+        self._states: list[ModelState] = []
+        self._status: UnixServer | None = None
         self.has_served = False
 
     @property
@@ -98,6 +104,7 @@ class ServerPart(Part):
         self._listeners[WATCH] = UnixServer(self.plan.sockets_directory / WATCH, self._render_metrics)
         for name in self._listeners:
             self._grant(name)
+        self._status = UnixServer(self.plan.run_directory / STATUS, self._describe)
         self._started = self._last_ready = time.monotonic()
         super().start()
 
@@ -123,7 +130,7 @@ class ServerPart(Part):
         self._keep_sockets()
         self._tell_killed()
         self._sweep_workers()
-        states = self._monitor.poll()
+        states = self._states = self._monitor.poll()
         self._tell_workers(states)
         ready = all(state.ready for state in states) and self._grant(INFERENCE)
         if ready and not self._readiness.serving:
@@ -173,6 +180,8 @@ class ServerPart(Part):
         super().stop()
         while self._listeners:
             self._listeners.popitem()[1].close()
+        if self._status is not None:
+            self._status.close()
         if self._sockets is not None:
             self._sockets.close()
 
@@ -244,12 +253,33 @@ class ServerPart(Part):
                 words = "" if self._child is None else load_failure(self._child, state.model)
                 raise ConfigError(f"model {state.model}: its workers end before they are ready{words}")
 
+    def _describe(self, _: str) -> Page:
+        """Say what is served, as it was seen last: whoever asks costs TorchServe nothing and reaches nothing of it."""
+        states = {state.model: state for state in self._states}
+        models = [_describe_model(model, states.get(model.record.model)) for model in self._admitted]
+        body = json.dumps({"ready": self._readiness.ready, "models": list(map(asdict, models))}).encode()
+        return Page(http.HTTPStatus.OK, "application/json", body)
+
     def _render_metrics(self, _: str) -> Page:
         try:
             return Page(http.HTTPStatus.OK, CONTENT_TYPE, self._workers.render())
         except Undecided as error:
             self.log.tell("metrics_failed", str(error))
             return Page(http.HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"the metrics cannot be read")
+
+
+def _describe_model(model: AdmittedModel, state: ModelState | None) -> ServedModel:
+    working = frozenset[int]() if state is None else state.pids
+    waiting = frozenset[int]() if state is None else state.tried_pids - state.pids
+    return ServedModel(
+        model.record.model,
+        model.record.version,
+        model.record.digest,
+        ready=state is not None and state.ready,
+        wanted=model.packed.contract.workers.count,
+        working=tuple(sorted(working)),
+        waiting=tuple(sorted(waiting)),
+    )
 
 
 def open_cell(path: Path, log: EventLog) -> CellSettings:

@@ -1,14 +1,16 @@
 """Say whether a server or a gateway is ready, for health checks: asked every few seconds, so it imports little."""
 
+import contextlib
 import http.client
 import json
 import socket
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from garrison.errors import Undecided
 from garrison.gateway.admin import ask_admin, find_listener
-from garrison.sockets import ADMIN, READY
+from garrison.sockets import ADMIN, READY, STATUS
+from garrison.stack.described import ServedModel
 from garrison.stack.reload_state import read_state
 from garrison.unix_http import send_request
 
@@ -22,22 +24,33 @@ class Status:
     part: str
     ready: bool
     message: str
+    models: tuple[ServedModel, ...] = ()  # of a server that was asked in its run directory
 
     def as_json(self) -> str:
         """Return it as one JSON object."""
-        return json.dumps({"part": self.part, "ready": self.ready, "message": self.message})
+        told = {"part": self.part, "ready": self.ready, "message": self.message}
+        return json.dumps(told | ({"models": [asdict(one) for one in self.models]} if self.models else {}))
 
 
 def ask_server(directory: Path) -> Status:
-    """Ask a model server whether each of its models has a worker."""
+    """Ask a model server whether each of its models has a worker; in its run directory also what it serves."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, TypeError, KeyError):
+        told = json.loads(send_request(directory / STATUS, "GET", "/", TIMEOUT_S).body)
+        models = tuple(ServedModel(**one) for one in told["models"])
+        return _tell_server(models, ready=told["ready"] is True)
     path = directory / READY
     try:
         answer = send_request(path, "GET", "/", TIMEOUT_S)
     except (OSError, http.client.HTTPException) as error:
         return Status("server", ready=False, message=f"no server answers at {path} ({error})")
     if answer.status == http.HTTPStatus.OK:
-        return Status("server", ready=True, message="ready: every model has a worker")
-    return Status("server", ready=False, message="not ready: a model has no worker yet, or the server stops")
+        return _tell_server(ready=True)
+    return _tell_server(ready=False)
+
+
+def _tell_server(models: tuple[ServedModel, ...] = (), *, ready: bool) -> Status:
+    no = "not ready: a model has no worker yet, or the server stops"
+    return Status("server", ready=ready, message="ready: every model has a worker" if ready else no, models=models)
 
 
 def ask_gateway(run_directory: Path) -> Status:

@@ -3,17 +3,13 @@
 Every connection that is open at the beginning of a test is open at its end.
 """
 
-import contextlib
 import copy
-import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import signal
-import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,89 +17,28 @@ import pytest
 from cryptography import x509
 
 from garrison.errors import Undecided
-from garrison.files import write_atomically
-from garrison.gateway import certificates, keys
+from garrison.gateway import keys
 from garrison.gateway.certificates import Certificate
-from garrison.gateway.envoy import render_envoy
 from garrison.gateway.revocation import revoke_keys
-from garrison.gateway.source import GatewaySockets
-from garrison.sockets import ADMIN
 from garrison.stack.status import ask_gateway
 from stack.authorities import make_authority
 from stack.gateways import (
     DIGITS,
     OTHER,
-    Gateway,
     Place,
-    Reply,
-    free_port,
     http_manager,
     open_gateway,
     open_place,
-    read_reply,
-    wait_until,
 )
 from stack.observing import find_family, wait_for
-from stack.split import Command
+from stack.operated import WITHIN_S, Operated, bring_certificate, renew_certificate
 
-WITHIN_S = 10  # it takes two; nothing here waits longer than it has to
 CLIENTS = """
 clients:
   demo: {models: [digits, faces], requests_per_second: 1000, burst: 1000}
   slow: {models: [digits], requests_per_second: 1, burst: 10}
 """
 GUEST = "  guest: {models: [digits], requests_per_second: 1000, burst: 1000}\n"
-
-
-class Operated(Gateway):
-    """`garrison gateway run`, and the files that its operator changes."""
-
-    def __init__(self, place: Place) -> None:
-        self.place, self.port = place, free_port()
-        self.run_directory = place.directory / "gw"
-        self.file, self.admin = place.directory / "envoy.json", self.run_directory / ADMIN
-        self.ca_path = place.directory / "tls" / "ca.pem"
-        self.certificate: Certificate | None = None
-        self.render()
-        self.command = Command(place.directory, "gateway", "gateway", "run", self.file)
-        self.command.wait_until_ready()
-        self.process = self.command.process
-        self.wait_until_ready()
-
-    def render(self, change: Callable[[dict[str, Any]], None] = lambda config: None) -> None:
-        """Do what `garrison gateway render` does; `change` may spoil it."""
-        source = self.place.source(self.port)
-        sockets = GatewaySockets(source.sockets.servers, self.admin)
-        certificate = self.certificate or source.certificate
-        config = render_envoy(dataclasses.replace(source, sockets=sockets, certificate=certificate))
-        change(config)
-        write_atomically(self.file, json.dumps(config).encode(), 0o644)
-
-    def ask(self, key: str, path: str = DIGITS, connection: ssl.SSLSocket | None = None) -> Reply:
-        with contextlib.ExitStack() as closing:
-            used = connection or closing.enter_context(self.connect())
-            # Without a body: Envoy closes a connection over which it has refused one.
-            used.sendall(f"POST {path} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\ncontent-length: 0\r\n\r\n".encode())
-            return read_reply(used)
-
-    def told(self, event: str) -> list[str]:
-        return [one["message"] for one in self.command.events() if one["event"] == event]
-
-    def wait_until_told(self, event: str, words: str, more_than: int = 0) -> str:
-        found: list[str] = []
-        for _ in wait_until(WITHIN_S):
-            found = [sentence for sentence in self.told(event) if words in sentence]
-            if len(found) > more_than:
-                return found[-1]
-        raise AssertionError(f"no {event} with {words!r}: {self.command.said()}")
-
-    def wait_for_status(self, wanted: int, *arguments: Any) -> float:
-        """Ask until the answer has this status; return after how many seconds."""
-        began = time.monotonic()
-        for _ in wait_until(WITHIN_S):
-            if self.ask(*arguments).status == wanted:
-                return time.monotonic() - began
-        raise AssertionError(f"no {wanted}: {self.command.said()}")
 
 
 @pytest.fixture(scope="module")
@@ -288,19 +223,7 @@ def serial(live: Operated) -> int:
 
 def make_own(live: Operated) -> Certificate:
     """Let the operator bring a certificate, issued by the authority that the test trusts."""
-    directory = live.place.directory / "own"
-    if not directory.exists():
-        shutil.copytree(live.place.directory / "tls", directory)
-    own = Certificate(None, directory / "server.pem", directory / "server.key")
-    renew(own)
-    return own
-
-
-def renew(own: Certificate) -> None:
-    """Make another certificate and key in the place of these."""
-    own.chain_path.unlink()
-    own.key_path.unlink()
-    certificates.ensure_certificate(own.chain_path.parent)
+    return bring_certificate(live.place.directory / "own", live.place.directory / "tls")
 
 
 def test_a_certificate_is_renewed_and_no_connection_ends(live: Operated) -> None:
@@ -309,7 +232,7 @@ def test_a_certificate_is_renewed_and_no_connection_ends(live: Operated) -> None
     with live.connect() as connection:
         live.render()
         first = wait_for_another(live, 0)
-        renew(live.certificate)
+        renew_certificate(live.certificate)
         second = wait_for_another(live, first)
         assert (second != first, live.ask(key, DIGITS, connection).status) == (True, 200)
 
@@ -327,7 +250,7 @@ def test_a_chain_without_its_key_is_refused_until_the_key_comes_and_holds_up_not
     live.render()
     before = wait_for_another(live, 0)
     old_key = live.certificate.key_path.read_bytes()
-    renew(live.certificate)
+    renew_certificate(live.certificate)
     new_key = live.certificate.key_path.read_bytes()
     live.certificate.key_path.write_bytes(old_key)
     live.wait_until_told("configuration_refused", "belongs to another key")

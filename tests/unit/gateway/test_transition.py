@@ -156,6 +156,22 @@ def test_another_key_touches_nothing_but_the_keys() -> None:
     assert second == {JWT: new[JWT]}
 
 
+def test_a_key_that_got_a_note_is_the_same_key() -> None:
+    """Rotating writes an end beside the earlier key: its tokens work all the time."""
+    old, new = make({"k1"}, BOTH, {"digits"}), make({"k1", "k2"}, BOTH, {"digits"})
+    noted = {"keys": [{**key, "exp": 1} if key["kid"] == "k1" else key for key in jwks(new)]}
+    config(new, JWT)["providers"]["garrison"]["local_jwks"]["inline_string"] = json.dumps(noted)
+    assert order_changes(old, new) == [{JWT: new[JWT]}]
+
+
+def test_a_key_of_the_same_name_and_another_value_is_another_key() -> None:
+    old, new = make({"k1"}, BOTH, {"digits"}), make({"k1"}, BOTH, {"digits"})
+    other = {"keys": [{"kid": "k1", "x": "another"}]}
+    config(new, JWT)["providers"]["garrison"]["local_jwks"]["inline_string"] = json.dumps(other)
+    first, second = order_changes(old, new)
+    assert ([key["kid"] for key in jwks(first)], second) == (["nobody"], {JWT: new[JWT]})
+
+
 def test_a_changed_limit_takes_the_place_of_the_old_one() -> None:
     old = make({"k1"}, BOTH, {"digits"})
     new = make({"k1"}, BOTH, {"digits"})
