@@ -240,7 +240,7 @@ local function check_request(handle)
   if needs == "nothing" then return allow(noted) end
   if needs == nil then
     if info:routeName() ~= "" then return "403" end  -- a route that says nothing is a mistake of ours
-    if not is_guarded(handle:headers():get(":path")) then
+    if not is_guarded(handle:headers():get(":path") or "") then
       if route:get("kind") == "management" then note_intruder(handle, info, noted) end
       return allow(noted)  -- to the router, which says 404
     end
