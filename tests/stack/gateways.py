@@ -162,18 +162,31 @@ class Reply:
 
 
 class Gateway:
-    """An Envoy process, started with its configuration in parts as `gateway run` does, and what talks to it."""
+    """An Envoy process and what talks to it.
 
-    def __init__(self, directory: Path, config: dict[str, Any], port: int, *, wait_for_server: bool = True) -> None:
+    It is started with its configuration in parts, as `gateway run` does; or as one, which watches no files: a user has
+    128 watchers (inotify instances), and each part takes one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        port: int,
+        *,
+        wait_for_server: bool = True,
+        in_parts: bool = True,
+    ) -> None:
         self.port = port
         self.log_path = directory / f"envoy-{port}.log"
         config_path = directory / f"envoy-{port}.json"
         self.ca_path = directory / "tls" / "ca.pem"
         self.admin = Path(config["admin"]["address"]["pipe"]["path"])
         self.resources = ResourceDirectory(directory / f"xds-{port}", self.admin)
-        parts = split(config, self.resources.path, read_pems(list_tls_files(config)))
-        self.resources.write_first(parts.resources)
-        config_path.write_text(json.dumps(parts.bootstrap))
+        if in_parts:
+            parts = split(config, self.resources.path, read_pems(list_tls_files(config)))
+            self.resources.write_first(parts.resources)
+        config_path.write_text(json.dumps(parts.bootstrap if in_parts else config))
         with self.log_path.open("wb") as log:
             command = [*binary.envoy_command(binary.find_envoy(), config_path), "--concurrency", "2"]
             command[command.index(str(binary.LOG_FLUSH_MS))] = "50"  # tests do not wait a second for each line
@@ -332,14 +345,12 @@ class Place:
     def render(self, port: int) -> dict[str, Any]:
         return envoy.render_envoy(self.source(port))
 
-    def start(
-        self, change: Callable[[dict[str, Any]], None] = lambda config: None, *, wait_for_server: bool = True
-    ) -> Gateway:
-        """Start Envoy; `change` may spoil the configuration first."""
+    def start(self, change: Callable[[dict[str, Any]], None] = lambda config: None, **how: bool) -> Gateway:
+        """Start Envoy; `change` may spoil the configuration first, `how` is for `Gateway`."""
         port = free_port()
         config = copy.deepcopy(self.render(port))
         change(config)
-        return Gateway(self.directory, config, port, wait_for_server=wait_for_server)
+        return Gateway(self.directory, config, port, **how)
 
     def reset(self) -> None:
         """Forget what the servers have seen, and let them answer as they do at first."""
@@ -380,11 +391,11 @@ def open_place(directory: Path, **changes: Any) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def open_gateway(
-    place: Place, change: Callable[[dict[str, Any]], None] = lambda config: None, *, wait_for_server: bool = True
+    place: Place, change: Callable[[dict[str, Any]], None] = lambda config: None, **how: bool
 ) -> Iterator[Gateway]:
     """Start Envoy at a place for as long as the block takes; the servers forget what they have seen before."""
     place.reset()
-    gateway = place.start(change, wait_for_server=wait_for_server)
+    gateway = place.start(change, **how)
     try:
         yield gateway
     finally:

@@ -27,7 +27,7 @@ def grounds() -> Iterator[Grounds]:
 @pytest.fixture(scope="package")
 def shipped(grounds: Grounds) -> Iterator[Door]:
     """The gateway with the configuration as it ships."""
-    with open_door(grounds) as door:
+    with open_door(grounds, in_parts=True) as door:
         yield door
 
 

@@ -191,9 +191,11 @@ def open_grounds() -> Iterator[Grounds]:
 
 
 @contextlib.contextmanager
-def open_door(grounds: Grounds, change: Callable[[dict[str, Any]], None] = lambda config: None) -> Iterator[Door]:
-    """Start Envoy; `change` may take a defence out of its configuration first."""
-    with open_gateway(grounds, change) as gateway:
+def open_door(
+    grounds: Grounds, change: Callable[[dict[str, Any]], None] = lambda config: None, *, in_parts: bool = False
+) -> Iterator[Door]:
+    """Start Envoy; `change` may take a defence out of its configuration first, `in_parts` see `Gateway`."""
+    with open_gateway(grounds, change, in_parts=in_parts) as gateway:
         yield Door(grounds, gateway.port)
 
 
