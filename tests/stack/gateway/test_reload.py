@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import signal
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from stack.gateways import (
     http_manager,
     open_gateway,
     open_place,
+    wait_until,
 )
 from stack.observing import find_family, wait_for
 from stack.operated import WITHIN_S, Operated, bring_certificate, renew_certificate
