@@ -12,7 +12,7 @@ from garrison.gateway import admin
 from garrison.gateway.budget.plan import read_plan
 from garrison.stack.budget import BudgetChild
 from garrison.stack.part import Lifetime
-from stack.gateways import Gateway, Place, free_port, wait_until
+from stack.gateways import Gateway, Place, free_port, http_manager, wait_until
 
 WAIT_S = 20
 
@@ -20,7 +20,7 @@ WAIT_S = 20
 class Counted(Gateway):
     """Envoy and what counts for it."""
 
-    def __init__(self, place: Place, change: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, place: Place, change: Callable[[dict[str, Any]], None], *, patient: bool = True) -> None:
         self.stream = io.BytesIO()
         self.place = place
         port = free_port()
@@ -29,6 +29,8 @@ class Counted(Gateway):
         self.plan = read_plan(config["node"]["metadata"]["garrison"]["budgets"])
         self.budget.begin(self.plan, place.directory)
         self._wait_for_service()
+        if patient:
+            wait_longer(config)
         change(config)
         super().__init__(place.directory, config, port)
 
@@ -61,11 +63,19 @@ class Counted(Gateway):
         self.budget.stop()
 
 
+def wait_longer(config: dict[str, Any]) -> None:
+    """Let Envoy wait for the service however busy the machine is; for a yes it waits in vain."""
+    (limiter,) = [f for f in http_manager(config)["http_filters"] if f["name"] == "envoy.filters.http.ratelimit"]
+    limiter["typed_config"]["timeout"] = f"{WAIT_S}s"
+
+
 @contextlib.contextmanager
-def open_counted(place: Place, change: Callable[[dict[str, Any]], None] = lambda config: None) -> Iterator[Counted]:
+def open_counted(
+    place: Place, change: Callable[[dict[str, Any]], None] = lambda config: None, *, patient: bool = True
+) -> Iterator[Counted]:
     """Start both for as long as the block takes; the recording server forgets what it has seen before."""
     place.reset()
-    gateway = Counted(place, change)
+    gateway = Counted(place, change, patient=patient)
     try:
         yield gateway
     finally:

@@ -19,7 +19,8 @@ from garrison.files import check_private, read_file
 from garrison.gateway.budget.ledger import Asked, Ledger, LedgerFailure, Verdict
 from garrison.gateway.budget.place import REDIS_PORT, URL, Place
 
-TIMEOUT_S = 0.15  # Envoy waits for longer, and then for our answer, which says why
+TIMEOUT_S = 0.2  # Envoy waits for longer, and then for our answer, which says why
+CONNECT_TIMEOUT_S = 2.0  # with TLS; Envoy has given up by then, but the next request finds a connection
 MOST_CONNECTIONS = 16
 MOST_PASSWORD_BYTES = 1024
 KEPT_S = 2 * 86_400
@@ -66,8 +67,9 @@ return {'', 0}
 class RedisLedger(Ledger):
     """Counts in one Redis server that several gateways share."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, timeout_s: float = TIMEOUT_S) -> None:
         self._place = place
+        self._timeout_s = timeout_s
         self.redis: Redis | None = None
 
     @property
@@ -82,7 +84,7 @@ class RedisLedger(Ledger):
             LedgerFailure: it does not answer, or may drop keys.
         """
         try:
-            redis = _connect(self._place)
+            redis = _connect(self._place, self._timeout_s)
             memory = await redis.info("memory")
         except (OSError, RedisError) as error:
             raise LedgerFailure(f"{self._place.url}: {error}") from error
@@ -139,15 +141,15 @@ def _name_keys(client: str, model: str) -> list[str]:
     return [f"garrison:{{{client}}}:queries", f"garrison:{{{client}}}:places", f"garrison:{{{client}}}:places:{model}"]
 
 
-def _connect(place: Place) -> Redis:
+def _connect(place: Place, timeout_s: float) -> Redis:
     shared: dict[str, Any] = {
         "db": place.database,
         "username": place.user or None,
         "password": _read_password(place),
-        "socket_timeout": TIMEOUT_S,
+        "socket_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),  # an answer that is late is an error; a second one would be later still
     }
-    pool = BlockingConnectionPool(max_connections=MOST_CONNECTIONS, timeout=TIMEOUT_S, **shared, **_find_server(place))
+    pool = BlockingConnectionPool(max_connections=MOST_CONNECTIONS, timeout=timeout_s, **shared, **_find_server(place))
     return Redis.from_pool(pool)
 
 
@@ -160,7 +162,7 @@ def _find_server(place: Place) -> dict[str, Any]:
     server = {
         "host": match["host"].strip("[]"),
         "port": int(match["port"] or REDIS_PORT),
-        "socket_connect_timeout": TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
     }
     if match["scheme"] != "rediss":
         return server

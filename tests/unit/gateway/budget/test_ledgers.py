@@ -29,11 +29,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, redis: Path) -> Make:
     database = abs(hash(request.node.name)) % 16
     place = Place(f"redis+unix://{redis}", database=database)
     asyncio.run(flush(place))
-    return lambda: RedisLedger(place)
+    return lambda: RedisLedger(place, timeout_s=10.0)
 
 
 async def flush(place: Place) -> None:
-    ledger = RedisLedger(place)
+    ledger = RedisLedger(place, timeout_s=10.0)
     await ledger.open()
     assert ledger.redis is not None
     await ledger.redis.flushdb()

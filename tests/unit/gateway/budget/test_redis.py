@@ -10,14 +10,16 @@ import pytest
 
 from garrison.gateway.budget.ledger import DAY_S, LedgerFailure
 from garrison.gateway.budget.place import Place
-from garrison.gateway.budget.redis_ledger import KEPT_S, RedisLedger
+from garrison.gateway.budget.redis_ledger import KEPT_S, TIMEOUT_S, RedisLedger
 from garrison.gateway.certificates import ensure_certificate
 from unit.gateway.budget.counting import ask_for, of_client, of_model, run_redis
 
+PATIENT_S = 10.0  # the machine may be busy; a yes does not come by waiting
 
-def run_with(place: Place, use: Callable[[RedisLedger], Awaitable[None]]) -> None:
+
+def run_with(place: Place, use: Callable[[RedisLedger], Awaitable[None]], timeout_s: float = PATIENT_S) -> None:
     async def run() -> None:
-        ledger = RedisLedger(place)
+        ledger = RedisLedger(place, timeout_s)
         await ledger.open()
         try:
             await use(ledger)
@@ -29,7 +31,7 @@ def run_with(place: Place, use: Callable[[RedisLedger], Awaitable[None]]) -> Non
 
 def test_gateways_share_one_budget_exactly(tmp_path: Path) -> None:
     async def run(place: Place) -> int:
-        ledgers = [RedisLedger(place) for _ in range(3)]
+        ledgers = [RedisLedger(place, PATIENT_S) for _ in range(3)]
         for ledger in ledgers:
             await ledger.open()
         scope = of_client(queries_per_day=40)
@@ -76,22 +78,22 @@ def test_every_key_is_gone_one_day(tmp_path: Path) -> None:
 def test_one_that_may_drop_keys_is_refused(tmp_path: Path) -> None:
     full = pytest.raises(LedgerFailure, match="drops keys when full")
     with run_redis(tmp_path, "--maxmemory-policy", "allkeys-lru") as socket, full:
-        asyncio.run(RedisLedger(Place(f"redis+unix://{socket}")).open())
+        asyncio.run(RedisLedger(Place(f"redis+unix://{socket}"), PATIENT_S).open())
 
 
 def test_one_that_is_gone_or_slow_is_no_yes(tmp_path: Path) -> None:
     async def use(ledger: RedisLedger) -> None:
         assert ledger.redis is not None
         await ledger.take(ask_for("a", of_client(queries_per_day=9)))
-        pausing = ledger.redis.execute_command("CLIENT", "PAUSE", "1000", "ALL")
+        pausing = ledger.redis.execute_command("CLIENT", "PAUSE", "3000", "ALL")
         await pausing
         with pytest.raises(LedgerFailure, match=r"(?i)time"):
             await ledger.take(ask_for("b", of_client(queries_per_day=9)))
 
     with run_redis(tmp_path) as socket:
-        run_with(Place(f"redis+unix://{socket}"), use)
+        run_with(Place(f"redis+unix://{socket}"), use, TIMEOUT_S)
     with pytest.raises(LedgerFailure):
-        asyncio.run(RedisLedger(Place(f"redis+unix://{socket}")).open())
+        asyncio.run(RedisLedger(Place(f"redis+unix://{socket}"), PATIENT_S).open())
 
 
 def test_over_tls_redis_shows_who_it_is(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_over_tls_redis_shows_who_it_is(tmp_path: Path) -> None:
         run_with(Place(f"rediss://localhost:{port}", authority=certificate.ca_path), use)
         for url, authority in (("rediss://localhost", None), ("rediss://127.0.0.2", certificate.ca_path)):
             with pytest.raises(LedgerFailure, match="certificate verify failed"):
-                asyncio.run(RedisLedger(Place(f"{url}:{port}", authority=authority)).open())
+                asyncio.run(RedisLedger(Place(f"{url}:{port}", authority=authority), PATIENT_S).open())
 
 
 def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
         url = f"redis+unix://{socket}"
         run_with(Place(url, password_file=password), use)
         with pytest.raises(LedgerFailure, match=r"(?i)auth"):
-            asyncio.run(RedisLedger(Place(url)).open())
+            asyncio.run(RedisLedger(Place(url), PATIENT_S).open())
         password.chmod(0o644)
         with pytest.raises(LedgerFailure, match="other users can read"):
-            asyncio.run(RedisLedger(Place(url, password_file=password)).open())
+            asyncio.run(RedisLedger(Place(url, password_file=password), PATIENT_S).open())
