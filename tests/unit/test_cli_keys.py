@@ -89,7 +89,7 @@ def test_the_list_has_every_key_and_no_secret(keys: Any) -> None:
     assert listed[2]["reason"] == "lost \x1b[31m" and "key" not in listed[2]
     _, _, out, message = keys("list", "--all", as_json=False)
     assert out.splitlines()[2].startswith(f"{third['key_id']}  demo  revoked (lost \\x1b[31m)  until ")
-    assert "signs now; 3 keys in force" in message
+    assert "signs now; unexpired keys: 3" in message
     assert not any(one["key"] in out + message for one in (first, second, third))
 
 
@@ -109,10 +109,10 @@ def test_rotating_keeps_what_was_issued_until_it_is_taken_out(keys: Any) -> None
     issue(keys)
     status, (present, earlier), _, message = keys("rotate")
     assert status == EXIT_OK and "wait until the gateway knows it" in message
-    assert (present["ends_at"], earlier["in_force"]) == (None, 1)
+    assert (present["ends_at"], earlier["unexpired"]) == (None, 1)
     assert keys("list")[1][0]["state"] == "in force"
     status, (left,), _, message = keys("rotate", "--retire", earlier["signing_key"])
-    assert status == EXIT_OK and left == present and "1 keys that it signed work no more" in message
+    assert status == EXIT_OK and left == present and "keys that it signed work no more (1 unexpired)" in message
     assert [one["state"] for one in keys("list", "--all")[1]] == ["signing key taken out"]
     assert keys("rotate", "--retire", present["signing_key"])[0] == EXIT_CONFIG
 

@@ -102,14 +102,15 @@ def keys_rotate(options: argparse.Namespace) -> int:
     if options.retire:
         gone = retire_key(directory, options.retire)
         signing = list_signing_keys(directory)
-        told = f"{gone.key_id} is taken out; {gone.in_force} keys that it signed work no more: issue them anew"
+        lost = f"keys that it signed work no more ({gone.unexpired} unexpired)"
+        told = f"{gone.key_id} is taken out; {lost}: issue them anew"
     else:
         signing = rotate_keys(directory)
         told = f"{signing[0].key_id} signs from now on; wait until the gateway knows it before you issue keys"
     if options.json:
         for one in signing:
             ends_at = one.ends_at.isoformat() if one.ends_at else None
-            print(json.dumps({"signing_key": one.key_id, "ends_at": ends_at, "in_force": one.in_force}))
+            print(json.dumps({"signing_key": one.key_id, "ends_at": ends_at, "unexpired": one.unexpired}))
     else:
         print(_tell_signing(signing))
     print(f"garrison: {told}; {NEXT}", file=sys.stderr)
@@ -159,7 +160,7 @@ def _tell_signing(signing: Sequence["SigningKey"]) -> str:
     lines = []
     for one in signing:
         what = "signs now" if one.ends_at is None else f"until {one.ends_at:%Y-%m-%d %H:%M} UTC"
-        lines.append(f"signing key {one.key_id}: {what}; {one.in_force} keys in force")
+        lines.append(f"signing key {one.key_id}: {what}; unexpired keys: {one.unexpired}")
     return "\n".join(lines)
 
 

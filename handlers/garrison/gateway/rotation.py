@@ -24,11 +24,11 @@ from garrison.gateway.signing import (
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A pair: `ends_at` is None for the one that signs now; `in_force` counts the known keys that it has signed."""
+    """A pair; `ends_at` is None for the one that signs now, `unexpired` counts keys of it that have not expired."""
 
     key_id: str
     ends_at: datetime | None
-    in_force: int
+    unexpired: int
 
 
 def list_signing_keys(directory: Path, now: datetime | None = None) -> tuple[SigningKey, ...]:
@@ -38,7 +38,7 @@ def list_signing_keys(directory: Path, now: datetime | None = None) -> tuple[Sig
         ConfigError: a file is missing or damaged.
     """
     moment = now or datetime.now(UTC)
-    issued = _in_force(directory, moment)
+    issued = _find_unexpired(directory, moment)
     return tuple(
         SigningKey(
             key["kid"],
@@ -58,7 +58,7 @@ def rotate_keys(directory: Path, now: datetime | None = None) -> tuple[SigningKe
     moment = now or datetime.now(UTC)
     with hold(directory):
         public, private = read_public(directory), make_private()
-        issued = _in_force(directory, moment)
+        issued = _find_unexpired(directory, moment)
         earlier = [
             key if "exp" in key else {**key, "exp": _find_end(key["kid"], public, issued, moment)}
             for key in public.valid(moment)
@@ -90,7 +90,7 @@ def retire_key(directory: Path, key_id: str, now: datetime | None = None) -> Sig
     return known[key_id]
 
 
-def _in_force(directory: Path, now: datetime) -> list[Issued]:
+def _find_unexpired(directory: Path, now: datetime) -> list[Issued]:
     return [one for one in read_issued(directory) if one.expires_at > now]
 
 

@@ -49,8 +49,8 @@ def test_old_and_new_keys_work_after_a_rotation(directory: Path) -> None:
     present, earlier = rotate_keys(directory, NOW)
     new = issue(directory)
     assert kids(directory) == [present.key_id, before] and present.key_id != before
-    assert (earlier.key_id, earlier.ends_at, earlier.in_force) == (before, NOW + DAY, 1)
-    assert (present.ends_at, present.in_force) == (None, 0)
+    assert (earlier.key_id, earlier.ends_at, earlier.unexpired) == (before, NOW + DAY, 1)
+    assert (present.ends_at, present.unexpired) == (None, 0)
     assert verifies(directory, old) and verifies(directory, new)
     assert jwt.get_unverified_header(new)["kid"] == present.key_id
 
@@ -81,7 +81,7 @@ def test_an_earlier_key_can_be_taken_out_at_once(directory: Path) -> None:
     rotate_keys(directory, NOW)
     new = issue(directory)
     gone = retire_key(directory, before, NOW)
-    assert (gone.key_id, gone.in_force) == (before, 1)
+    assert (gone.key_id, gone.unexpired) == (before, 1)
     assert not verifies(directory, old) and verifies(directory, new)
 
 
