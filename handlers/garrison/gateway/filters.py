@@ -31,7 +31,7 @@ from garrison.gateway.routes import guarded
 from garrison.gateway.routes.table import WAIT_HEADER
 from garrison.gateway.security_headers import render_security_headers
 from garrison.gateway.source import GatewaySource
-from garrison.gateway.tokens import render_providers, render_rules
+from garrison.gateway.tokens import render_look, render_providers, render_rules
 
 
 def render_filters(source: GatewaySource) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def authenticate(source: GatewaySource) -> dict[str, Any]:
     providers = render_providers(source)
     config = {
         "providers": providers,
-        "rules": render_rules(tuple(providers), guarded(source.settings.protocols)),
+        "rules": [*render_rules(tuple(providers), guarded(source.settings.protocols)), *render_look(tuple(providers))],
         "strip_failure_response": True,
     }
     return _filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)

@@ -225,6 +225,14 @@ local function identify(handle, noted, needs, model, verb)
   return allow(noted)
 end
 
+-- Write down who looks for a way to manage a server, if that can be told. It decides nothing: there is none.
+local function note_intruder(handle, info, noted)
+  local caller = read_caller(handle, info, noted)
+  if not caller then return end
+  note(noted, "client", find_client(caller))
+  note(noted, "key_id", (caller.key or caller.oidc or NOTHING).id)
+end
+
 -- Return the status to refuse with, or nil.
 local function check_request(handle)
   local route, info = handle:metadata(), handle:streamInfo()
@@ -232,7 +240,10 @@ local function check_request(handle)
   if needs == "nothing" then return allow(noted) end
   if needs == nil then
     if info:routeName() ~= "" then return "403" end  -- a route that says nothing is a mistake of ours
-    if not is_guarded(handle:headers():get(":path")) then return allow(noted) end  -- to the router, which says 404
+    if not is_guarded(handle:headers():get(":path")) then
+      if route:get("kind") == "management" then note_intruder(handle, info, noted) end
+      return allow(noted)  -- to the router, which says 404
+    end
   end
   return identify(handle, noted, needs, route:get("model") or "", route:get("verb") or "")
 end

@@ -11,6 +11,7 @@ from typing import Any
 from garrison.gateway.authentication import Oidc
 from garrison.gateway.issuer import render_remote_keys
 from garrison.gateway.keys import AUDIENCE, ISSUER, MAX_LIFETIME
+from garrison.gateway.routes.management import PATTERN
 from garrison.gateway.source import GatewaySource
 
 KEY_HEADER, TOKEN_HEADER = "x-api-key", "authorization"
@@ -44,6 +45,14 @@ def render_rules(providers: Sequence[str], prefixes: Sequence[str]) -> list[dict
         for name in providers:
             rules.append({"match": {"prefix": prefix, "headers": [marks[name]]}, "requires": {"provider_name": name}})
     return rules
+
+
+def render_look(providers: Sequence[str]) -> list[dict[str, Any]]:
+    """Render that a token on a management path is looked at: it opens nothing there, but says whose it is."""
+    anyway: list[dict[str, Any]] = [{"provider_name": name} for name in providers]
+    requirements = [*anyway, {"allow_missing_or_failed": {}}]
+    match = {"safe_regex": {"regex": PATTERN}}
+    return [{"match": match, "requires": {"requires_any": {"requirements": requirements}}}] if providers else []
 
 
 def _key_provider(jwks: dict[str, Any]) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def test_a_service_that_died_is_there_again(tmp_path_factory: pytest.TempPathFac
 
 def test_a_budget_that_cannot_be_looked_up_is_no_yes(place: Place) -> None:
     """Envoy's Lua filter lets a request pass when its script raises; ours must not."""
-    broken = with_script_broken("garrison.identity", "budgeted[client], h", "no_such_function(client), h")
+    broken = with_script_broken("garrison.identity", "counted = budgeted[client]", "counted = no_such_function(client)")
     with open_counted(place, broken) as gateway:
         assert gateway.ask("steady") == (500, "server_error")
         assert place.inference.seen == []

@@ -125,8 +125,9 @@ def test_explanations_have_a_route_where_the_contract_has_them(explained: dict[s
 @pytest.mark.parametrize("contracts", [[], [make_contract("digits")]], ids=["no models", "no explanations"])
 def test_without_a_key_nothing_tells_whether_there_are_explanations(parts: dict[str, Any], contracts: Any) -> None:
     config = render(**{**parts, "contracts": contracts})
-    rules = filter_of(config, "jwt_authn")["rules"]
+    *rules, look = filter_of(config, "jwt_authn")["rules"]
     assert [rule["match"]["prefix"] for rule in rules] == ["/predictions/", "/explanations/"]
+    assert {"allow_missing_or_failed": {}} in look["requires"]["requires_any"]["requirements"]  # of management paths
     assert 'local GUARDED = { "/predictions/", "/explanations/" }' in script_of(config, "identity")
 
 
