@@ -34,7 +34,7 @@ def test_every_request_is_logged_and_no_secret_is(place: Place) -> None:
     assert all(set(line) - SOMETIMES == LOG_FIELDS for line in lines)
     assert [(n["client"], n["model"], n["method"], n["status"], n["reason"]) for n in lines] == [
         ("demo", "digits", "POST", 200, ""),
-        ("", "", "POST", 404, "not_found"),
+        ("demo", "", "POST", 404, "not_found"),
         ("", "digits", "POST", 401, "unauthenticated"),
         ("", "", "POST", 400, "bad_request"),
     ]
