@@ -1,5 +1,6 @@
 """The metrics' listener: two kinds of pages for Prometheus, on an address of its own; nothing of it is for clients."""
 
+import contextlib
 import http
 import http.client
 import re
@@ -11,7 +12,8 @@ import pytest
 
 from garrison.gateway.metrics import MAX_CONNECTIONS
 from garrison.unix_http import Page, UnixServer
-from stack.gateways import DIGITS, WAIT_S, Gateway, Place, free_port, open_gateway, open_place, wait_until
+from stack.gateways import DIGITS, WAIT_S, Gateway, Place, free_port, open_gateway, open_place
+from stack.observing import wait_for
 
 COUNTS = b"# TYPE garrison_contract_answers_total counter\ngarrison_contract_answers_total 7.0\n"
 
@@ -134,33 +136,29 @@ def test_without_the_section_nothing_listens_there(gateway: Gateway, place: Plac
 
 
 def test_few_may_connect_at_a_time(metrics: Metrics) -> None:
-    with_room = [socket.create_connection(("127.0.0.1", metrics.port), WAIT_S) for _ in range(MAX_CONNECTIONS)]
-    try:
-        for _ in wait_until(WAIT_S):
-            with socket.create_connection(("127.0.0.1", metrics.port), WAIT_S) as one_more:
-                one_more.settimeout(1)
-                if ended(one_more):
-                    break
-        else:
-            raise AssertionError("one more is let in")
-    finally:
-        for one in with_room:
-            one.close()
-    for _ in wait_until(WAIT_S):
-        try:
-            if metrics.send()[0] == 200:
-                return
-        except (OSError, http.client.HTTPException):
-            continue
-    raise AssertionError("nobody is let in any more")
+    """Those that are too many are closed at once; when the others have gone, there is room again."""
+    with contextlib.ExitStack() as closing:
+        address = ("127.0.0.1", metrics.port)
+        asked = [closing.enter_context(socket.create_connection(address, WAIT_S)) for _ in range(MAX_CONNECTIONS + 4)]
+        wait_for(lambda: sum(map(is_closed, asked)) >= 4, "some are closed", WAIT_S)
+        assert sum(map(is_closed, asked)) < len(asked)
+    wait_for(lambda: is_answered(metrics), "somebody is let in again", WAIT_S)
 
 
-def ended(connection: socket.socket) -> bool:
+def is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0)
     try:
-        return connection.recv(1) == b""
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
     except ConnectionResetError:
         return True
-    except TimeoutError:
+
+
+def is_answered(metrics: Metrics) -> bool:
+    try:
+        return metrics.send()[0] == 200
+    except (OSError, http.client.HTTPException):
         return False
 
 
