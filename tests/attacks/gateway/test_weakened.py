@@ -146,9 +146,7 @@ WEAKNESSES = [
     Weakness("bodies", take_any_body, all_of("bodies")),
     Weakness("sizes", take_any_size, all_of("sizes", "a long method", "a long key")),
     Weakness("upgrades", upgrade, {"WebSocket", "WebSocket by POST", "an unknown protocol", "HTTP/2: WebSocket"}),
-    Weakness(
-        "floods", stand_floods, {"rapid reset", "made you reset", "a bomb for HPACK", *SMALL_FRAMES} - {"WINDOW_UPDATE"}
-    ),
+    Weakness("floods", stand_floods, {"rapid reset", "a bomb for HPACK", *SMALL_FRAMES} - {"WINDOW_UPDATE"}),
 ]
 
 

@@ -23,7 +23,7 @@ def list_rows() -> list[Row]:
         Row("rapid reset", repeat(reset, RESETS), CLOSED, repeat(reset, FEW)),
         Row(
             "made you reset",
-            repeat(end_too_early, MANY, ANNOUNCED),
+            repeat(end_too_early, MANY // 4, ANNOUNCED),
             CLOSED,
             repeat(end_too_early, FEW, ANNOUNCED),
         ),
