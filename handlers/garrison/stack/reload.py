@@ -29,6 +29,7 @@ from garrison.gateway.rendered import Rendered, find_tls, list_tls_files, read_r
 from garrison.gateway.resources import CERTIFICATE, Split, split
 from garrison.gateway.restarts import FILTERS, name_fixed
 from garrison.gateway.transition import find_rebuilt
+from garrison.stack.inotify import check_watching
 from garrison.stack.reload_state import ReloadState, write_state
 from garrison.stack.resources import ResourceDirectory
 from garrison.stack.watched import Watched
@@ -61,11 +62,12 @@ class Reload:
         """Write what Envoy is started with; return its bootstrap.
 
         Raises:
-            ConfigError: a file cannot be read or written.
+            ConfigError: a file cannot be read or written, or Envoy could not watch so many.
         """
         files = list_tls_files(rendered.config)
         self._watched = Watched((self._path, *files))
         parts = split(rendered.config, self._directory / RESOURCES, read_pems(files))
+        check_watching(len(parts.resources))
         self.rendered, self._bootstrap = rendered, parts.bootstrap
         self._resources = ResourceDirectory(self._directory / RESOURCES, rendered.admin)
         self._resources.write_first(parts.resources)
