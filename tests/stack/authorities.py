@@ -97,6 +97,11 @@ def name(title: str) -> x509.Name:
 
 
 def read_name(text: str) -> x509.GeneralName:
+    """Read a name as what it looks like; with `uri:` or `dns:` in front as that, whatever it looks like."""
+    if text.startswith("uri:"):
+        return x509.UniformResourceIdentifier(text.removeprefix("uri:"))
+    if text.startswith("dns:"):
+        return x509.DNSName(text.removeprefix("dns:"))
     if "://" in text:
         return x509.UniformResourceIdentifier(text)
     try:

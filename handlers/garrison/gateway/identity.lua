@@ -81,19 +81,21 @@ end
 
 local function everything() return true end
 
--- A certificate is checked in the handshake; a connection may last longer than it, or than its revocation takes.
+-- A certificate is checked in the handshake; a connection may last longer than it, or than its revocation takes. An
+-- authority that checks hosts' names may let anybody write what looks like one as a URI: kinds are not mixed.
 local function read_certificate(tls, now_s)
   if not tls:peerCertificateValidated() or tls:expirationPeerCertificate() <= now_s then return nil end
   local serial = string.gsub(string.lower(tls:serialNumberPeerCertificate()), "^0+", "")
   if revoked_certificates[serial] then return nil end
   local found, several = nil, false
-  local function see(name)
+  local function see(name, is_uri)
+    if (string.find(name, "://", 1, true) ~= nil) ~= is_uri then return end
     local client = certificates[name]
     several = several or (client ~= nil and found ~= nil and client ~= found)
     found = found or client
   end
-  for _, name in ipairs(tls:uriSanPeerCertificate()) do see(name) end
-  for _, name in ipairs(tls:dnsSansPeerCertificate()) do see(string.lower(name)) end
+  for _, name in ipairs(tls:uriSanPeerCertificate()) do see(name, true) end
+  for _, name in ipairs(tls:dnsSansPeerCertificate()) do see(string.lower(name), false) end
   return { client = not several and found or nil, has = everything }
 end
 

@@ -107,6 +107,8 @@ def test_a_certificate_is_the_client_that_lists_one_of_its_names(
         ["spiffe://bank/scoring/x"],
         ["SPIFFE://bank/scoring"],
         ["*.bank.example"],
+        ["uri:scoring.bank.example"],
+        ["dns:spiffe://bank/scoring"],
         ["scoring.bank.example.evil.example"],
         ["scoring.bank.example", "other.bank.example"],
         ["other.bank.example", "spiffe://bank/scoring"],

@@ -26,6 +26,13 @@ def test_a_body_at_the_limit_passes_and_one_byte_more_does_not(
     assert len(seen[0].body) == BODY_LIMIT
 
 
+def test_nobody_without_a_key_sends_bytes_to_a_server(gateway: Gateway, place: Place) -> None:
+    """Behind the health route is the launcher's own little server; what it does not read, it must not be sent."""
+    second = b"GET /serving HTTP/1.1\r\nhost: a\r\n\r\n"
+    assert_refused(gateway.send("GET", "/healthz", {}, second), 413, place.readiness.seen)
+    assert gateway.send("GET", "/healthz").status == 200
+
+
 @pytest.mark.parametrize("keyed", [True, False])
 def test_an_upload_in_chunks_is_cut_off_at_the_limit(
     gateway: Gateway, place: Place, seen: list[Seen], keyed: bool

@@ -47,7 +47,7 @@ def _render(endpoint: Endpoint, method: str, cors: dict[str, Any] | None) -> dic
     filters: dict[str, Any] = {}
     if cors and not endpoint.is_grpc and endpoint.upstream != GATEWAY:  # Envoy's filter passes over the others
         filters[CORS] = cors
-    if endpoint.upstream != GATEWAY and endpoint.is_guarded:
+    if endpoint.upstream != GATEWAY:  # an open one, too: no server gets bytes from just anybody
         limit = {"max_request_bytes": max(1, endpoint.max_body_bytes)}
         filters["envoy.filters.http.buffer"] = {"@type": BUFFER_TYPE, "buffer": limit}
     kind = KINDS.get(endpoint.upstream, REST)
