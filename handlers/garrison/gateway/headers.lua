@@ -7,7 +7,7 @@
 local TO_SERVER = {
   [":method"] = true, [":path"] = true, [":scheme"] = true, [":authority"] = true,
   ["content-type"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["accept"] = true,
-  ["x-request-id"] = true, ["x-garrison-client"] = true, ["x-garrison-scopes"] = true,
+  ["x-request-id"] = true, ["x-garrison-client"] = true,
 }
 local TO_CLIENT = {
   [":status"] = true, ["content-type"] = true, ["content-length"] = true, ["date"] = true,

@@ -55,12 +55,10 @@ def init_keys(directory: Path) -> str:
     Raises:
         ConfigError: the directory holds a pair already, or cannot be written.
     """
-    for name in (PRIVATE_FILE, PUBLIC_FILE):
-        if (directory / name).exists():
-            advice = "to change the signing key, run `garrison keys rotate`"
-            raise ConfigError(f"{directory / name}: exists already; {advice}")
+    _check_empty(directory)
     make_private_directory(directory)
     with hold(directory):
+        _check_empty(directory)  # somebody else may have been faster
         private = make_private()
         public = public_jwk(private)
         start_ledger(directory)
@@ -68,6 +66,13 @@ def init_keys(directory: Path) -> str:
         write_private(directory, private)
         write_public(directory, PublicKeys((public,)))
     return str(public["kid"])
+
+
+def _check_empty(directory: Path) -> None:
+    for name in (PRIVATE_FILE, PUBLIC_FILE):
+        if (directory / name).exists():
+            advice = "to change the signing key, run `garrison keys rotate`"
+            raise ConfigError(f"{directory / name}: exists already; {advice}")
 
 
 def issue_key(

@@ -1,7 +1,7 @@
 """What was issued and what was revoked: key tokens' ids enter, two files beside the signing key remember them.
 
 `issued.jsonl` grows by a line for each key, never with the key itself, and is for whoever issues keys. `revoked.json`
-is for the gateway, and holds a revoked key's id until the key has expired anyway.
+is for the gateway, and holds a revoked key's id until the key has expired by anybody's clock.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from garrison.files import check_private, check_unchanged_by_others, read_file, 
 
 ISSUED_FILE, REVOKED_FILE, LOCK_FILE = "issued.jsonl", "revoked.json", ".lock"
 KEY_ID = r"[0-9a-f]{32}"
+CLOCKS_DIFFER = timedelta(days=1)  # at most, that of who revokes and that of a gateway
 _MOST_BYTES = 64 * 2**20  # some 200,000 keys
 _Value = TypeVar("_Value")
 
@@ -125,13 +126,18 @@ def read_revoked(directory: Path, *, required: bool) -> tuple[Revoked, ...]:
 
 
 def write_revoked(directory: Path, revoked: Sequence[Revoked], now: datetime | None = None) -> None:
-    """Write the revoked keys all at once, without those that have expired.
+    """Write the revoked keys all at once, without those that have expired everywhere.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    kept = [_show(one) for one in revoked if one.expires_at > (now or datetime.now(UTC))]
+    kept = [_show(one) for one in revoked if not is_over(one.expires_at, now or datetime.now(UTC))]
     write_atomically(directory / REVOKED_FILE, json.dumps({"revoked": kept}, indent=2).encode() + b"\n", mode=0o644)
+
+
+def is_over(expires_at: datetime, now: datetime) -> bool:
+    """Say whether a key has expired by every gateway's clock; before that, a revocation is of use."""
+    return expires_at + CLOCKS_DIFFER <= now
 
 
 def _read(path: Path) -> bytes:

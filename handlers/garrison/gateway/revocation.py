@@ -7,7 +7,7 @@ from pathlib import Path
 
 from garrison.errors import ConfigError
 from garrison.gateway.keys import MAX_LIFETIME, revoked_keys
-from garrison.gateway.ledger import ISSUED_FILE, KEY_ID, Issued, Revoked, hold, read_issued, write_revoked
+from garrison.gateway.ledger import ISSUED_FILE, KEY_ID, Issued, Revoked, hold, is_over, read_issued, write_revoked
 from garrison.gateway.signing import PublicKeys, read_public, write_public
 
 MOST_REASON = 200
@@ -38,7 +38,7 @@ def revoke_keys(
         _check(directory, wanted, issued, client, reason, unlisted=unlisted)
         known = {one.key_id for one in before}
         new = [_revoke(key_id, issued.get(key_id), moment, reason) for key_id in dict.fromkeys(wanted)]
-        added = tuple(one for one in new if one.key_id not in known and one.expires_at > moment)
+        added = tuple(one for one in new if one.key_id not in known and not is_over(one.expires_at, moment))
         write_revoked(directory, [*before, *added], moment)
         public = read_public(directory)
         if not public.has_revocations:  # from now on the file must not be missing
@@ -47,7 +47,8 @@ def revoke_keys(
 
 
 def _find_of(client: str, issued: dict[str, Issued], now: datetime) -> list[str]:
-    return [one.key_id for one in issued.values() if client and one.client == client and one.expires_at > now]
+    mine = [one for one in issued.values() if client and one.client == client]
+    return [one.key_id for one in mine if not is_over(one.expires_at, now)]
 
 
 def _check(

@@ -26,6 +26,7 @@ from garrison.gateway.resources import CALLERS, CERTIFICATE, CLUSTERS, METRICS, 
 
 _VERIFIES = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 _COUNTS = ("kid", "kty", "alg", "crv", "x", "y", "n", "e")  # of a JSON Web Key
+_NOT_FOUND = 404
 _LIMITS = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
 
 
@@ -120,7 +121,7 @@ def _match(route: dict[str, Any]) -> str:
 
 
 def _says_no(route: dict[str, Any]) -> bool:
-    return "direct_response" in route
+    return bool(route.get("direct_response", {}).get("status") == _NOT_FOUND)  # others say what a model is like
 
 
 def _narrow_keys(old: Resource, new: Resource) -> Resource:

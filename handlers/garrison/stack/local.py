@@ -10,7 +10,6 @@ from typing import Any
 from garrison.archive import PackedModel
 from garrison.errors import ConfigError
 from garrison.files import write_atomically
-from garrison.gateway.authentication import Authentication
 from garrison.gateway.certificates import Certificate, name_certificate
 from garrison.gateway.clients import load_clients
 from garrison.gateway.envoy import render_envoy
@@ -18,7 +17,7 @@ from garrison.gateway.rendered import read_rendered
 from garrison.gateway.settings import GatewaySettings, load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource
 from garrison.gateway.upstreams import ServerSockets
-from garrison.gateway.verification import load_verification
+from garrison.gateway.verification import KEYS_DIRECTORY, load_verification, verification_files
 from garrison.sockets import ADMIN
 from garrison.stack.gateway import GatewayPart, check_port
 from garrison.stack.part import Lifetime
@@ -132,12 +131,13 @@ class GatewayFiles:
         ]
 
     def paths(self) -> list[Path]:
-        """Return the files that this is read from, but those of the certificate, which the gateway reads itself."""
+        """Return the files that this is read from, but those of the certificate, which the gateway reads itself.
+
+        Of the keys' directory not everything: who issues one key after the other would hold up a revocation.
+        """
         found = [self._places.config / "gateway.yaml", self._places.config / "clients.yaml"]
-        keys = self._places.state / "keys"
-        authentication = self._settings.value.authentication
-        named = [getattr(section, name) for section, name in _files_of(authentication)]
-        return [*found, keys, *sorted(keys.glob("*")), *(path for path in named if path is not None)]
+        directory, state = self._places.state / KEYS_DIRECTORY, self._places.state
+        return [*found, directory, *verification_files(self._settings.value, state)]
 
     def source(self, models: Sequence[PackedModel], sockets: GatewaySockets) -> GatewaySource:
         """Return what to render."""
@@ -152,12 +152,6 @@ class GatewayFiles:
             port=self._places.port,
             budgets=(self._places.state / "budgets").absolute(),
         )
-
-
-def _files_of(authentication: Authentication) -> list[tuple[object, str]]:
-    oidc, mtls = authentication.oidc, authentication.mtls
-    named = [(oidc, "jwks_file"), (oidc, "authority"), (mtls, "authority"), (mtls, "revoked")]
-    return [(section, name) for section, name in named if section is not None]
 
 
 def render_gateway(places: GatewayPlaces, models: Sequence[PackedModel], sockets: GatewaySockets) -> dict[str, Any]:

@@ -26,9 +26,10 @@ from garrison.gateway.binary import validate_envoy
 from garrison.gateway.budget.plan import Plan
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.rendered import Rendered, find_tls, list_tls_files, read_rendered
-from garrison.gateway.resources import CERTIFICATE, Split, split
+from garrison.gateway.resources import CERTIFICATE, Resources, Split, split
 from garrison.gateway.restarts import FILTERS, name_fixed
 from garrison.gateway.transition import find_rebuilt
+from garrison.stack.inotify import check_watching
 from garrison.stack.reload_state import ReloadState, write_state
 from garrison.stack.resources import ResourceDirectory
 from garrison.stack.watched import Watched
@@ -61,17 +62,20 @@ class Reload:
         """Write what Envoy is started with; return its bootstrap.
 
         Raises:
-            ConfigError: a file cannot be read or written.
+            ConfigError: a file cannot be read or written, or Envoy could not watch so many.
         """
         files = list_tls_files(rendered.config)
         self._watched = Watched((self._path, *files))
         parts = split(rendered.config, self._directory / RESOURCES, read_pems(files))
+        check_watching(len(parts.resources))
         self.rendered, self._bootstrap = rendered, parts.bootstrap
         self._resources = ResourceDirectory(self._directory / RESOURCES, rendered.admin)
         self._resources.write_first(parts.resources)
         path = self._directory / BOOTSTRAP_FILE
         write_atomically(path, json.dumps(parts.bootstrap, indent=2).encode() + b"\n", _MODE)
         self._note(ReloadState(rendered.digest))
+        if not self._is_still(rendered):
+            self._watched.doubt()
         return path
 
     def look(self) -> None:
@@ -81,6 +85,12 @@ class Reload:
             self._take_over()
         elif 0 < self._attempts < _ATTEMPTS:
             self._take_over()
+
+    def _is_still(self, rendered: Rendered) -> bool:
+        """Say whether the file is what was read; it may have been replaced while Envoy checked it."""
+        with contextlib.suppress(ConfigError):
+            return read_rendered(self._path).digest == rendered.digest
+        return False
 
     def tell_problems(self, problems: Sequence[str]) -> None:
         """Tell what is wrong with the files that the configuration is rendered from; nothing takes it back."""
@@ -146,7 +156,7 @@ class Reload:
             changed = self._resources.change(parts.resources)
             changed += ["budgets"] if rendered.budgets != self.rendered.budgets else []
         except (Undecided, ConfigError) as error:
-            back = self._resources.put_back(before)
+            back = self._put_back(before)
             state = "the one before is in force" if back else "only what both of them allow is sure to be allowed"
             problem = f"{self._path}: not taken over: {error}; {state}; restart the gateway"
             self._attempts += 1
@@ -162,6 +172,14 @@ class Reload:
                 "configuration_reloaded", f"{self._path}: in force ({rendered.digest}): {', '.join(changed)}"
             )
         return True
+
+    def _put_back(self, before: Resources) -> bool:
+        """Return to what was in force, budgets too, and say whether it is."""
+        try:
+            self._follow_budgets(self.rendered.budgets)
+        except ConfigError:
+            return False
+        return self._resources.put_back(before)
 
     def _refuse(self, digest: str, problem: str) -> None:
         told = _not_taken_over(problem)

@@ -46,7 +46,12 @@ class Watched:
     def watch(self, files: Iterable[Path]) -> None:
         """Look at other files from now on; they count as changed, as they may have since they were read."""
         if tuple(files) != self.files:
-            self.files, self._seen = tuple(files), []
+            self.files = tuple(files)
+            self.doubt()
+
+    def doubt(self) -> None:
+        """Let them count as changed, whatever they look like."""
+        self._seen = []
 
 
 class Kept(Generic[Value]):

@@ -5,6 +5,7 @@ Every connection that is open at the beginning of a test is open at its end.
 
 import copy
 import hashlib
+import io
 import json
 import os
 import signal
@@ -18,9 +19,13 @@ import pytest
 from cryptography import x509
 
 from garrison.errors import Undecided
-from garrison.gateway import keys
+from garrison.eventlog import EventLog
+from garrison.gateway import binary, keys
+from garrison.gateway.budget.plan import Plan
 from garrison.gateway.certificates import Certificate
+from garrison.gateway.rendered import read_rendered
 from garrison.gateway.revocation import revoke_keys
+from garrison.stack.reload import Reload
 from garrison.stack.status import ask_gateway
 from stack.authorities import make_authority
 from stack.gateways import (
@@ -355,3 +360,39 @@ def test_a_filter_that_envoy_did_not_take_at_the_start_lets_nobody_in(tmp_path: 
     with open_place(tmp_path) as place, open_gateway(place, spoil) as gateway:
         reply = gateway.send("POST", DIGITS, {"x-api-key": place.key()}, b"x")
         assert (reply.status, place.inference.seen) == (500, [])
+
+
+# What nobody may miss -------------------------------------------------------------------------------------------------
+
+
+def write_rendered(place: Place, queries_per_day: int, more: str = "") -> Path:
+    place.clients = CLIENTS.replace("burst: 10}", f"burst: 10, queries_per_day: {queries_per_day}}}") + more
+    path = place.directory / "envoy.json"
+    path.write_text(json.dumps(place.render(1)))
+    path.chmod(0o644)
+    return path
+
+
+def begin_and_look(place: Place, path: Path, meanwhile: Callable[[], object]) -> list[int]:
+    """Begin with a file, and look twice; without an Envoy, which therefore takes nothing. Return the budgets told."""
+    told: list[Plan | None] = []
+    rendered = read_rendered(path)
+    meanwhile()
+    reload = Reload(
+        path, place.directory, binary.find_envoy(), lambda _: None, told.append, EventLog(io.BytesIO(), None)
+    )
+    reload.begin(rendered)
+    reload.look()
+    reload.look()
+    return [int(plan.allowances.find("slow", "digits")[0].allowance.queries_per_day or 0) for plan in told if plan]
+
+
+def test_a_file_that_changes_while_the_gateway_starts_is_not_missed_and_its_budgets_go_if_it_does(
+    tmp_path: Path,
+) -> None:
+    """It changes after it was read and before it is watched: a key that is revoked just then would work on."""
+    with open_place(tmp_path) as place:
+        path = write_rendered(place, 2)
+        assert begin_and_look(place, path, lambda: None) == []
+        changed = begin_and_look(place, path, lambda: write_rendered(place, 1000, GUEST))
+        assert changed == [1000, 2]  # Envoy does not take the new configuration: the old budgets are in force again

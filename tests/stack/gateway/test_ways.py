@@ -180,7 +180,7 @@ def add_guard_route(verb: str) -> Callable[[dict[str, Any]], None]:
     def change(config: dict[str, Any]) -> None:
         (host,) = http_manager(config)["route_config"]["virtual_hosts"]
         route = dict(host["routes"][0])
-        need = {"needs": "scopes", "model": "", "verb": verb}
+        need = {"needs": "scopes", "kind": "guard", "model": "", "verb": verb}
         route |= {
             "name": "guard",
             "match": {"path": "/predictions/"},

@@ -1,6 +1,8 @@
 """API keys: what is issued, what is refused, and what the gateway gets to see of the signing key."""
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from garrison.errors import ConfigError
-from garrison.gateway import keys
+from garrison.gateway import keys, ledger
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -49,6 +51,25 @@ def test_init_returns_the_key_id_and_never_overwrites(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists already"):
         keys.init_keys(tmp_path / "keys")
     assert (tmp_path / "keys" / "signing.pem").read_bytes() == before
+
+
+def test_of_two_that_make_a_pair_at_the_same_time_one_is_refused(tmp_path: Path) -> None:
+    directory, made = tmp_path / "keys", []
+
+    def make() -> None:
+        with contextlib.suppress(ConfigError):
+            made.append(keys.init_keys(directory))
+
+    directory.mkdir(mode=0o700)
+    with ledger.hold(directory):  # both have found nothing, and wait
+        threads = [threading.Thread(target=make) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(0.2)
+    for thread in threads:
+        thread.join(60)
+    assert [key["kid"] for key in keys.public_jwks(directory)["keys"]] == made
 
 
 def test_a_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,16 @@ def test_all_keys_of_a_client_at_once(directory: Path) -> None:
     assert [one.key_id for one in revoke_keys(directory, [other, mine[0]], now=NOW)] == [other]
 
 
-def test_a_revocation_goes_when_its_key_would_have_expired(directory: Path) -> None:
+def test_a_revocation_stays_for_a_gateway_whose_clock_is_behind(directory: Path) -> None:
+    """Who revokes another key, with a clock that runs ahead, must not bring the first one back to life."""
+    stolen, expired, other = issue(directory), issue(directory), issue(directory, lasts=3 * DAY)
+    revoke_keys(directory, [stolen], now=NOW)
+    ahead = NOW + DAY + timedelta(hours=1)
+    assert [one.key_id for one in revoke_keys(directory, [other, expired], now=ahead)] == [other, expired]
+    assert revoked(directory) == [stolen, other, expired]
+
+
+def test_a_revocation_goes_a_day_after_its_key_has_expired(directory: Path) -> None:
     brief, long = issue(directory), issue(directory, lasts=3 * DAY)
     revoke_keys(directory, [brief, long], now=NOW)
     later = issue(directory, now=NOW + 2 * DAY)

@@ -188,6 +188,14 @@ def test_what_says_no_stays_until_the_new_routes_are_there() -> None:
     assert (first["match"], second) == ({"path": "digits"}, no)
 
 
+def test_what_the_gateway_itself_tells_about_a_model_is_no_no() -> None:
+    old, new = make({"k1"}, set(), {"digits", "words"}), make({"k1"}, BOTH, {"digits"})
+    for route in old[ROUTES][0]["virtual_hosts"][0]["routes"]:
+        route["direct_response"] = {"status": 200}
+    narrow = next(step for step in order_changes(old, new) if {ROUTES, WHO} & step.keys())
+    assert WHO not in narrow and paths(narrow) == {"digits"}
+
+
 def test_another_issuer_or_another_list_of_filters_needs_a_restart() -> None:
     old, new = make({"k1"}, BOTH, {"digits"}), make({"k2"}, BOTH, {"digits"})
     assert find_rebuilt(old, new) == []
