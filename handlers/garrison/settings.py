@@ -1,7 +1,8 @@
 """Read a YAML file that a person wrote: text in, checked values out, every problem reported at once.
 
 Shared by the contract and by the gateway's files. Refuses what YAML allows and nobody means in a settings file:
-duplicate keys, anchors and aliases (the "billion laughs" attack), more than one document, files over 64 KiB.
+duplicate keys, anchors and aliases (the "billion laughs" attack), more than one document, files over 64 KiB (unless
+the caller allows more, as for clients).
 Values that fail are replaced by a stand-in of the right type, so that reading goes on and finds the other
 problems; `finish` then raises, so no stand-in is ever used.
 """
@@ -258,7 +259,7 @@ class Settings:
         """Read a nested mapping; a missing optional one reads as empty."""
         value = self._get(key, _MISSING if required else {}, meaning)
         if value is not _MISSING and not isinstance(value, dict):
-            self.problem(key, f"{_show(value)} must be {meaning}")
+            self.problem(key, _say_wanted(value, meaning))
             value = _MISSING
         if value is _MISSING:
             return Settings({}, self.file, f"{self._prefix}{key}.", [])  # its own missing keys would only be noise
@@ -271,7 +272,7 @@ class Settings:
             if not isinstance(key, str) or not re.fullmatch(pattern, key):
                 self.problem("", f"{_show(key)} is not {meaning}")
             elif not isinstance(value, dict):
-                self.problem(key, f"{_show(value)} must be a mapping")
+                self.problem(key, _say_wanted(value, "a mapping"))
             else:
                 yield key, self._child(key, value)
 
@@ -398,6 +399,10 @@ def _show(value: Any) -> str:
     except ValueError:  # Python writes no number of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _say_wanted(value: Any, meaning: str) -> str:
+    return f"is empty; write {meaning}" if value is None else f"{_show(value)} must be {meaning}"
 
 
 def _show_key(key: Any) -> str:

@@ -101,7 +101,8 @@ def _tell_model(model: "ModelAccess") -> Iterator[str]:
 
 
 def _either(ways: Sequence[str]) -> str:
-    return " or ".join(way.replace("+", " and ") for way in ways)
+    joint = ", or " if any("+" in way for way in ways) else " or "
+    return joint.join(way.replace("+", " and ") for way in ways)
 
 
 def _tell_limits(limits: "ClientLimits") -> str:

@@ -75,6 +75,8 @@ def keys_list(options: argparse.Namespace) -> int:
         if state == "in force" or options.all:
             _show(one, state, revoked.get(one.key_id), as_json=options.json)
     if not options.json:
+        if options.client and not issued:
+            print(f"no key was issued here for {escape(options.client)!r}", file=sys.stderr)
         print(_tell_signing(signing), file=sys.stderr)
     return EXIT_OK
 
@@ -124,7 +126,9 @@ def find_keys(options: argparse.Namespace) -> Path:
 
 
 def _split(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
+    """Return the names of a list with commas, each once."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _describe(record: "Issued") -> dict[str, Any]:

@@ -156,4 +156,5 @@ def _check_different(settings: Settings, clients: Sequence[Client]) -> None:
             for name in getattr(client, kind):
                 owner = owners.setdefault(name.lower() if kind == "certificates" else name, client.name)
                 if owner != client.name:
-                    settings.problem(f"{client.name}.{kind}", f"{name!r} is {owner} already; one name, one client")
+                    found = f"{name!r} is in {owner}.{kind} already"
+                    settings.problem(f"{client.name}.{kind}", f"{found}; one name, one client")

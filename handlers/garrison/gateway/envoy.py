@@ -87,7 +87,7 @@ def _check_source(source: GatewaySource) -> None:
     if not sockets.servers and len(for_guard) < len(source.settings.protocols):
         problems.append("there is no server to send requests to; name the directory of its sockets")
     if for_guard and not sockets.guards:
-        found = f"protocols: {', '.join(for_guard)}: there is no guard"
+        found = f"gateway.yaml: protocols: {', '.join(for_guard)}: there is no guard"
         problems.append(f"{found}; name the directory of its sockets with --guard, or take this out")
     of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness, server.watch))
     of_guards = (path for guard in sockets.guards for path in (guard.rest, guard.grpc, guard.readiness))
@@ -95,10 +95,10 @@ def _check_source(source: GatewaySource) -> None:
         if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
             most = f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes"
             problems.append(f"{path}: {most}; use a shorter directory")
-    problems += check_limits(source)
+    problems += [f"clients.yaml: {problem}" for problem in check_limits(source)]
     metrics = source.settings.metrics
     if metrics is not None and metrics.port == source.port:
-        problems.append(f"metrics.port: {metrics.port} is the clients' port; give another one")
+        problems.append(f"gateway.yaml: metrics.port: {metrics.port} is the clients' port; give another one")
     if problems:
         raise ConfigError(*problems)
 

@@ -131,7 +131,7 @@ def parse_duration(text: str) -> timedelta:
     """
     match = re.fullmatch(r"([0-9]{1,7})([mhd])", text)
     if match is None or int(match[1]) == 0:
-        raise ConfigError(f"'{text[:40]}' is not a duration; write for example 90d, 12h or 30m")
+        raise ConfigError(f"expires: '{text[:40]}' is not a duration; write for example 90d, 12h or 30m")
     return timedelta(**{DURATION_UNITS[match[2]]: int(match[1])})
 
 

@@ -137,10 +137,10 @@ def _read_certificate(tls: Settings, directory: Path) -> tuple[Path | None, Path
 
 def _read_limits(settings: Settings) -> Limits:
     headers = settings.size("max_request_headers", 96 * 1024, default=16 * 1024)
-    if headers < 1024 and "max_request_headers" in settings:
+    if headers < 1024 and settings.sound("max_request_headers"):
         settings.problem("max_request_headers", f"{headers} bytes do not hold a key; write at least 1KiB")
     heap = settings.size("max_heap", 64 * 2**30, default=512 * 2**20)
-    if heap < 64 * 2**20 and "max_heap" in settings:
+    if heap < 64 * 2**20 and settings.sound("max_heap"):
         settings.problem("max_heap", f"{heap} bytes are not enough for Envoy itself; write at least 64MiB")
     return Limits(
         max_connections=settings.integer("max_connections", 1, 1_000_000, default=1000),

@@ -58,7 +58,8 @@ class BudgetChild:
         if plan is None:
             return
         if plan.place.url != SQLITE and importlib.util.find_spec("redis") is None:
-            raise ConfigError(f"budgets.store: {plan.place.url} needs a package; run `pip install garrison[redis]`")
+            found = f"gateway.yaml: budgets.store: {plan.place.url} needs a package"
+            raise ConfigError(f"{found}; run `pip install garrison[redis]`, in a checkout `pip install '.[redis]'`")
         if (plan.place, plan.directory) != self._counts_in:
             self.stop()  # it begins in the other place
             self._counts_in = (plan.place, plan.directory)

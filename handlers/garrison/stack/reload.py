@@ -36,6 +36,8 @@ from garrison.stack.watched import Watched
 
 BOOTSTRAP_FILE = "bootstrap.json"
 RESOURCES, CANDIDATE = "xds", "candidate"
+ALL_ELSE = "all else is in force"
+NOTHING = "nothing of it is in force, and no later change either, not even a revocation"
 _MOST_PEM_BYTES = 2**20
 _MODE = 0o600
 _ATTEMPTS = 5  # Envoy may just be starting again
@@ -113,14 +115,14 @@ class Reload:
         fixed = name_fixed(self._bootstrap, parts.bootstrap)
         rebuilt = find_rebuilt(self._resources.current, parts.resources)
         if rebuilt or FILTERS in fixed:
-            self._ask_for_restart(rendered, fixed or rebuilt, "nothing of it is")
+            self._ask_for_restart(rendered, fixed or rebuilt, NOTHING)
             return
         if not self._replace(rendered, parts):
             return
         if certificate_problem:
             self._refuse(rendered.digest, certificate_problem)
         if fixed:
-            self._ask_for_restart(rendered, fixed, "all else is")
+            self._ask_for_restart(rendered, fixed, ALL_ELSE)
         if not (certificate_problem or fixed or self._outside):
             self._once.forget()
 
@@ -187,7 +189,7 @@ class Reload:
         self._once.tell("configuration_refused", told)
 
     def _ask_for_restart(self, rendered: Rendered, names: Iterable[str], rest: str) -> None:
-        told = f"{self._path}: {', '.join(names)}: changes when the gateway is restarted; until then {rest} in force"
+        told = f"{self._path}: {', '.join(names)}: changes when the gateway is restarted; until then {rest}"
         self._note(ReloadState(rendered.digest, told))
         self._once.tell("restart_needed", told)
 
