@@ -44,6 +44,21 @@ def claims_of(issued: Any) -> Any:
     return jwt.decode(issued["key"], options={"verify_signature": False})
 
 
+def test_a_list_of_models_may_have_spaces_and_names_each_once(keys: Any) -> None:
+    arguments = ("--models", "digits, faces,digits", "--verbs", "predict", "--expires", "1d")
+    status, (issued,), _, _ = keys("issue", "demo", *arguments)
+    assert (status, issued["scopes"]) == (EXIT_OK, ["digits:predict", "faces:predict"])
+
+
+def test_a_client_without_keys_is_told(keys: Any) -> None:
+    assert "no key was issued here for 'narrow'" in keys("list", "--client", "narrow", as_json=False)[3]
+
+
+def test_an_option_is_not_guessed_from_its_beginning(keys: Any) -> None:
+    with pytest.raises(SystemExit):
+        keys("issue", "demo", "--model", "digits", "--expires", "1d")
+
+
 def test_a_key_allows_what_the_file_of_clients_allows(keys: Any) -> None:
     assert issue(keys)["scopes"] == ["digits:predict", "digits:explain", "digits:describe"]
     narrow = issue(keys, "narrow")

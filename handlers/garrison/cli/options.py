@@ -20,6 +20,7 @@ def add_command(commands: Any, name: str, run: Any, summary: str, example: str) 
         description=summary,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # a word more or less must not become --unsafe-development
     )
     parser.set_defaults(run=run)
     return parser

@@ -69,10 +69,12 @@ def init_keys(directory: Path) -> str:
 
 
 def _check_empty(directory: Path) -> None:
-    for name in (PRIVATE_FILE, PUBLIC_FILE):
-        if (directory / name).exists():
-            advice = "to change the signing key, run `garrison keys rotate`"
-            raise ConfigError(f"{directory / name}: exists already; {advice}")
+    private_file, public_file = directory / PRIVATE_FILE, directory / PUBLIC_FILE
+    if public_file.exists():
+        raise ConfigError(f"{public_file}: exists already; to change the signing key, run `garrison keys rotate`")
+    if private_file.exists():
+        advice = "restore that file, or remove this one and issue all keys anew"
+        raise ConfigError(f"{private_file}: exists already, without {PUBLIC_FILE}; {advice}")
 
 
 def issue_key(

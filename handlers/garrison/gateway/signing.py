@@ -24,7 +24,9 @@ ALGORITHM = "ES256"
 PRIVATE_FILE, PUBLIC_FILE = "signing.pem", "jwks.json"
 PUBLIC_FILES = (PUBLIC_FILE, REVOKED_FILE)  # all that the gateway needs
 _REVOCATIONS, _LEDGER = "revocations", "ledger"
-_ADVICE = "restore it, or remove it and run `garrison keys init`"
+_ANEW = f"remove it and {PRIVATE_FILE}, run `garrison keys init`, and issue all keys anew"
+_ADVICE = f"restore it, or {_ANEW}"
+_NEXT = "restore it, or run `garrison keys rotate`"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_public(directory: Path) -> PublicKeys:
     for trusted in (directory, path):  # whoever can replace this file can issue keys
         check_unchanged_by_others(trusted)
     if any("d" in key for key in listed):
-        raise ConfigError(f"{path}: holds a private key; remove it and run `garrison keys init`")
+        raise ConfigError(f"{path}: holds a private key; {_ANEW}")
     if not sound or not keys or not all(key.key_id for key in keys):
         raise ConfigError(f"{path}: holds no key with a kid; {_ADVICE}")
     return PublicKeys(tuple(listed), _REVOCATIONS in value, _LEDGER in value)
@@ -112,9 +114,9 @@ def load_private(directory: Path) -> ec.EllipticCurvePrivateKey:
     try:
         private = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: is not a private key; {_ADVICE}") from error
+        raise ConfigError(f"{path}: is not a private key; {_NEXT}") from error
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise ConfigError(f"{path}: is not an EC P-256 key; {_ADVICE}")
+        raise ConfigError(f"{path}: is not an EC P-256 key; {_NEXT}")
     return private
 
 

@@ -53,6 +53,17 @@ def test_init_returns_the_key_id_and_never_overwrites(tmp_path: Path) -> None:
     assert (tmp_path / "keys" / "signing.pem").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("lost", "advice"),
+    [("jwks.json", "restore that file, or remove this one"), ("signing.pem", "run `garrison keys rotate`")],
+)
+def test_half_a_pair_says_how_to_go_on(tmp_path: Path, lost: str, advice: str) -> None:
+    keys.init_keys(tmp_path / "keys")
+    (tmp_path / "keys" / lost).unlink()
+    with pytest.raises(ConfigError, match=f"exists already.*{advice}"):
+        keys.init_keys(tmp_path / "keys")
+
+
 def test_of_two_that_make_a_pair_at_the_same_time_one_is_refused(tmp_path: Path) -> None:
     directory, made = tmp_path / "keys", []
 
@@ -140,7 +151,7 @@ def as_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
 @pytest.mark.parametrize("make", [bytes, lambda: b"junk", rsa_key, other_curve], ids=["empty", "junk", "rsa", "p384"])
 def test_a_damaged_or_foreign_signing_key_is_not_used(directory: Path, make: Callable[[], bytes]) -> None:
     (directory / "signing.pem").write_bytes(make())
-    with pytest.raises(ConfigError, match="garrison keys init"):
+    with pytest.raises(ConfigError, match="garrison keys rotate"):
         keys.issue_key(directory, "demo", ["digits:predict"], DAY)
 
 

@@ -76,6 +76,17 @@ trust: everyone
     assert len(problems) == 9
 
 
+def test_a_size_that_is_none_is_one_problem(tmp_path):
+    (problem,) = problems_of(load_gateway, write(tmp_path, "limits: {max_heap: 512M}\n"))
+    assert "'512M' is not a size" in problem
+
+
+@pytest.mark.parametrize("text", ["metrics:\n", "limits:\n"])
+def test_a_section_without_a_value_is_empty(tmp_path, text):
+    (problem,) = problems_of(load_gateway, write(tmp_path, text))
+    assert problem.endswith("is empty; write a mapping")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::", "::1"])
 def test_addresses(tmp_path: Path, address: str) -> None:
     assert load_gateway(write(tmp_path, f'address: "{address}"')).address == address
