@@ -7,6 +7,7 @@ import pytest
 
 from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import issue_key
+from garrison.gateway.revocation import revoke_keys
 from stack.observing import wait_for
 from stack.running import RunningStack
 from stack.test_tasks import as_body
@@ -60,3 +61,18 @@ def test_a_broken_file_changes_nothing_and_holds_up_no_other(served: RunningStac
     clients.write_text(shipped)
     wait_for(lambda: ask(served, "demo") == 200, "in again", WITHIN_S)
     assert len(told(served, "configuration_refused")) == refused + 1
+
+
+def test_clients_that_do_not_go_together_with_a_model_hold_up_no_revocation(served: RunningStack) -> None:
+    """What is wrong shows only when all files are taken together: less than one request for digits in a minute."""
+    keys, clients = served.state / "keys", served.config / "clients.yaml"
+    stolen = issue_key(keys, "demo", make_scopes(["digits"]), timedelta(hours=1))
+    served.target.keys["stolen"] = stolen.token
+    wait_for(lambda: ask(served, "stolen") == 200, "it works", WITHIN_S)
+    limits = "requests_per_second: 10, burst: 10, bytes_per_minute: 1"
+    clients.write_text(clients.read_text() + f"  guest: {{models: [digits], {limits}}}\n")
+    problems = lambda: "".join(told(served, "configuration_refused"))  # noqa: E731
+    wait_for(lambda: "guest.bytes_per_minute" in problems(), "it is told", WITHIN_S)
+    revoke_keys(keys, [stolen.record.key_id])
+    wait_for(lambda: ask(served, "stolen") == 401, "revoked all the same", WITHIN_S)
+    assert ask(served, "demo") == 200

@@ -1,5 +1,6 @@
 """Which files the gateway beside `garrison serve` looks at, and that no haste among them holds up a revocation."""
 
+import dataclasses
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import pytest
 
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.gateway.revocation import revoke_keys
+from garrison.gateway.source import GatewaySockets
 from garrison.stack.local import GatewayFiles, GatewayPlaces
 from garrison.stack.watched import Watched
+from stack.authorities import make_authority
 
+SOCKETS = GatewaySockets((), Path("admin.sock"))
 SETTINGS = Path(__file__).parents[2] / "config" / "gateway.yaml"
+MTLS = "authentication: {accept: [key, mtls], mtls: {authority: authority.pem, revoked: crl.pem}}\n"
 CLIENTS = "clients: {demo: {models: [digits], requests_per_second: 1, burst: 1}}\n"
 
 
@@ -43,3 +48,38 @@ def test_keys_that_are_only_issued_change_nothing(places: GatewayPlaces) -> None
     for _ in range(3):
         issue(places)
         assert not watched.changed()
+
+
+# What is broken holds up only itself ----------------------------------------------------------------------------------
+
+
+def revoked(files: GatewayFiles) -> tuple[str, ...]:
+    return files.source((), SOCKETS).verification.revoked_keys
+
+
+def test_a_list_of_revoked_certificates_that_is_broken_holds_up_no_revoked_key(places: GatewayPlaces) -> None:
+    authority = make_authority("clients")
+    (places.config / "authority.pem").write_bytes(authority.pem())
+    (places.config / "crl.pem").write_bytes(authority.revoke())
+    (places.config / "gateway.yaml").write_text(MTLS)
+    files, stolen = GatewayFiles(places), issue(places)
+    (places.config / "crl.pem").write_text("half of i")
+    revoke_keys(places.state / "keys", [stolen])
+    assert any("crl.pem" in problem for problem in files.refresh())
+    assert revoked(files) == (stolen,)
+
+
+def test_clients_that_do_not_go_together_with_the_rest_hold_up_no_revoked_key(places: GatewayPlaces) -> None:
+    files, stolen = GatewayFiles(places), issue(places)
+    before = files.source((), SOCKETS)
+    (places.config / "clients.yaml").write_text(CLIENTS.replace("burst: 1", "burst: 9"))
+    revoke_keys(places.state / "keys", [stolen])
+    assert files.refresh() == []
+    assert files.source((), SOCKETS).clients != before.clients
+    assert files.fall_back() == []
+    verification = dataclasses.replace(before.verification, revoked_keys=(stolen,))
+    assert files.source((), SOCKETS) == dataclasses.replace(before, verification=verification)
+    files.refresh()
+    files.confirm()
+    files.fall_back()
+    assert files.source((), SOCKETS).clients != before.clients

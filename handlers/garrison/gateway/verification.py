@@ -4,6 +4,7 @@ Everything is read and checked here, so that a file that is missing or damaged s
 configuration that is in force stays so.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from garrison.gateway.signing import PUBLIC_FILES
 from garrison.gateway.source import Verification
 
 KEYS_DIRECTORY = "keys"
+Part = dict[str, Any]  # some fields of a `Verification`
 
 
 def load_verification(settings: GatewaySettings, state: Path) -> Verification:
@@ -23,20 +25,40 @@ def load_verification(settings: GatewaySettings, state: Path) -> Verification:
     Raises:
         ConfigError: with what is wrong with the first file that cannot be used.
     """
-    authentication, directory = settings.authentication, state / KEYS_DIRECTORY
-    found: dict[str, Any] = {"jwks": {"keys": []}}
-    if authentication.uses("key"):
-        found["jwks"] = public_jwks(directory)
-        found["revoked_keys"] = tuple(one.key_id for one in revoked_keys(directory))
-    if authentication.oidc is not None:
-        oidc = authentication.oidc
-        if oidc.jwks_file is not None:
-            found["oidc_jwks"] = load_issuer_keys(oidc.jwks_file, oidc.algorithms)
-        else:
-            found["oidc_authority"] = load_issuer_authority(oidc.authority)
-    if authentication.mtls is not None:
-        found["clients"] = load_client_authority(authentication.mtls)
+    return join_parts(load(settings, state) for load in PARTS)
+
+
+def join_parts(parts: Iterable[Part]) -> Verification:
+    """Return what the loaders in `PARTS` have found, each its own."""
+    found: Part = {"jwks": {"keys": []}}
+    for part in parts:
+        found |= part
     return Verification(**found)
+
+
+def _load_keys(settings: GatewaySettings, state: Path) -> Part:
+    if not settings.authentication.uses("key"):
+        return {}
+    directory = state / KEYS_DIRECTORY
+    revoked = tuple(one.key_id for one in revoked_keys(directory))
+    return {"jwks": public_jwks(directory), "revoked_keys": revoked}
+
+
+def _load_issuer(settings: GatewaySettings, _: Path) -> Part:
+    oidc = settings.authentication.oidc
+    if oidc is None:
+        return {}
+    if oidc.jwks_file is None:
+        return {"oidc_authority": load_issuer_authority(oidc.authority)}
+    return {"oidc_jwks": load_issuer_keys(oidc.jwks_file, oidc.algorithms)}
+
+
+def _load_callers(settings: GatewaySettings, _: Path) -> Part:
+    mtls = settings.authentication.mtls
+    return {} if mtls is None else {"clients": load_client_authority(mtls)}
+
+
+PARTS: tuple[Callable[[GatewaySettings, Path], Part], ...] = (_load_keys, _load_issuer, _load_callers)
 
 
 def verification_files(settings: GatewaySettings, state: Path) -> tuple[Path, ...]:

@@ -1,8 +1,10 @@
 """Envoy beside TorchServe: its configuration is rendered for what is served, at the start and when a file changes."""
 
+import contextlib
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from garrison.gateway.rendered import read_rendered
 from garrison.gateway.settings import GatewaySettings, load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource
 from garrison.gateway.upstreams import ServerSockets
-from garrison.gateway.verification import KEYS_DIRECTORY, load_verification, verification_files
+from garrison.gateway.verification import KEYS_DIRECTORY, PARTS, join_parts, verification_files
 from garrison.sockets import ADMIN
 from garrison.stack.gateway import GatewayPart, check_port
 from garrison.stack.part import Lifetime
@@ -108,7 +110,11 @@ class LocalGatewayPart(GatewayPart):
         try:
             self._write()
         except ConfigError as error:
-            problems.append(str(error))
+            problems += [str(error), *self._files.fall_back()]
+            with contextlib.suppress(ConfigError):  # it has been told
+                self._write()
+        else:
+            self._files.confirm()
         self.reload.tell_problems(problems)
 
 
@@ -119,16 +125,29 @@ class GatewayFiles:
         self._places = places
         self._settings = Kept(places.settings)
         self._clients = Kept(lambda: load_clients(places.config / "clients.yaml"))
-        self._verification = Kept(lambda: load_verification(self._settings.value, places.state))
+        # Apart: a list of revoked certificates that is out of date must not hold up that of revoked keys.
+        self._verification = [Kept(functools.partial(self._load, load)) for load in PARTS]
+        self.confirm()
+
+    def _load(self, load: Callable[[GatewaySettings, Path], dict[str, Any]]) -> dict[str, Any]:
+        return load(self._settings.value, self._places.state)
 
     def refresh(self) -> list[str]:
         """Read all files again; return what is wrong with which."""
-        return [
-            problem
-            for kept in (self._settings, self._clients, self._verification)
-            for problem in [kept.refresh()]
-            if problem
-        ]
+        found = [self._settings.refresh(), self._clients.refresh(), *self._refresh_verification()]
+        return [problem for problem in found if problem]
+
+    def confirm(self) -> None:
+        """Note that settings and clients go together."""
+        self._together = self._settings.value, self._clients.value
+
+    def fall_back(self) -> list[str]:
+        """Return to settings and clients that went together, and keep what is new about who counts no more."""
+        self._settings.value, self._clients.value = self._together
+        return [problem for problem in self._refresh_verification() if problem]
+
+    def _refresh_verification(self) -> list[str]:
+        return [kept.refresh() for kept in self._verification]
 
     def paths(self) -> list[Path]:
         """Return the files that this is read from, but those of the certificate, which the gateway reads itself.
@@ -146,7 +165,7 @@ class GatewayFiles:
             settings=settings,
             clients=self._clients.value,
             contracts=tuple(model.contract for model in models),
-            verification=self._verification.value,
+            verification=join_parts(kept.value for kept in self._verification),
             certificate=self._places.certificate(settings),
             sockets=sockets,
             port=self._places.port,
