@@ -63,6 +63,22 @@ def test_a_broken_file_changes_nothing_and_holds_up_no_other(served: RunningStac
     assert len(told(served, "configuration_refused")) == refused + 1
 
 
+def test_settings_that_wait_for_a_restart_hold_up_no_revocation(served: RunningStack) -> None:
+    keys, settings = served.state / "keys", served.config / "gateway.yaml"
+    shipped = settings.read_text()
+    stolen = issue_key(keys, "demo", make_scopes(["digits"]), timedelta(hours=1))
+    served.target.keys["stolen"] = stolen.token
+    wait_for(lambda: ask(served, "stolen") == 200, "it works", WITHIN_S)
+    try:
+        settings.write_text(shipped + "cors: {origins: ['https://app.example']}\n")
+        wait_for(lambda: any("waits for a restart" in one for one in told(served, "configuration_refused")), "told")
+        revoke_keys(keys, [stolen.record.key_id])
+        wait_for(lambda: ask(served, "stolen") == 401, "revoked all the same", 2 * WITHIN_S)
+        assert ask(served, "demo") == 200
+    finally:
+        settings.write_text(shipped)
+
+
 def test_clients_that_do_not_go_together_with_a_model_hold_up_no_revocation(served: RunningStack) -> None:
     """What is wrong shows only when all files are taken together: less than one request for digits in a minute."""
     keys, clients = served.state / "keys", served.config / "clients.yaml"

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from attacks.catalogue import sample_digit
 from garrison.gateway import admin
-from garrison.sockets import ADMIN, INFERENCE, READY, WATCH
+from garrison.sockets import ADMIN, INFERENCE, READY, STATUS, WATCH
 from garrison.unix_http import send_request
 from stack.in_flight import InFlight
 from stack.observing import find_family, find_processes, list_listeners, wait_for
@@ -77,8 +77,8 @@ def test_a_gateway_of_the_same_group_reaches_three_sockets_and_not_the_managemen
     shared, run = started.sockets("one"), started.directory / "r-one"
     assert {path.name: mode(path) for path in shared.glob("*.sock")} == dict.fromkeys((INFERENCE, READY, WATCH), 0o660)
     assert (mode(shared), mode(run)) == (0o770, 0o700)
-    assert {path.name for path in run.glob("*.sock")} == {"management.sock", "metrics.sock"}
-    assert mode(run / "management.sock") & 0o077 == 0
+    assert {path.name for path in run.glob("*.sock")} == {"management.sock", "metrics.sock", STATUS}
+    assert mode(run / "management.sock") & 0o077 == mode(run / STATUS) & 0o077 == 0
     assert b"garrison_" in send_request(shared / WATCH, "GET", "/metrics", 5).body
 
 

@@ -102,7 +102,10 @@ class LocalGatewayPart(GatewayPart):
         """Render again what has changed; say whether connections are accepted, and the server seen to take requests."""
         if self._watched.changed():
             self._render_again()
-        return super().watch() and (self.lifetime.ready.is_set() or self.has_servers())
+        accepts = super().watch()
+        if self.reload.holds_all_up():
+            self._hold_settings()
+        return accepts and (self.lifetime.ready.is_set() or self.has_servers())
 
     def _render_again(self) -> None:
         problems = self._files.refresh()
@@ -117,6 +120,14 @@ class LocalGatewayPart(GatewayPart):
             self._files.confirm()
         self.reload.tell_problems(problems)
 
+    def _hold_settings(self) -> None:
+        """Go on with the settings that are in force: no revocation waits for the restart that the new ones need."""
+        self._files.hold_settings()
+        with contextlib.suppress(ConfigError):  # what is rendered already stays
+            self._write()
+        waits = f"{self._places.config / 'gateway.yaml'}: waits for a restart of `garrison serve`"
+        self.reload.tell_problems([f"{waits}; keys, clients and revocations are taken over as before"])
+
 
 class GatewayFiles:
     """What a gateway is rendered from: each file as it was when it was last sound."""
@@ -127,6 +138,7 @@ class GatewayFiles:
         self._clients = Kept(lambda: load_clients(places.config / "clients.yaml"))
         # Apart: a list of revoked certificates that is out of date must not hold up that of revoked keys.
         self._verification = [Kept(functools.partial(self._load, load)) for load in PARTS]
+        self._before = self._settings.value
         self.confirm()
 
     def _load(self, load: Callable[[GatewaySettings, Path], dict[str, Any]]) -> dict[str, Any]:
@@ -134,6 +146,7 @@ class GatewayFiles:
 
     def refresh(self) -> list[str]:
         """Read all files again; return what is wrong with which."""
+        self._before = self._settings.value
         found = [self._settings.refresh(), self._clients.refresh(), *self._refresh_verification()]
         return [problem for problem in found if problem]
 
@@ -146,17 +159,25 @@ class GatewayFiles:
         self._settings.value, self._clients.value = self._together
         return [problem for problem in self._refresh_verification() if problem]
 
+    def hold_settings(self) -> None:
+        """Return to the settings before, and keep the clients, and what is new about who counts no more."""
+        self._settings.value = self._before
+        self._refresh_verification()
+        self.confirm()
+
     def _refresh_verification(self) -> list[str]:
         return [kept.refresh() for kept in self._verification]
 
     def paths(self) -> list[Path]:
         """Return the files that this is read from, but those of the certificate, which the gateway reads itself.
 
-        Of the keys' directory not everything: who issues one key after the other would hold up a revocation.
+        Those that the settings before named are among them: they may be held. Of the keys' directory not everything:
+        who issues one key after the other would hold up a revocation.
         """
         found = [self._places.config / "gateway.yaml", self._places.config / "clients.yaml"]
         directory, state = self._places.state / KEYS_DIRECTORY, self._places.state
-        return [*found, directory, *verification_files(self._settings.value, state)]
+        named = [verification_files(settings, state) for settings in (self._before, self._settings.value)]
+        return list(dict.fromkeys([*found, directory, *named[0], *named[1]]))
 
     def source(self, models: Sequence[PackedModel], sockets: GatewaySockets) -> GatewaySource:
         """Return what to render."""

@@ -58,7 +58,7 @@ class Reload:
         self._path, self._directory, self._envoy, self._log = config_path, run_directory, envoy, log
         self._check_certificate, self._follow_budgets = check_certificate, follow_budgets
         self._once = OnceLog(log)
-        self._attempts, self._outside = 0, ""
+        self._attempts, self._outside, self._held_up = 0, "", False
 
     def begin(self, rendered: Rendered) -> Path:
         """Write what Envoy is started with; return its bootstrap.
@@ -94,6 +94,11 @@ class Reload:
             return read_rendered(self._path).digest == rendered.digest
         return False
 
+    def holds_all_up(self) -> bool:
+        """Say once that nothing of the last configuration is in force before a restart, not even a revocation."""
+        held, self._held_up = self._held_up, False
+        return held
+
     def tell_problems(self, problems: Sequence[str]) -> None:
         """Tell what is wrong with the files that the configuration is rendered from; nothing takes it back."""
         self._outside = " ".join(problems)
@@ -116,6 +121,7 @@ class Reload:
         rebuilt = find_rebuilt(self._resources.current, parts.resources)
         if rebuilt or FILTERS in fixed:
             self._ask_for_restart(rendered, fixed or rebuilt, NOTHING)
+            self._held_up = True
             return
         if not self._replace(rendered, parts):
             return
@@ -190,7 +196,7 @@ class Reload:
 
     def _ask_for_restart(self, rendered: Rendered, names: Iterable[str], rest: str) -> None:
         told = f"{self._path}: {', '.join(names)}: changes when the gateway is restarted; until then {rest}"
-        self._note(ReloadState(rendered.digest, told))
+        self._note(ReloadState(rendered.digest, told, taken=rest != NOTHING))
         self._once.tell("restart_needed", told)
 
     def _note(self, state: ReloadState) -> None:
