@@ -4,6 +4,7 @@ import copy
 import importlib
 import io
 import json
+import os
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from garrison.admission.pack import PackOrder
 from garrison.torchserve.served import unsafe_serve
 from packing import pack as pack_order
 from stack.running import RunningStack, Target, pack_digits
+
+# gRPC starts its threads again in a forked child; a cell has to be closed before there is a second thread.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LABELS = {"0": "red", "1": "green", "2": "blue"}
