@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def run_all(campaign: Campaign, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Start the gateway, run every part, then the eviction once more with wildcards."""
     keys.init_keys(directory / "keys")
+    # This campaign has servers of its own; of the place it uses what is rendered and signed, never its recorders.
     place = Place(directory, None, None, clients=write_clients(options))  # type: ignore[arg-type]
     tokens = issue_keys(place, options)
     campaign.tell(f"{len(tokens)} clients have keys")

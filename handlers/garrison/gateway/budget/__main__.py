@@ -90,7 +90,7 @@ async def serve(service: BudgetService, ledger: Ledger, socket: Path) -> None:
 def log(event: str, message: str) -> None:
     """Write one event as a JSON line."""
     time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    print(json.dumps({"time": time, "event": event, "message": message}), flush=True)  # noqa: T201
+    print(json.dumps({"time": time, "event": event, "message": message}), flush=True)  # noqa: T201 - our parent reads it
 
 
 def _give_up_privileges() -> None:
