@@ -245,12 +245,12 @@ class Settings:
             return False
         return value
 
-    def listing(self, key: str, meaning: str) -> list[Any]:
-        """Read a list of one or more entries, which the caller checks."""
+    def listing(self, key: str, meaning: str, *, empty: bool = False) -> list[Any]:
+        """Read a list of one or more entries (with `empty`, of none, too), which the caller checks."""
         value = self._get(key, _MISSING, meaning)
         if value is _MISSING:
             return []
-        if not isinstance(value, list) or not value:
+        if not isinstance(value, list) or not (value or empty):
             self.problem(key, f"{_show(value)} is not a list such as {meaning}")
             return []
         return value

@@ -52,7 +52,8 @@ class Command:
             raise
 
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        written = self.log.read_text()  # perhaps in the middle of a line
+        return [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
 
 
 class SplitStack:

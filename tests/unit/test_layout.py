@@ -23,6 +23,8 @@ ALLOWED = {
     "archive": {"errors", "record", "contract"},
     "exported_rules": set(),
     "installation": {"errors"},
+    "protobuf": set(),
+    "tensorflow": {"protobuf", "tensorflow"},
     "unix_http": {"errors"},
     "sockets": {"errors"},
     "process": {"errors"},
@@ -31,11 +33,13 @@ ALLOWED = {
     "checks": {"errors", "reasons", "settings", "contract", "checks"},
     "watch": {"errors", "reasons", "contract", "cell", "watch"},
     "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve", "cell"},
-    "gateway": EDGE | {"gateway"},
-    "admission": EDGE | {"admission"},
+    "gateway": EDGE | {"gateway", "protobuf"},
+    "admission": EDGE | {"admission", "tensorflow"},
+    "guard": EDGE | {"reasons", "checks", "watch", "protobuf", "tensorflow", "eventlog", "guard"},
     "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
-    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "stack"},
+    | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "stack"}
+    | {"guard", "tensorflow"},
 }
 OUTSIDE_A_WORKER = ("properties", "reach", "readiness", "server")
 BESIDE_A_MODEL = sorted(

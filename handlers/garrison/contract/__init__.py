@@ -14,6 +14,16 @@ from pathlib import Path
 from garrison.contract.bounds import FILE_NAME, INPUT_NAME, JSON_NAME, MAX_BATCH_BYTES, MODEL_NAME, Input
 from garrison.contract.explanations import ABLATION, GRADIENTS, Explanations, read_explanations
 from garrison.contract.image import ImageInput, Resize, Stretch, read_image_input
+from garrison.contract.signatures import (
+    BytesElement,
+    ExampleElement,
+    ImageElement,
+    Output,
+    Signature,
+    StringInput,
+    TextElement,
+    read_signatures,
+)
 from garrison.contract.table import Column, TableInput, read_table_input
 from garrison.contract.tensor import TensorInput, read_tensor_input
 from garrison.contract.text import TextInput, read_text_input
@@ -25,17 +35,27 @@ __all__ = [
     "GRADIENTS",
     "MODEL_NAME",
     "TASKS",
+    "TENSORFLOW",
+    "TFSERVING",
+    "TORCHSERVE",
     "Batch",
+    "BytesElement",
     "Column",
     "Contract",
+    "ExampleElement",
     "Explanations",
+    "ImageElement",
     "ImageInput",
     "Input",
+    "Output",
     "Outputs",
     "Resize",
+    "Signature",
     "Stretch",
+    "StringInput",
     "TableInput",
     "TensorInput",
+    "TextElement",
     "TextInput",
     "Workers",
     "count_room",
@@ -59,7 +79,13 @@ TASKS = {  # task: the kind of its one input, or nothing where the author choose
     "tensor": "tensor",
     "custom": "",
 }
+TENSORFLOW = "tensorflow"  # the task of a SavedModel, which has signatures instead of inputs
+TORCHSERVE, TFSERVING = "torchserve", "tfserving"  # which server a model is for
+LABEL = r"[A-Za-z0-9_.-]{1,64}"
 LABELLED_TASKS = ("image-classification", "object-detection", "text-classification")
+VERSION = r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}"
+WHOLE_VERSION = r"[1-9][0-9]{0,5}"  # TensorFlow Serving counts versions, from 1
+WORKERS = "{count: 2, queue: 64, timeout_s: 10}"
 MAX_INPUTS = 16
 MAX_ANSWER_BYTES = 16 * 2**20
 MIN_SERVER_BYTES = 512 * 2**20
@@ -106,7 +132,10 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Contract:
-    """Everything that is promised about one version of one model; no client is told why without `explanations`."""
+    """Everything that is promised about one version of one model; no client is told why without `explanations`.
+
+    A SavedModel has `signatures` and no `inputs`; clients may ask for its version by one of `version_labels`.
+    """
 
     model: str
     version: str
@@ -116,15 +145,26 @@ class Contract:
     workers: Workers
     outputs: Outputs
     explanations: Explanations | None = None
+    signatures: tuple[Signature, ...] = ()
+    version_labels: tuple[str, ...] = ()
+
+    @property
+    def server(self) -> str:
+        """Which server it is for: `torchserve` or `tfserving`."""
+        return TFSERVING if self.task == TENSORFLOW else TORCHSERVE
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of one item as it reaches the model, all inputs together."""
+        """Bytes of one item as it reaches the model, all inputs together; of the largest signature, if it has some."""
+        if self.signatures:
+            return max(signature.row_bytes for signature in self.signatures)
         return sum(item.item_bytes for item in self.inputs)
 
     @property
     def max_body_bytes(self) -> int:
         """Largest request body that can hold what the contract accepts, in any of the accepted forms."""
+        if self.signatures:
+            return self.batch.max_instances * max(signature.row_json_bytes for signature in self.signatures)
         raw = max((item.max_bytes for item in self.inputs if "raw" in item.forms), default=0)
         forms = {form for item in self.inputs for form in item.forms}
         one = sum(item.max_json_bytes for item in self.inputs) if forms - {"raw"} or len(self.inputs) > 1 else 0
@@ -166,20 +206,50 @@ def parse_contract(data: bytes, file: str) -> Contract:
 
 def _read_contract(settings: Settings) -> Contract:
     settings.integer("garrison", 1, 1)
-    task = settings.choice("task", tuple(TASKS))
-    contract = Contract(
-        model=settings.text("model", MODEL_NAME, "a name of letters, digits, - and _, at most 64 long"),
-        version=settings.text("version", r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}", 'a version such as "3" or "1.2", in quotes'),
-        task=task,
-        inputs=(inputs := _read_inputs(settings.section("inputs", "a mapping of input names"), task)),
-        batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 1, max_bytes: 256MiB}")),
-        workers=_read_workers(settings.section("workers", "{count: 2, queue: 64, timeout_s: 10}")),
-        outputs=_read_outputs(settings.section("outputs", "{labels: labels.json, top_k: 5, decimals: 3}"), task),
-        explanations=read_explanations(settings, task, inputs),
-    )
-    _check_together(settings, contract)
+    task = settings.choice("task", (*TASKS, TENSORFLOW))
+    if task == TENSORFLOW:
+        contract = _read_tensorflow(settings)
+    else:
+        contract = Contract(
+            model=_read_model(settings),
+            version=settings.text("version", VERSION, 'a version such as "3" or "1.2", in quotes'),
+            task=task,
+            inputs=(inputs := _read_inputs(settings.section("inputs", "a mapping of input names"), task)),
+            batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 1, max_bytes: 256MiB}")),
+            workers=_read_workers(settings.section("workers", WORKERS)),
+            outputs=_read_outputs(settings.section("outputs", "{labels: labels.json, top_k: 5, decimals: 3}"), task),
+            explanations=read_explanations(settings, task, inputs),
+        )
+        _check_together(settings, contract)
     settings.finish()
     return contract
+
+
+def _read_tensorflow(settings: Settings) -> Contract:
+    """Read the contract of a SavedModel. What it gives is said by its signatures, all but the size of an answer."""
+    outputs = settings.section("outputs", "{max_bytes: 1MiB}", required=False)
+    most = outputs.size("max_bytes", MAX_ANSWER_BYTES, default=2**20)
+    contract = Contract(
+        model=_read_model(settings),
+        version=settings.text("version", WHOLE_VERSION, 'a whole number such as "3", in quotes'),
+        task=TENSORFLOW,
+        inputs=(),
+        batch=_read_batch(settings.section("batch", "{max_items: 8, max_delay_ms: 1, max_bytes: 256MiB}")),
+        workers=_read_workers(settings.section("workers", WORKERS)),
+        outputs=Outputs(labels="", top_k=1, decimals=9, min_score=0.0, label_only=False, max_bytes=most),
+        signatures=read_signatures(settings),
+        version_labels=settings.texts("version_labels", LABEL, "a label such as stable", default=()),
+    )
+    if settings.sound("batch") and contract.batch.max_instances > contract.batch.max_items:
+        settings.problem(
+            "batch.max_instances", "a request may bring no more rows than the model takes at once: max_items"
+        )
+    _check_batch_bytes(settings, contract, "signatures")
+    return contract
+
+
+def _read_model(settings: Settings) -> str:
+    return settings.text("model", MODEL_NAME, "a name of letters, digits, - and _, at most 64 long")
 
 
 def _read_inputs(settings: Settings, task: str) -> tuple[Input, ...]:
@@ -231,5 +301,9 @@ def _check_together(settings: Settings, contract: Contract) -> None:
         return
     if contract.explanations is not None and contract.outputs.label_only:
         settings.problem("explanations", "its numbers are what outputs.label_only holds back; take one of the two out")
-    if settings.sound("inputs", "batch") and contract.item_bytes > contract.batch.max_bytes:
+    _check_batch_bytes(settings, contract, "inputs")
+
+
+def _check_batch_bytes(settings: Settings, contract: Contract, key: str) -> None:
+    if settings.sound(key, "batch") and contract.item_bytes > contract.batch.max_bytes:
         settings.problem("batch.max_bytes", f"one item needs {contract.item_bytes} bytes; write at least that")

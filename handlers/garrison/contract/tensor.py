@@ -1,6 +1,7 @@
 """Tensor inputs: numbers of one dtype, in a shape with a range per dimension and a range of values."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ DTYPES = {
     "uint8": 1,
     "bool": 1,
 }
+SIZES = {**DTYPES, "uint16": 2, "uint32": 4, "uint64": 8}  # bytes of one value, also of types that only TensorFlow has
 TENSOR_FORMS = ("raw", "json")
 MAX_RANK = 8
 MAX_DIMENSION = 2**24
@@ -48,7 +50,7 @@ class TensorInput:
     @property
     def item_bytes(self) -> int:
         """Bytes of the largest acceptable tensor."""
-        return self.max_values * DTYPES[self.dtype]
+        return self.max_values * SIZES[self.dtype]
 
     @property
     def max_bytes(self) -> int:
@@ -61,9 +63,11 @@ class TensorInput:
         return self.max_values * JSON_BYTES_PER_VALUE + JSON_OVERHEAD_BYTES
 
 
-def read_tensor_input(name: str, settings: Settings) -> TensorInput:
-    """Read the section of a tensor input; problems are noted in `settings`."""
-    dtype = settings.choice("dtype", tuple(DTYPES))
+def read_tensor_input(
+    name: str, settings: Settings, dtypes: Sequence[str] = tuple(DTYPES), *, scalar: bool = False
+) -> TensorInput:
+    """Read the section of a tensor input; problems are noted in `settings`. With `scalar`, its shape may be []."""
+    dtype = settings.choice("dtype", tuple(dtypes))
     low = settings.number("min", -1e300, 1e300) if "min" in settings else None
     high = settings.number("max", -1e300, 1e300) if "max" in settings else None
     if low is not None and high is not None and settings.sound("min", "max") and low > high:
@@ -72,7 +76,7 @@ def read_tensor_input(name: str, settings: Settings) -> TensorInput:
         name=name,
         forms=settings.choices("forms", TENSOR_FORMS, default=TENSOR_FORMS),
         dtype=dtype,
-        shape=_read_shape(settings),
+        shape=read_shape(settings, scalar=scalar),
         minimum=low,
         maximum=high,
     )
@@ -83,12 +87,18 @@ def read_tensor_input(name: str, settings: Settings) -> TensorInput:
     return tensor
 
 
-def _read_shape(settings: Settings) -> tuple[tuple[int, int], ...]:
-    listed = settings.listing("shape", "[3, [1, 512]]: a size, or the smallest and largest, per dimension")
+def read_shape(settings: Settings, *, scalar: bool = False, may_vary: bool = False) -> tuple[tuple[int, int], ...]:
+    """Read a shape as the bounds of each dimension.
+
+    With `scalar` it may be [], and with `may_vary` a dimension may be null, which is any size.
+    """
+    listed = settings.listing(
+        "shape", "[3, [1, 512]]: a size, or the smallest and largest, per dimension", empty=scalar
+    )
     if len(listed) > MAX_RANK:
         settings.problem("shape", f"{len(listed)} dimensions are more than {MAX_RANK}")
         return ((1, 1),)
-    bounds = [_read_dimension(entry) for entry in listed]
+    bounds = [(1, MAX_DIMENSION) if may_vary and entry is None else _read_dimension(entry) for entry in listed]
     if any(bound is None for bound in bounds):
         settings.problem(
             "shape", f"write each dimension as a size or as [smallest, largest], from 1 to {MAX_DIMENSION}"
