@@ -63,7 +63,7 @@ class Serving(Protocol):
     """
 
     def find(self, caller: Caller, target: Target, method: str) -> Found:
-        """Return what is meant; `method` is predict, classify, regress, or describe (then the signature is not looked at).
+        """Return what is meant; `method` is predict, classify, regress, or describe, which looks at no signature.
 
         For `predict` any signature of the contract will do whose method is predict, as upstream's Predict does; for
         classify and regress the signature's method has to be it.
@@ -73,7 +73,7 @@ class Serving(Protocol):
     async def predict(
         self, caller: Caller, found: Found, inputs: Tensors, outputs: Sequence[str] = (), timeout_s: float | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Check the inputs, ask the model, and return the wanted outputs (all, if none is named) by the output policy."""
+        """Check the inputs, ask the model, and return the wanted outputs, or all, by the output policy."""
         ...
 
     async def classify(
