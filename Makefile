@@ -4,6 +4,7 @@ PYTHON ?=
 NETTY ?=
 TORCH ?= cpu
 PORT ?= 8443
+TESTS ?=
 export PYTHON TORCH PORT NETTY
 
 BIN := .venv/bin
@@ -48,9 +49,9 @@ bench-gpu: ## Measure the handlers on a GPU, without a server (TORCH=cuda); says
 	@scripts/setup --dev
 	@$(BIN)/python scripts/bench-gpu
 
-test: ## Run all tests but those of the containers.
+test: ## Run all tests but those of the containers; TESTS=tests/unit for some of them.
 	@scripts/setup --dev
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(TESTS)
 
 images: ## Build the images with Docker, and write down their ids in build/images.json.
 	@scripts/build-images

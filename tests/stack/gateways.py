@@ -36,6 +36,7 @@ from garrison.gateway.upstreams import GuardSockets, ServerSockets
 from garrison.gateway.verification import load_verification
 from garrison.stack.reload import read_pems
 from garrison.stack.resources import ResourceDirectory
+from logs import complete_lines, read_events
 
 CONFIG = Path(__file__).parents[2] / "config"
 DIGITS, OTHER = "/predictions/digits", "/predictions/faces"
@@ -247,7 +248,7 @@ class Gateway:
     def access_log(self, count: int) -> list[dict[str, Any]]:
         """Return the access log once it has `count` lines: Envoy writes it behind its answers' backs."""
         for _ in wait_until(WAIT_S):
-            lines = [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
+            lines = read_events(self.log_path)
             if len(lines) >= count:
                 return lines
         raise AssertionError(f"no {count} lines in {self.log_path.read_text()}")
@@ -255,7 +256,7 @@ class Gateway:
     def logged(self, reply: Reply) -> dict[str, Any]:
         """Return the line of the access log about one answer."""
         for _ in wait_until(WAIT_S):
-            for line in self.log_path.read_text().splitlines():
+            for line in complete_lines(self.log_path):
                 if reply.headers["x-request-id"] in line and line.endswith("}"):
                     found: dict[str, Any] = json.loads(line)
                     return found

@@ -29,6 +29,7 @@ from garrison.admission.sign import generate_key
 from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import init_keys, issue_key
 from garrison.unix_http import send_request
+from logs import read_events
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "models"
@@ -252,8 +253,7 @@ class RunningStack:
 
     def events(self) -> list[dict[str, Any]]:
         """Return every line of the log so far; all of them are JSON objects."""
-        written = self.log.read_text()
-        return [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
+        return read_events(self.log)
 
     def __enter__(self) -> "RunningStack":
         return self.start()

@@ -1,7 +1,6 @@
 """Run the gateway and one or more model servers as separate commands, as the containers do."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from logs import read_events
 from stack.running import STOP_TIMEOUT_S, RunningStack, pack_digits
 
 START_TIMEOUT_S = 120
@@ -52,8 +52,7 @@ class Command:
             raise
 
     def events(self) -> list[dict[str, Any]]:
-        written = self.log.read_text()  # perhaps in the middle of a line
-        return [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
+        return read_events(self.log)
 
 
 class SplitStack:

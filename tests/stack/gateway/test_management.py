@@ -17,6 +17,7 @@ import pytest
 from garrison.gateway.admin import ask_admin
 from garrison.gateway.counters import PREFIX
 from garrison.gateway.routes.management import PATHS
+from logs import read_events
 from stack.gateways import DIGITS, WAIT_S, Gateway, Place, assert_refused, http_manager, open_gateway, signed_by_another
 from stack.guards import RecordingGuard, call
 
@@ -72,7 +73,7 @@ def test_options_of_everything(wide: Gateway, wide_place: Place) -> None:
     assert_refused(wide.send("OPTIONS", "*"), 404, wide_place.inference.seen)
     after = wide.send("GET", "/nowhere")
     wide.logged(after)
-    lines = [json.loads(line) for line in wide.log_path.read_text().splitlines() if '"path":"*"' in line]
+    lines = [event for event in read_events(wide.log_path) if event.get("path") == "*"]
     assert [(line["event"], line["method"], line["status"]) for line in lines] == [
         ("management_attempt", "OPTIONS", 404)
     ]

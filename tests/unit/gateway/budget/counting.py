@@ -19,6 +19,7 @@ from garrison.gateway.budget.messages import METHOD, SERVICE, Request, Response
 from garrison.gateway.budget.place import Place
 from garrison.gateway.budget.plan import Plan
 from garrison.gateway.budget.questions import BEGIN, CLIENT, END, MODEL, STEP, STREAM
+from logs import read_events
 
 WAIT_S = 20
 
@@ -94,7 +95,7 @@ class Service:
         return False
 
     def events(self) -> list[dict[str, str]]:
-        return [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
+        return read_events(self.log_path)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self._channel.close()
