@@ -22,7 +22,7 @@ from garrison.archive import WEIGHT_SUFFIXES
 from garrison.cell.trials import PARTS
 from garrison.checks.kserve import DATATYPES
 from garrison.cli import build_parser
-from garrison.contract import TASKS, load_contract
+from garrison.contract import TASKS, TENSORFLOW, load_contract
 from garrison.gateway.access_log import NUMBERS, TEXTS
 from garrison.gateway.replies import BUDGET_REPLIES, OTHER, REPLIES
 from garrison.reasons import OWN_REASONS, REASONS
@@ -221,6 +221,7 @@ def test_exit_statuses() -> None:
 def test_contract_keys() -> None:
     read = [key for module in CONTRACT_MODULES for key in first_texts(module, READERS)]
     once = {key for key in read if read.count(key) == 1} | {"width", "height"}
+    once -= {"shape"}  # one reader for the shapes of all
     documented = documented_keys("## The contract")
     assert set(documented) == set(read)
     assert [key for key in once if documented.count(key) != 1] == []
@@ -238,9 +239,16 @@ def test_keys_of_an_input(kind: str) -> None:
     assert {cells[0].strip("`").rpartition(".")[2] for cells in rows(f"### kind: {kind}")} == read
 
 
+def test_keys_of_a_signature() -> None:
+    modules, names = ("signatures", "tensor"), {*READERS, "section"}
+    read = {key for module in modules for key in first_texts(f"contract/{module}.py", names)}
+    documented = {cells[0].strip("`").rpartition(".")[2] for cells in rows("### Signatures")}
+    assert documented == read - {"forms", "signatures"}
+
+
 def test_tasks() -> None:
     described = {cells[0].strip("`"): cells[1] for cells in rows("## Tasks")}
-    assert described.keys() == TASKS.keys()
+    assert described.keys() == {*TASKS, TENSORFLOW}
     assert [task for task, kind in TASKS.items() if f"`{kind}`" not in described[task] and kind] == []
 
 

@@ -195,7 +195,7 @@ def _read_inputs(settings: Settings) -> tuple[Input, ...]:
 def _read_input(name: str, settings: Settings) -> Input:
     kind = settings.choice("kind", ("tensor", "text", "image", "bytes", "example"))
     if kind == "tensor":
-        return read_tensor_input(name, settings, tuple(SIZES), scalar=True)
+        return read_tensor_input(name, settings, tuple(SIZES), in_signature=True)
     if kind == "example":
         return _finish_strings(name, settings, _read_example(settings))
     return _read_strings(name, kind, settings)
@@ -265,7 +265,7 @@ def _read_feature(name: str, settings: Settings) -> TensorInput | StringInput:
     kind = settings.choice("kind", ("tensor", "text", "image", "bytes"))
     if kind != "tensor":
         return _read_strings(name, kind, settings)
-    return read_tensor_input(name, settings, FEATURE_DTYPES, scalar=True)
+    return read_tensor_input(name, settings, FEATURE_DTYPES, in_signature=True)
 
 
 def _read_outputs(settings: Settings) -> tuple[Output, ...]:

@@ -64,9 +64,12 @@ class TensorInput:
 
 
 def read_tensor_input(
-    name: str, settings: Settings, dtypes: Sequence[str] = tuple(DTYPES), *, scalar: bool = False
+    name: str, settings: Settings, dtypes: Sequence[str] = tuple(DTYPES), *, in_signature: bool = False
 ) -> TensorInput:
-    """Read the section of a tensor input; problems are noted in `settings`. With `scalar`, its shape may be []."""
+    """Read the section of a tensor input; problems are noted in `settings`.
+
+    With `in_signature` it belongs to a signature: its shape may be [], and it has one form, values in a message.
+    """
     dtype = settings.choice("dtype", tuple(dtypes))
     low = settings.number("min", -1e300, 1e300) if "min" in settings else None
     high = settings.number("max", -1e300, 1e300) if "max" in settings else None
@@ -74,9 +77,9 @@ def read_tensor_input(
         settings.problem("min", f"{low} is more than max {high}")
     tensor = TensorInput(
         name=name,
-        forms=settings.choices("forms", TENSOR_FORMS, default=TENSOR_FORMS),
+        forms=("json",) if in_signature else settings.choices("forms", TENSOR_FORMS, default=TENSOR_FORMS),
         dtype=dtype,
-        shape=read_shape(settings, scalar=scalar),
+        shape=read_shape(settings, scalar=in_signature),
         minimum=low,
         maximum=high,
     )
