@@ -5,10 +5,13 @@ GarrisonError
 ├── Refused                 reason (stable code) · public_message · http_status       exit 1
 │   ├── RequestRefused      an input that must not reach the model
 │   │   ├── Malformed       400  it cannot be what it says it is
+│   │   ├── Unidentified    401  nobody vouches for who asks
+│   │   ├── NotFound        404  nothing of that name, or nothing that this caller may ask
 │   │   ├── TooLarge        413  more bytes, pixels, frames or nesting than the contract allows
 │   │   ├── Unsupported     415  a format or form the contract does not name
 │   │   ├── OutOfContract   422  well-formed, but outside the contract's range
 │   │   ├── Overloaded      503  refused for lack of room now; the same request may pass later
+│   │   ├── OutOfTime       504  the time that the contract, or the client, gives was over
 │   │   └── Failed          500  the model or the server failed; nothing about it is told to a client
 │   └── ArtifactRefused     a model, archive or key that must not be used
 └── Undecided               a check could not be completed; treated as a refusal      exit 2
@@ -72,6 +75,18 @@ class Malformed(RequestRefused):
     http_status = 400
 
 
+class Unidentified(RequestRefused):
+    """Refuse whoever comes without the gateway's word for who it is."""
+
+    http_status = 401
+
+
+class NotFound(RequestRefused):
+    """Answer for what is not there, and alike for what the caller may not ask."""
+
+    http_status = 404
+
+
 class TooLarge(RequestRefused):
     """Refuse an input that costs more than the contract allows."""
 
@@ -94,6 +109,12 @@ class Overloaded(RequestRefused):
     """Refuse an input for lack of memory or time at this moment."""
 
     http_status = 503
+
+
+class OutOfTime(RequestRefused):
+    """Answer for a model that did not answer in time."""
+
+    http_status = 504
 
 
 class Failed(RequestRefused):

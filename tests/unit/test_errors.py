@@ -22,11 +22,14 @@ def test_every_error_has_its_exit_code(error, exit_code):
     ("kind", "status"),
     [
         pytest.param(errors.Malformed, 400, id="malformed"),
+        pytest.param(errors.Unidentified, 401, id="unidentified"),
+        pytest.param(errors.NotFound, 404, id="not-found"),
         pytest.param(errors.TooLarge, 413, id="too-large"),
         pytest.param(errors.Unsupported, 415, id="unsupported"),
         pytest.param(errors.OutOfContract, 422, id="out-of-contract"),
         pytest.param(errors.Failed, 500, id="failed"),
         pytest.param(errors.Overloaded, 503, id="overloaded"),
+        pytest.param(errors.OutOfTime, 504, id="out-of-time"),
     ],
 )
 def test_every_request_refusal_has_its_status(kind, status):

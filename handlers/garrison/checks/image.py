@@ -25,9 +25,10 @@ the model: colours hidden under full transparency, or compressed pixels that end
 decode as black or grey.
 """
 
+import contextlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from garrison.checks.formats import Header, read_header, sniff_format
 from garrison.checks.nested import flatten_lists, to_array
 from garrison.checks.reasons import broken_image, pixel_format, refuse, too_many_bytes
-from garrison.contract import ImageInput, Resize, Stretch
+from garrison.contract import ImageElement, ImageInput, Resize, Stretch
 from garrison.errors import RequestRefused
 
 # Classes, not Image.open: no other decoder is ever asked, and a JPEG of several pictures stays the first one.
@@ -121,11 +122,19 @@ def read_picture(data: bytes, item: ImageInput) -> Picture:
     sniffed = sniff_format(data)  # 2
     image_format = _allow_format(sniffed, item)  # 3
     header = read_header(image_format, data, item.max_frames)  # 4
-    _check_header(header, item)  # 5
-    try:
-        picture = _decode(image_format, header, item)  # 6
+    _check_limits(header, item)  # 5
+    _check_exact(header, item)
+    with _decoding():
+        picture = _decode(image_format, header, item.resize)  # 6
         picture = _convert_colour(picture, _MODES[item.colour])  # 7
         return Picture(_shape(picture, header, item), header.oriented_size)  # 8
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever a decoder raises into a refusal."""
+    try:
+        yield
     except RequestRefused:
         raise
     except MemoryError as error:
@@ -136,14 +145,30 @@ def read_picture(data: bytes, item: ImageInput) -> Picture:
         raise broken_image(f"{type(error).__name__}: {error}") from error
 
 
-def _check_byte_count(data: bytes, item: ImageInput) -> None:
+def check_encoded(data: bytes, item: ImageElement) -> None:
+    """Check one image that somebody else will decode, and decode it for a try: steps 1 to 6, at its full size.
+
+    The other decoder gets the bytes as they were sent, with all that `formats` leaves out here.
+
+    Raises:
+        RequestRefused: as for `read_picture`.
+    """
+    _check_byte_count(data, item)
+    image_format = _allow_format(sniff_format(data), item)
+    header = read_header(image_format, data, item.max_frames)
+    _check_limits(header, item)
+    with _decoding():
+        _decode(image_format, header, None)
+
+
+def _check_byte_count(data: bytes, item: ImageInput | ImageElement) -> None:
     if not data:
         raise refuse("empty_body", "The request has no image in it.")
     if len(data) > item.max_bytes:
         raise too_many_bytes(len(data), item.max_bytes)
 
 
-def _allow_format(image_format: str | None, item: ImageInput) -> str:
+def _allow_format(image_format: str | None, item: ImageInput | ImageElement) -> str:
     wanted = " or ".join(item.formats)
     if image_format is None:
         raise refuse("unknown_format", f"This is not an image of a known format; send {wanted}.")
@@ -152,7 +177,7 @@ def _allow_format(image_format: str | None, item: ImageInput) -> str:
     return image_format
 
 
-def _check_header(header: Header, item: ImageInput) -> None:
+def _check_limits(header: Header, item: ImageInput | ImageElement) -> None:
     width, height = header.size
     if header.frames > item.max_frames:
         raise refuse("too_many_frames", f"The image has more than {item.max_frames} frame(s).")
@@ -164,20 +189,23 @@ def _check_header(header: Header, item: ImageInput) -> None:
         raise refuse("side_too_long", f"{width}x{height}: a side is longer than {item.max_side_pixels} pixels.")
     if min(header.size) < item.min_side_pixels:
         raise refuse("side_too_short", f"{width}x{height}: a side is shorter than {item.min_side_pixels} pixels.")
+
+
+def _check_exact(header: Header, item: ImageInput) -> None:
     if item.exact is not None and header.oriented_size != (item.exact[1], item.exact[0]):
         wide, high = header.oriented_size
         raise refuse("wrong_shape", f"{wide}x{high} pixels; exactly {item.exact[1]}x{item.exact[0]} are accepted.")
 
 
-def _decode(image_format: str, header: Header, item: ImageInput) -> Image.Image:
+def _decode(image_format: str, header: Header, resize: Resize | Stretch | None) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # whoever sets it asks for half a picture to pass as a whole one
     picture = _DECODERS[image_format](io.BytesIO(header.content))
     if picture.size != header.size:
         raise broken_image(f"the header says {header.size}, the decoder {picture.size}")
     if picture.mode not in _READABLE_MODES + _GREY_16_MODES:
         raise pixel_format(f"mode {picture.mode}")
-    if item.resize is not None and isinstance(picture, JpegImageFile):
-        width, height = _aim_for(item.resize, header)
+    if resize is not None and isinstance(picture, JpegImageFile):
+        width, height = _aim_for(resize, header)
         picture.draft(None, (math.ceil(width * DRAFT_FACTOR), math.ceil(height * DRAFT_FACTOR)))
     picture.load()
     picture.info.clear()  # conversion looks at transparency in there; alpha is dropped

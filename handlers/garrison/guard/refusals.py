@@ -1,0 +1,136 @@
+"""Everything the guard says when it says no: one catalogue, for gRPC and REST alike.
+
+A reason is one of the checks' (`garrison.reasons`) or one of those below; its class decides the status, as TensorFlow
+Serving maps its own errors. What a client hears is the reason and one sentence that was written here or in the checks;
+neither the backend's words nor anything that a client sent is ever in it.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import grpc
+
+from garrison.errors import (
+    Failed,
+    Malformed,
+    NotFound,
+    OutOfContract,
+    OutOfTime,
+    Overloaded,
+    RequestRefused,
+    TooLarge,
+    Unidentified,
+    Unsupported,
+)
+from garrison.reasons import REASONS
+
+REASON_KEY = "x-garrison-reason"  # a header of HTTP, and of gRPC's trailing metadata; see gateway/headers.lua
+
+_Code = grpc.StatusCode
+_STATUSES: dict[type[RequestRefused], tuple[grpc.StatusCode, int]] = {
+    Malformed: (_Code.INVALID_ARGUMENT, 400),
+    TooLarge: (_Code.INVALID_ARGUMENT, 400),
+    Unsupported: (_Code.INVALID_ARGUMENT, 400),
+    OutOfContract: (_Code.INVALID_ARGUMENT, 400),
+    Unidentified: (_Code.UNAUTHENTICATED, 401),
+    NotFound: (_Code.NOT_FOUND, 404),
+    Overloaded: (_Code.UNAVAILABLE, 503),
+    OutOfTime: (_Code.DEADLINE_EXCEEDED, 504),
+    Failed: (_Code.INTERNAL, 500),
+}
+_STATUSES_OF_REASONS = {
+    "message_too_large": (_Code.RESOURCE_EXHAUSTED, 413),
+    "unknown_method": (_Code.UNIMPLEMENTED, 501),
+    "compressed": (_Code.UNIMPLEMENTED, 501),
+}
+_NOT_FOUND = "There is no such model, version, label or signature."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One reason of the guard's own: the error that it is, and what a client hears."""
+
+    kind: type[RequestRefused]
+    message: str
+
+
+GUARD_REASONS = MappingProxyType(
+    {
+        # who asks for what
+        "unidentified": Entry(Unidentified, "The gateway does not say who asks."),
+        "not_found": Entry(NotFound, _NOT_FOUND),
+        "wrong_method": Entry(OutOfContract, "This signature is not asked in this way."),
+        "unknown_method": Entry(Unsupported, "This method does not exist here."),
+        # the message
+        "message_too_large": Entry(TooLarge, "The message is larger than any model here accepts."),
+        "compressed": Entry(Unsupported, "Messages are not accepted compressed."),
+        "bad_message": Entry(Malformed, "The message is not one of this method's."),
+        "unknown_field": Entry(Malformed, "The message has a field that is not accepted here."),
+        "too_many_fields": Entry(TooLarge, "The message has more fields than any model here needs."),
+        "unsupported_option": Entry(Unsupported, "The request asks for an option that is not accepted here."),
+        "too_many_tasks": Entry(TooLarge, "More tasks are asked for at once than are accepted."),
+        "bad_tensor": Entry(Malformed, "A tensor does not hold as many values as its shape says, in one field."),
+        "bad_example": Entry(Malformed, "An example is not a tf.Example of the accepted features."),
+        "unknown_output": Entry(OutOfContract, "An output is asked for that this model does not give."),
+        "rows_differ": Entry(OutOfContract, "The inputs do not have the same number of rows."),
+        "no_rows": Entry(OutOfContract, "The request has no rows."),
+        # at this moment
+        "no_room": Entry(Overloaded, "Too many requests wait for this model; try again later."),
+        "stopping": Entry(Overloaded, "The server stops; try again elsewhere."),
+        "model_unavailable": Entry(Overloaded, "The model cannot take requests now; try again later."),
+        "deadline_exceeded": Entry(OutOfTime, "The model did not answer in time."),
+        # the model
+        "model_refused": Entry(OutOfContract, "The model does not accept these inputs."),
+        "model_failed": Entry(Failed, "The model failed on this request."),
+        "answer_too_large": Entry(Failed, "The answer is larger than this model may give."),
+        "internal": Entry(Failed, "The request could not be completed."),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said about one refusal: to a client in either protocol, and in `detail` to the log."""
+
+    reason: str
+    code: grpc.StatusCode
+    http_status: int
+    message: str
+    detail: str
+
+
+def refuse_for(reason: str, detail: str = "") -> RequestRefused:
+    """Return the refusal for one of the guard's own reasons."""
+    entry = GUARD_REASONS[reason]
+    return entry.kind(reason, entry.message, detail)
+
+
+def find_words(error: BaseException) -> Words:
+    """Return what to say about an error; one that nobody raised on purpose is `internal`, and only the log says more.
+
+    Of the checks' reasons, `too_many_bytes` and the like name numbers of the contract's, never values.
+    """
+    if not isinstance(error, RequestRefused) or error.reason not in _KNOWN:
+        entry = GUARD_REASONS["internal"]
+        told = error if isinstance(error, RequestRefused) else entry.kind("internal", entry.message, _describe(error))
+        return Words("internal", *_STATUSES[Failed], entry.message, told.detail)
+    code, http_status = _STATUSES_OF_REASONS.get(error.reason) or _STATUSES[type(error)]
+    return Words(error.reason, code, http_status, error.public_message, error.detail)
+
+
+def find_statuses(reason: str) -> tuple[grpc.StatusCode, int]:
+    """Return the gRPC and the REST status of a reason."""
+    kind = GUARD_REASONS[reason].kind if reason in GUARD_REASONS else REASONS[reason]
+    return _STATUSES_OF_REASONS.get(reason) or _STATUSES[kind]
+
+
+_KNOWN = frozenset({*REASONS, *GUARD_REASONS})
+
+
+def _describe(error: BaseException) -> str:
+    """Name an error for the log without its text, which may hold what a client sent."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        last = f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {last}"
