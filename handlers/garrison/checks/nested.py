@@ -60,7 +60,11 @@ def to_array(leaves: list[Any], shape: tuple[int, ...], dtype: DTypeLike) -> NDA
     wanted = np.dtype(dtype)
     if not set(map(type, leaves)) <= _TYPES[wanted.kind]:
         raise wrong_dtype(f"not all are values of {wanted}")
-    wide = wanted if wanted.kind == "b" else np.dtype(np.float64 if wanted.kind == "f" else np.int64)
+    wide = (
+        wanted
+        if wanted.kind == "b" or wanted == np.uint64
+        else np.dtype(np.float64 if wanted.kind == "f" else np.int64)
+    )
     try:
         values = np.fromiter(leaves, wide, len(leaves))
     except OverflowError as error:

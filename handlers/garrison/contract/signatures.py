@@ -115,8 +115,8 @@ class StringInput:
 
     @property
     def max_json_bytes(self) -> int:
-        """Bytes of the largest acceptable tensor in JSON: text with every character escaped, or base64."""
-        growth = JSON_BYTES_PER_BYTE if isinstance(self.element, TextElement) else BASE64_GROWTH
+        """Bytes of the largest acceptable tensor in JSON: escaped text, base64, or the features of tf.Examples."""
+        growth = BASE64_GROWTH if isinstance(self.element, ImageElement | BytesElement) else JSON_BYTES_PER_BYTE
         return int(self.item_bytes * growth) + self.max_values * 16 + JSON_OVERHEAD_BYTES
 
 

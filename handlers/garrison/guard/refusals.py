@@ -42,6 +42,7 @@ _STATUSES_OF_REASONS = {
     "message_too_large": (_Code.RESOURCE_EXHAUSTED, 413),
     "unknown_method": (_Code.UNIMPLEMENTED, 501),
     "compressed": (_Code.UNIMPLEMENTED, 501),
+    "not_in_time": (_Code.DEADLINE_EXCEEDED, 408),
 }
 _NOT_FOUND = "There is no such model, version, label or signature."
 
@@ -61,8 +62,13 @@ GUARD_REASONS = MappingProxyType(
         "not_found": Entry(NotFound, _NOT_FOUND),
         "wrong_method": Entry(OutOfContract, "This signature is not asked in this way."),
         "unknown_method": Entry(Unsupported, "This method does not exist here."),
+        # REST's own
+        "bad_path": Entry(Malformed, "This is not a request that is known here; see the paths of the REST API."),
+        "outputs_differ": Entry(OutOfContract, "The outputs differ in their rows; ask with inputs, not instances."),
         # the message
         "message_too_large": Entry(TooLarge, "The message is larger than any model here accepts."),
+        "not_in_time": Entry(OutOfTime, "The request took too long to arrive."),
+        "broken_off": Entry(Malformed, "The request broke off."),
         "compressed": Entry(Unsupported, "Messages are not accepted compressed."),
         "bad_message": Entry(Malformed, "The message is not one of this method's."),
         "unknown_field": Entry(Malformed, "The message has a field that is not accepted here."),
