@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from garrison.admission.pack import PackOrder
 from garrison.torchserve.served import unsafe_serve
 from packing import pack as pack_order
 from stack.running import RunningStack, Target, pack_digits
+from standins.saved_models.built import build
+from standins.saved_models.catalogue import SAMPLES
+from standins.starting import StandIn, run_stand_in
 
 # gRPC starts its threads again in a forked child; a cell has to be closed before there is a second thread.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -215,3 +219,21 @@ def running(packed_digits: Path) -> Iterator[RunningStack]:
 def target(running: RunningStack) -> Target:
     """The running stack's gateway, as a client sees it."""
     return running.target
+
+
+# TensorFlow, always in processes of its own ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def saved_models() -> Path:
+    """The benign SavedModels of `standins.saved_models`, NAME/contract.yaml and NAME/1; not to be written to."""
+    return build()
+
+
+@pytest.fixture(scope="session")
+def stand_in(saved_models: Path) -> Iterator[StandIn]:
+    """One stand-in for TensorFlow Serving with all benign SavedModels, for tests that leave it as it is."""
+    with tempfile.TemporaryDirectory(prefix="garrison-") as directory:
+        models = {sample.name: saved_models / sample.name for sample in SAMPLES}
+        with run_stand_in(Path(directory), models, "--grpc_max_threads=64") as running:
+            yield running

@@ -1,0 +1,11 @@
+"""Benign SavedModels of many kinds, made by TensorFlow in a process of its own, each with a contract and requests.
+
+    catalogue   what there is: contracts and valid requests, without TensorFlow
+    requests    the same requests as REST bodies and as gRPC messages
+    built       where they stand once they are made; the tests' way in
+    numbers, pictures, sequences, words, graphs, exported     the models, in TensorFlow; `python -m` this package
+                                                              DIR writes all of them
+
+`built.build()` returns a directory that holds, for each name, NAME/contract.yaml and NAME/1, the SavedModel itself: at
+once a base path for the server and a source for `garrison pack`.
+"""
