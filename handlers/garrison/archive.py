@@ -1,10 +1,12 @@
 """What a packed model consists of: its files enter, a verified description leaves.
 
 A packed model is a directory with `contract.yaml`, the weights, the files that the contract names (labels,
-vocabularies), and what TorchServe needs to serve it in place: `MAR-INF/MANIFEST.json` and `model-config.yaml`. Both of
+vocabularies), and what TorchServe needs to serve it: `MAR-INF/MANIFEST.json` and `model-config.yaml`. Both of
 those are functions of the contract and of which weights there are, so they are compared with what they must be instead
 of being believed: an archive cannot choose its own interpreter, queue or time limits. Code of the model's own can only
 be `handler.py`, for the task `custom`, and `model.py`, for weights that are a state dict.
+
+A packed SavedModel is the contract and the files of `saved_model`, which TensorFlow Serving gets a copy of.
 
 It does not say who made the files, nor that they are the ones that were reviewed: admission does, and `record` makes
 sure that they stay the same.
@@ -18,9 +20,10 @@ from typing import Any
 
 import yaml
 
-from garrison.contract import FILE_NAME, GRADIENTS, Contract, TextInput, parse_contract
+from garrison.contract import FILE_NAME, GRADIENTS, TENSORFLOW, TFSERVING, Contract, TextInput, parse_contract
 from garrison.errors import ConfigError
 from garrison.record import ModelFiles, PlainFiles
+from garrison.saved_model import PROGRAM_FILE, check_variables
 
 CONTRACT_FILE = "contract.yaml"
 MANIFEST_FILE = "MAR-INF/MANIFEST.json"
@@ -45,10 +48,10 @@ MAX_LABELS_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A packed model whose manifest and server settings agree with its contract.
+    """A packed model whose manifest and server settings, where its server has some, agree with its contract.
 
-    `weights` is a file's name; `labels` is empty where the contract names none; `model_file` and `handler_file` are
-    the names of its own code, or None. `read` gives the bytes of any of its files.
+    `weights` is a file's name, of a SavedModel its program's; `labels` is empty where the contract names none;
+    `model_file` and `handler_file` are the names of its own code, or None. `read` gives the bytes of any of its files.
     """
 
     files: ModelFiles
@@ -122,6 +125,13 @@ def open_model(files: ModelFiles) -> PackedModel:
         ArtifactRefused: a file is not the one that was admitted.
     """
     contract = parse_contract(files.read(CONTRACT_FILE), f"{files.place}/{CONTRACT_FILE}")
+    if contract.server == TFSERVING:
+        return _open_saved_model(files, contract)
+    if PROGRAM_FILE in files.names():
+        wanted = f"a SavedModel's is {TENSORFLOW}, with signatures"
+        raise ConfigError(
+            f"{files.place}/{CONTRACT_FILE}: task: {contract.task} is not what {PROGRAM_FILE} is; {wanted}"
+        )
     problems: list[str] = []
     weights, eager = _check_manifest(files, contract, problems)
     if files.read(MODEL_CONFIG_FILE) != render_model_config(contract).encode():
@@ -141,6 +151,15 @@ def open_model(files: ModelFiles) -> PackedModel:
         model_file=MODEL_FILE if eager else None,
         handler_file=HANDLER_FILE if contract.task == "custom" else None,
     )
+
+
+def _open_saved_model(files: ModelFiles, contract: Contract) -> PackedModel:
+    names = files.names()
+    problems = [] if PROGRAM_FILE in names else [f"{PROGRAM_FILE}: missing, which task {TENSORFLOW} needs"]
+    problems += check_variables(names)
+    if problems:
+        raise ConfigError(*(f"{files.place}/{problem}; pack the model again" for problem in problems))
+    return PackedModel(files, contract, PROGRAM_FILE, labels=())
 
 
 def named_files(contract: Contract) -> tuple[str, ...]:

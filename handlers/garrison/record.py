@@ -28,8 +28,8 @@ MAX_RECORD_BYTES = 4 * 2**20
 CHUNK_BYTES = 2**20
 FORMAT = 1
 DIGEST_SHOWN = 16  # characters of a digest in the name of a version's directory
+MEMBER = re.compile(r"((MAR-INF|variables|assets)/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # a packed model's files
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MEMBER = re.compile(r"(MAR-INF/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class ModelFiles(Protocol):
@@ -188,7 +188,7 @@ def _parse_record(values: Any) -> Record:
     files = {name: RecordedFile(**entry) for name, entry in values.pop("files").items()}
     for name, one in files.items():
         if (
-            not _MEMBER.fullmatch(name)
+            not MEMBER.fullmatch(name)
             or type(one.size) is not int
             or one.size < 0
             or not _DIGEST.fullmatch(one.sha256)

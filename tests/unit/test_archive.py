@@ -10,6 +10,8 @@ from garrison.archive import HANDLERS, open_packed_model, parse_labels, render_m
 from garrison.contract import TASKS
 from garrison.errors import ConfigError
 from garrison.torchserve.base import SafeHandler
+from saved_models import make_contract as make_tensorflow_contract
+from saved_models import write_saved_model
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 
@@ -164,3 +166,33 @@ def test_labels_are_a_gapless_numbering_of_names(data):
 def test_labels_may_stand_in_torchserve_s_list_form():
     data = b'{"0": ["n01440764", "tench"], "1": "' + b"a" * 200 + b'"}'
     assert parse_labels(data, "labels.json") == ("tench", "a" * 200)
+
+
+# SavedModels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved_model(tmp_path) -> Path:
+    """A packed SavedModel, with variables, which nobody looks into here."""
+    directory = write_saved_model(tmp_path / "saved")
+    (directory / "contract.yaml").write_text(make_tensorflow_contract())
+    for name in ("index", "data-00000-of-00001"):
+        (directory / f"variables/variables.{name}").write_bytes(b"")
+    return directory
+
+
+def test_a_saved_model_is_opened_without_a_manifest(saved_model):
+    model = open_packed_model(saved_model)
+    assert (model.contract.server, model.weights, model.labels) == ("tfserving", "saved_model.pb", ())
+    assert model.read("variables/variables.index") == b""
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
+def test_a_saved_model_with_something_missing_is_not_opened(saved_model, name):
+    (saved_model / name).unlink()
+    assert f"{name}: missing" in problems_of(saved_model)
+
+
+def test_a_saved_model_with_another_task_s_contract_is_not_opened(saved_model, make_contract):
+    (saved_model / "contract.yaml").write_text(make_contract())
+    assert "task: image-classification is not what saved_model.pb is" in problems_of(saved_model)

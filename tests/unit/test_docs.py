@@ -12,7 +12,7 @@ import pytest
 from garrison import cli, errors
 from garrison.admission import store
 from garrison.admission.rules import check_bounds, manifest, server_settings
-from garrison.admission.rules.names import CONTENT_RULES, STRUCTURE_RULES
+from garrison.admission.rules.names import CONTENT_RULES, SAVED_MODEL_RULES, STRUCTURE_RULES
 from garrison.admission.settings import Limits
 from garrison.admission.sign import trust
 from garrison.admission.sign.signing import PASSWORD_VARIABLE
@@ -175,7 +175,7 @@ def is_set(node: ast.AST) -> TypeGuard[ast.Name]:
 def reasons_of_tables() -> set[str]:
     """Return the reasons of admission that stand in tables and constants, or are built from a contract's bounds."""
     tables = [rule for table in (manifest.REFUSED_KEYS, server_settings.REFUSED) for rule, _ in table.values()]
-    names = [rule for rule, _ in (*STRUCTURE_RULES, *CONTENT_RULES)]
+    names = [rule for rule, _ in (*STRUCTURE_RULES, *SAVED_MODEL_RULES, *CONTENT_RULES)]
     vetting = [value for name, value in vars(fault).items() if name.isupper()] + [linter.RULE, linter.FAILED]
     contract = load_contract(REPOSITORY / "models" / "digits" / "contract.yaml")
     bounds = [finding.rule for finding in check_bounds(contract, Limits(1, 1, 1, 0, 0, 0), "contract.yaml")]

@@ -31,7 +31,7 @@ from garrison import __version__
 from garrison.admission.audit import AuditLog
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
-from garrison.admission.rules.members import INNER_DIRECTORY
+from garrison.admission.rules.members import INNER_DIRECTORIES
 from garrison.admission.scan import scan_paths
 from garrison.admission.serving import newest_admission, open_newest
 from garrison.admission.settings import AdmissionSettings
@@ -43,6 +43,7 @@ from garrison.admission.vet import vet_files
 from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Refused, Undecided
 from garrison.record import Record, render_record
+from garrison.saved_model import PROGRAM_FILE
 
 TOOLS = ("model-signing", "bandit", "picklescan")
 ARCHIVES = (".mar", ".tgz", ".tar.gz")
@@ -124,7 +125,7 @@ def find_sources(place: Path) -> list[Path]:
     Raises:
         ConfigError: there is none.
     """
-    if place.is_file() or (place / MANIFEST_FILE).exists():
+    if place.is_file() or any((place / name).exists() for name in (MANIFEST_FILE, PROGRAM_FILE)):
         return [place]
     if not place.is_dir():
         raise ConfigError(f"{place}: no such file or directory; give what `garrison pack` wrote")
@@ -303,7 +304,7 @@ def _look_at(path: Path) -> tuple[Any, ...]:
 
 def _list_states(path: Path) -> tuple[Any, ...]:
     paths = [path]
-    for directory in (path, path / INNER_DIRECTORY):  # a model has no others; one that is endlessly deep is not entered
+    for directory in (path, *(path / name for name in INNER_DIRECTORIES)):  # a model has no others: none is entered
         if directory.is_dir() and not directory.is_symlink():
             paths.extend(islice(directory.iterdir(), MAX_WATCHED))
     found = [(one, one.lstat()) for one in sorted(paths)]

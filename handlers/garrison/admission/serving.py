@@ -7,7 +7,7 @@ was recorded. Whoever removes the newest version does not bring back the one bef
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,9 +15,12 @@ from garrison.admission.audit import AuditLog
 from garrison.admission.sign import verify_directory
 from garrison.admission.sign.trust import Trust
 from garrison.admission.store import AdmittedModel, Store, version_order
+from garrison.contract import TFSERVING, TORCHSERVE
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RECORD_FILE, render_record
 
+SERVERS = {TORCHSERVE: "TorchServe (torch, ONNX)", TFSERVING: "TensorFlow Serving (SavedModels)"}
+MOST_NAMED = 10
 ADMITTED = {  # of a line that makes a version count; they name its directory
     "version": r"[0-9]{1,6}(\.[0-9]{1,6}){0,2}",
     "digest": "[0-9a-f]{64}",
@@ -25,18 +28,26 @@ ADMITTED = {  # of a line that makes a version count; they name its directory
 }
 
 
-def open_store(store: Store, trust: Trust, wanted: Collection[str] = ()) -> tuple[AdmittedModel, ...]:
+def open_store(store: Store, trust: Trust, wanted: Collection[str] = (), server: str = "") -> tuple[AdmittedModel, ...]:
     """Return the newest version of every model in a store, or of the wanted ones, in the order of their names.
+
+    With `server` (as `Contract.server` says it) only its models are returned, and only their files are read through.
 
     Raises:
         ConfigError: there is none, or one is not as it should be.
         ArtifactRefused: one was changed, is revoked, or is older than one that was admitted before.
     """
     log = AuditLog(store.log_path)
-    names = sorted(wanted) if wanted else _list_admitted(store, log)
+    names = sorted(wanted) if wanted else _list_admitted(store)
     if not names:
         raise ConfigError(f"{store.directory}: holds no admitted model; admit one with `garrison admit`")
-    return tuple(open_newest(name, store, log, trust) for name in names)
+    found = [_find_newest(name, store, log) for name in names]
+    models = [model for model in found if server in ("", model.packed.contract.server)]
+    if not models:
+        raise ConfigError(_explain_none(store, server, found))
+    for model in models:
+        _verify_unchanged(model, trust)
+    return tuple(models)
 
 
 def open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> AdmittedModel:
@@ -46,6 +57,13 @@ def open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> Admitte
         ConfigError: other users can write to it.
         ArtifactRefused: it was never admitted, is gone, was changed, or is revoked.
     """
+    model = _find_newest(name, store, log)
+    _verify_unchanged(model, trust)
+    return model
+
+
+def _find_newest(name: str, store: Store, log: AuditLog) -> AdmittedModel:
+    """Open a model by the record that the audit log knows; of its files only the contract's are read."""
     newest = newest_admission(name, log)
     if newest is None:
         raise ArtifactRefused(
@@ -54,8 +72,14 @@ def open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> Admitte
     model = store.open_version(store.place(name, newest["version"], newest["digest"]))
     if hashlib.sha256(render_record(model.record)).hexdigest() != newest["record_sha256"]:
         raise _tampered(model, "its record is not the one that was written")
-    _verify_unchanged(model, trust)
     return model
+
+
+def _explain_none(store: Store, server: str, found: Sequence[AdmittedModel]) -> str:
+    """Say which server the models are for that there are instead."""
+    names = [model.record.model for model in found]
+    shown = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    return f"{store.directory}: holds no model for {SERVERS[server]}; for the other server it has {shown}"
 
 
 def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
@@ -75,14 +99,20 @@ def newest_admission(model: str, log: AuditLog) -> Mapping[str, Any] | None:
     return newest
 
 
-def _list_admitted(store: Store, log: AuditLog) -> list[str]:
+def find_unlisted(store: Store) -> list[str]:
+    """Return the names of what lies in a store like a model, and that the audit log does not know."""
+    events = AuditLog(store.log_path).events()
+    admitted = {event.get("model") for event in events if event.get("event") == "admitted"}
+    return [name for name in store.models() if name not in admitted]
+
+
+def _list_admitted(store: Store) -> list[str]:
     """Return the models in a store, without what an admission left that was killed before its line was written.
 
     Where there is nothing else, that is returned: whoever opens it is told that it was never admitted.
     """
-    admitted = {event.get("model") for event in log.events() if event.get("event") == "admitted"}
-    names = store.models()
-    return [name for name in names if name in admitted] or names
+    names, unlisted = store.models(), find_unlisted(store)
+    return [name for name in names if name not in unlisted] or names
 
 
 def _verify_unchanged(model: AdmittedModel, trust: Trust) -> None:

@@ -100,7 +100,7 @@ class Store:
             raise ArtifactRefused(
                 "tampered", "The model was changed while it was examined.", f"{place}: was exchanged; remove it"
             )
-        for directory in (place / "MAR-INF", place):
+        for directory in (*(path for path in place.iterdir() if path.is_dir() and not path.is_symlink()), place):
             directory.chmod(0o555)
         return place
 

@@ -13,7 +13,14 @@ from typing import BinaryIO
 
 from garrison.admission.findings import refuse_if_found
 from garrison.admission.rules import check_entries
-from garrison.admission.rules.members import CHUNK_BYTES, list_entries, open_directory, open_member, write_member
+from garrison.admission.rules.members import (
+    CHUNK_BYTES,
+    INNER_DIRECTORIES,
+    list_entries,
+    open_directory,
+    open_member,
+    write_member,
+)
 from garrison.admission.rules.names import check_names, check_structure
 from garrison.admission.settings import Limits
 from garrison.admission.zips import StrictZip, open_zip
@@ -56,7 +63,7 @@ def copy_model(source: Path, target: Path, limits: Limits, *, foreign: bool = Fa
         Undecided: the source changed meanwhile.
     """
     with open_directory(source) as opened:
-        entries = list_entries(opened, limits.max_files + 1)
+        entries = list_entries(opened, limits.max_files + len(INNER_DIRECTORIES))
         refuse_if_found(check_entries(entries, limits, check_structure if foreign else check_names), PUBLIC_MESSAGE)
         names = [entry.name for entry in entries if entry.is_plain]
         _fill(target, lambda root: _copy_members(opened, names, root, limits.max_bytes))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.admission.admit import Policy, admit, find_sources
-from garrison.admission.serving import open_store
+from garrison.admission.serving import find_unlisted, open_store
 from garrison.admission.settings import FILE as ADMISSION_FILE
 from garrison.admission.settings import load_admission
 from garrison.admission.sign.trust import load_trust
@@ -31,8 +31,8 @@ class ServerSettings:
     sockets: Path | None = None
 
 
-def open_admitted(settings: ServerSettings, log: EventLog) -> tuple[AdmittedModel, ...]:
-    """Admit what is to be served, and return it verified.
+def open_admitted(settings: ServerSettings, log: EventLog, server: str = "") -> tuple[AdmittedModel, ...]:
+    """Admit what is to be served, and return it verified; with `server` (see `Contract.server`) its models only.
 
     Raises:
         ConfigError: there is nothing to serve, or it asks for a change of the configuration.
@@ -40,8 +40,8 @@ def open_admitted(settings: ServerSettings, log: EventLog) -> tuple[AdmittedMode
     """
     trust, store = load_trust(settings.trust), Store(settings.store)
     if settings.models is None:
-        models = open_store(store, trust)
-        for name in sorted({*store.models()} - {model.record.model for model in models}):
+        models = open_store(store, trust, server=server)
+        for name in find_unlisted(store):
             told = f"{name} lies in {store.directory} without a line in the audit log; admit it again"
             log.tell("left_out", f"not served: {told}")
         return models
@@ -66,7 +66,7 @@ def open_admitted(settings: ServerSettings, log: EventLog) -> tuple[AdmittedMode
         first, *_ = (refusal for _, refusal in refused)
         detail = "; and ".join(f"{source}: {refusal.detail}" for source, refusal in refused)
         raise ArtifactRefused(first.reason, first.public_message, detail)
-    return open_store(store, trust, wanted)
+    return open_store(store, trust, wanted, server)
 
 
 def _check_names(sources: Sequence[Path]) -> None:

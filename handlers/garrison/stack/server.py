@@ -16,6 +16,7 @@ from garrison.cell.probe import probe_posture
 from garrison.cell.reach import check_out_of_reach
 from garrison.cell.settings import FILE as CELL_FILE
 from garrison.cell.settings import CellSettings, load_cell
+from garrison.contract import TORCHSERVE
 from garrison.errors import ConfigError, Undecided
 from garrison.eventlog import EventLog
 from garrison.gateway.upstreams import HEALTH_INTERVAL_S
@@ -73,7 +74,7 @@ class ServerPart(Part):
             ConfigError: with every problem found.
             ArtifactRefused: a model is not admitted, or is not what was admitted.
         """
-        self._admitted = open_admitted(self.settings, self.log)
+        self._admitted = open_admitted(self.settings, self.log, TORCHSERVE)
         self._cell = open_cell(self.settings.config / CELL_FILE, self.log)
 
     def prepare(self, run_directory: Path) -> None:

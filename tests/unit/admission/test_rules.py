@@ -19,6 +19,7 @@ from garrison.admission.rules.names import MAX_FINDINGS, check_names, check_stru
 from garrison.admission.rules.server_settings import check_server_settings
 from garrison.contract import parse_contract
 from packing import LIMITS
+from saved_models import make_contract, write_saved_model
 
 
 def rules_of(*names: str) -> list[str]:
@@ -35,6 +36,74 @@ def make_model(tmp_path):
         )
 
     return make
+
+
+# Names of a SavedModel's files ----------------------------------------------------------------------------------------
+
+PARTS = ("saved_model.pb", "contract.yaml", "model.sig", "variables/", "variables/variables.index", "assets/")
+
+
+def saved_model_rules_of(*names: str) -> list[str]:
+    return rules_of(*PARTS, *names)
+
+
+@pytest.mark.parametrize(
+    "name", ["fingerprint.pb", "variables/variables.data-00000-of-00001", "assets/words.txt", "assets/json"]
+)
+def test_a_part_of_a_saved_model_is_accepted_beside_its_program_only(name):
+    assert saved_model_rules_of(name) == []
+    assert rules_of(name) == [] if name == "fingerprint.pb" else ["nested_directory"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        pytest.param("saved_model.pbtxt", "unexpected_file", id="another-program"),
+        pytest.param("saved_model.cpb", "unexpected_file", id="a-program-in-pieces"),
+        pytest.param("model.tflite", "unexpected_file", id="a-program-for-another-runtime"),
+        pytest.param("batching_params.pbtxt", "unexpected_file", id="settings-of-its-own"),
+        pytest.param("keras_metadata.pb", "unexpected_file", id="what-keras-alone-reads"),
+        pytest.param("labels.json", "unexpected_file", id="labels"),
+        pytest.param("variables/checkpoint", "unexpected_file", id="a-file-beside-the-variables"),
+        pytest.param("handler.py", "unexpected_file", id="code"),
+        pytest.param("model-config.yaml", "unexpected_file", id="torchserve-s-settings"),
+        pytest.param("assets/run.sh", "unexpected_code", id="code-among-the-assets"),
+        pytest.param("MAR-INF/", "nested_directory", id="torchserve-s-directory"),
+        pytest.param("assets.extra/", "nested_directory", id="a-directory-that-the-server-acts-on"),
+        pytest.param("assets.extra/tf_serving_warmup_requests", "unexpected_file", id="warm-up"),
+        pytest.param("assets/inner/", "nested_directory", id="a-directory-of-assets"),
+        pytest.param("assets/inner/words.txt", "nested_directory", id="an-asset-too-deep"),
+        pytest.param("assets/../../secret", "unsafe_name", id="a-way-out"),
+        pytest.param("assets/my words.txt", "unsafe_name", id="a-blank"),
+        pytest.param("assets/.hidden", "hidden_file", id="hidden"),
+        pytest.param("admission.json", "reserved_name", id="the-record"),
+    ],
+)
+def test_what_is_no_part_of_a_saved_model_is_found(name, rule):
+    assert saved_model_rules_of(name) == [rule]
+
+
+def test_a_file_in_the_place_of_a_saved_model_s_directory_is_found():
+    assert rules_of("saved_model.pb", "variables", "assets") == ["unexpected_file", "unexpected_file"]
+
+
+def test_a_packed_saved_model_is_in_order(tmp_path):
+    directory = write_saved_model(tmp_path / "saved")
+    (directory / "contract.yaml").write_text(make_contract())
+    (directory / "assets/words.txt").write_text("a\n")
+    assert check_directory(directory, LIMITS) == []
+
+
+@pytest.mark.parametrize("place", ["saved_model.pb", "assets/words.txt", "variables/variables.index", "assets"])
+def test_a_link_in_a_saved_model_is_found_wherever_it_lies(tmp_path, place):
+    directory = write_saved_model(tmp_path / "saved")
+    (directory / "contract.yaml").write_text(make_contract())
+    path = directory / place
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    path.symlink_to(tmp_path)
+    assert "not_a_file" in [finding.rule for finding in check_directory(directory, LIMITS)]
 
 
 # Names ----------------------------------------------------------------------------------------------------------------

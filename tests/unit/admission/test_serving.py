@@ -113,3 +113,9 @@ def test_a_key_that_is_revoked_after_the_admission_is_refused_at_the_next_start(
     trust = tmp_path / "trust/trust.yaml"
     trust.write_text(trust.read_text() + "revoked: {keys: [tests]}\n")
     assert why_not(store, Policy(load_trust(trust.parent), policy.settings)) == "revoked"
+
+
+def test_a_server_is_given_its_own_models_only(store, policy, place):
+    assert [model.record.model for model in open_store(store, policy.trust, server="torchserve")] == ["tiny"]
+    with pytest.raises(ConfigError, match=r"no model for TensorFlow Serving \(SavedModels\); .* it has tiny"):
+        open_store(store, policy.trust, server="tfserving")

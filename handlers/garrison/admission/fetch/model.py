@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,7 @@ from garrison.admission.fetch.transfer import Pace, Part, Patience, Progress, fi
 from garrison.admission.settings import FetchSettings, Limits
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.files import make_private_directory
-from garrison.record import RecordedFile, digest_files
-
-MEMBER = re.compile(r"(MAR-INF/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # what a packed model's directory holds
+from garrison.record import MEMBER, RecordedFile, digest_files
 
 
 @dataclass(frozen=True)

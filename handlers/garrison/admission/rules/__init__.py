@@ -1,8 +1,8 @@
 """The rules of packing: a directory enters, findings leave, each with what to do instead.
 
-What a packed model is, as files: flat, plain, few, with names that mean the same everywhere and shadow nothing; and
-what it asks of the server, within the operator's bounds. What is in the weights and in the code is for `scan` and
-`vet`; whether the parts agree with the contract, `open_packed_model` says.
+What a packed model is, as files: flat, plain, few, with names that mean the same everywhere and shadow nothing, and of
+a SavedModel only its own; and what it asks of the server, within the operator's bounds. What is in the weights and in
+the code is for `scan` and `vet`; whether the parts agree with the contract, `open_packed_model` says.
 
 A directory that others may change has to be copied first (`unpack.copy_model`): what is checked here is then what is
 loaded.
@@ -16,7 +16,7 @@ from garrison.admission.findings import Finding
 from garrison.admission.rules.manifest import check_manifest, find_config_file, parse_manifest
 from garrison.admission.rules.members import (
     HARD_LINK_ADVICE,
-    INNER_DIRECTORY,
+    INNER_DIRECTORIES,
     Entry,
     list_entries,
     open_directory,
@@ -27,10 +27,12 @@ from garrison.admission.settings import Limits
 from garrison.archive import HANDLER_FILE, HANDLERS, MANIFEST_FILE, MODEL_FILE
 from garrison.contract import Contract
 from garrison.errors import ArtifactRefused
+from garrison.saved_model import PROGRAM_FILE
 from garrison.settings import MAX_FILE_BYTES
 
 PATH_FILE_SUFFIX = ".pth"  # weights to torch, lines to run at start to an interpreter whose packages it lies among
 STORE_NAMES = frozenset({"quarantine"})  # what lies in a store beside the models, and could be a model's name
+_INNER = frozenset(f"{name}/" for name in INNER_DIRECTORIES)
 WEIGHTS_BEGIN = (b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 
 Check = Callable[[Iterable[str]], list[Finding]]
@@ -44,7 +46,7 @@ def check_directory(directory: Path, limits: Limits) -> list[Finding]:
     """
     try:
         with open_directory(directory) as root:
-            entries = list_entries(root, limits.max_files + 1)  # MAR-INF is no file
+            entries = list_entries(root, limits.max_files + len(_INNER))  # which are no files
             findings = check_entries(entries, limits)
             return findings or [*_check_path_files(root, entries), *_check_manifest(root, entries)]
     except ArtifactRefused as refusal:
@@ -78,7 +80,7 @@ def check_bounds(contract: Contract, limits: Limits, file: str) -> list[Finding]
 def _check_kinds(entries: list[Entry]) -> Iterator[Finding]:
     for entry in entries:
         name = show_name(entry.name)
-        if not entry.is_plain and entry.name != f"{INNER_DIRECTORY}/":
+        if not entry.is_plain and entry.name not in _INNER:
             if not stat.S_ISDIR(entry.mode):  # a directory's name was refused already
                 yield Finding(name, "not_a_file", "a link or a device; only plain files are accepted")
         elif entry.is_plain and entry.links > 1:
@@ -88,7 +90,7 @@ def _check_kinds(entries: list[Entry]) -> Iterator[Finding]:
 
 
 def _check_amount(entries: list[Entry], limits: Limits) -> Iterator[Finding]:
-    files = [entry for entry in entries if entry.name != f"{INNER_DIRECTORY}/"]
+    files = [entry for entry in entries if entry.name not in _INNER]
     if len(files) > limits.max_files:
         detail = f"more than {limits.max_files} files; leave out what the model does not need"
         yield Finding("the model", "too_many_files", detail)
@@ -108,6 +110,8 @@ def _check_path_files(root: int, entries: list[Entry]) -> Iterator[Finding]:
 
 def _check_manifest(root: int, entries: list[Entry]) -> list[Finding]:
     names = {entry.name for entry in entries}
+    if PROGRAM_FILE in names:
+        return []  # a SavedModel has no manifest, and the names of its parts leave no room for one
     if MANIFEST_FILE not in names:
         return [Finding(MANIFEST_FILE, "no_manifest", "missing; make the model with `garrison pack`")]
     manifest = read_member(root, MANIFEST_FILE, MAX_FILE_BYTES + 1)

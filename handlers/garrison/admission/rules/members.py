@@ -1,7 +1,8 @@
 """Read a directory that somebody else may change meanwhile: entries and their bytes, never through a link.
 
-A packed model is flat: one level, and `MAR-INF` below it. Nothing deeper is ever entered, so a deep or endless tree
-costs no more than a flat one. What is not a plain file is never opened: opening a device can do things.
+A packed model is flat: one level, and `MAR-INF` below it, or a SavedModel's own two directories. Nothing deeper is ever
+entered, so a deep or endless tree costs no more than a flat one. What is not a plain file is never opened: opening a
+device can do things.
 """
 
 import errno
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from garrison.errors import ArtifactRefused, Undecided
+from garrison.saved_model import DIRECTORIES
 
-INNER_DIRECTORY = "MAR-INF"
+MANIFEST_DIRECTORY = "MAR-INF"
+INNER_DIRECTORIES = (MANIFEST_DIRECTORY, *DIRECTORIES)  # which model may have which, `names` says
 CHUNK_BYTES = 2**20
 HARD_LINK_ADVICE = "has a second name (a hard link) under which it could be changed; give a copy of it"
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -59,7 +62,7 @@ def open_directory(directory: Path) -> Iterator[int]:
 
 
 def list_entries(root: int, max_entries: int) -> list[Entry]:
-    """Return the entries of an open directory and of `MAR-INF` in it, sorted, and no more than one above the maximum.
+    """Return the entries of an open directory and of the inner ones, sorted, and no more than one above the maximum.
 
     Raises:
         Undecided: they cannot be read, or vanished meanwhile.
@@ -119,7 +122,7 @@ def check_plain(found: os.stat_result, name: str) -> None:
 
 
 def write_member(root: int, name: str, chunks: Iterable[bytes]) -> int:
-    """Write a new file (mode 0600) below an open directory, making `MAR-INF` for it, and return its bytes.
+    """Write a new file (mode 0600) below an open directory, making its inner directory, and return its bytes.
 
     Raises:
         OSError: it exists already, or cannot be written.
@@ -133,9 +136,9 @@ def write_member(root: int, name: str, chunks: Iterable[bytes]) -> int:
 
 @contextmanager
 def _enter(root: int, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-    """Give the directory that a member lies in, the root or `MAR-INF`, and the last part of its name."""
+    """Give the directory that a member lies in, the root or an inner one, and the last part of its name."""
     inner, slash, last = name.rpartition("/")
-    if (slash and inner != INNER_DIRECTORY) or last in ("", ".", ".."):
+    if (slash and inner not in INNER_DIRECTORIES) or last in ("", ".", ".."):
         raise _not_a_file(name, "not a name that a packed model can have")
     if not slash:
         yield root, last
@@ -152,14 +155,15 @@ def _enter(root: int, name: str, *, make: bool = False) -> Iterator[tuple[int, s
 
 def _scan(root: int) -> Iterator[Entry]:
     yield from _scan_level(root, "")
-    try:
-        inner = os.open(INNER_DIRECTORY, _OPEN_DIRECTORY, dir_fd=root)
-    except OSError:
-        return  # there is none, or it is no directory and stands in the list as what it is
-    try:
-        yield from _scan_level(inner, f"{INNER_DIRECTORY}/")
-    finally:
-        os.close(inner)
+    for name in INNER_DIRECTORIES:
+        try:
+            inner = os.open(name, _OPEN_DIRECTORY, dir_fd=root)
+        except OSError:
+            continue  # there is none, or it is no directory and stands in the list as what it is
+        try:
+            yield from _scan_level(inner, f"{name}/")
+        finally:
+            os.close(inner)
 
 
 def _scan_level(descriptor: int, prefix: str) -> Iterator[Entry]:

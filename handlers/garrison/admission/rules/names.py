@@ -1,7 +1,7 @@
 """What files of a packed model may be called: names enter, findings leave.
 
 Names are judged as they stand, on no file system: the same for the members of an archive and for a directory. A name of
-a directory ends with a slash, as in a zip.
+a directory ends with a slash, as in a zip. Beside the program of a SavedModel, everything has to be a part of one.
 """
 
 import re
@@ -12,11 +12,12 @@ from importlib.metadata import packages_distributions
 from itertools import chain, islice
 
 from garrison.admission.findings import Finding
-from garrison.admission.rules.members import INNER_DIRECTORY
+from garrison.admission.rules.members import MANIFEST_DIRECTORY
 from garrison.admission.zips.headers import fold_name
-from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE
+from garrison.archive import CONTRACT_FILE, HANDLER_FILE, MANIFEST_FILE, MODEL_FILE
 from garrison.contract import FILE_NAME
-from garrison.record import RECORD_FILE
+from garrison.record import RECORD_FILE, SIGNATURE_FILE
+from garrison.saved_model import DIRECTORIES, PROGRAM_FILE, is_part
 
 MAX_FINDINGS = 50  # a person reads no more, and an archive may have a hundred thousand bad names
 IMPORTABLE = (".py", ".pyc", ".pyo", ".pyd", ".pyw", ".so")
@@ -34,16 +35,17 @@ PACKAGES = (  # what a server has, whatever is installed where this runs
 WINDOWS_NAME = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$)", re.IGNORECASE)
 REQUIREMENTS = re.compile(r"(requirements?|constraints)[^/]*\.(txt|in|pip)|pipfile(\.lock)?|pyproject\.toml|setup\.cfg")
 _SHOWN_CHARACTERS = 120
+_SAVED_MODEL_DIRECTORIES = tuple(f"{name}/" for name in DIRECTORIES)
 
 
 def check_names(names: Iterable[str]) -> list[Finding]:
     """Check the names of a packed model's files, at most `MAX_FINDINGS` of them."""
-    return _check(names, STRUCTURE_RULES + CONTENT_RULES)
+    return _check(names, CONTENT_RULES)
 
 
 def check_structure(names: Iterable[str]) -> list[Finding]:
     """Check what has to hold before a file is written under its name, whoever packed the archive."""
-    return _check(names, STRUCTURE_RULES)
+    return _check(names)
 
 
 def show_name(name: str) -> str:
@@ -52,8 +54,9 @@ def show_name(name: str) -> str:
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "..."
 
 
-def _check(names: Iterable[str], rules: "Sequence[Rule]") -> list[Finding]:
+def _check(names: Iterable[str], further: "Sequence[Rule]" = ()) -> list[Finding]:
     listed = list(names)
+    rules = (*(SAVED_MODEL_RULES if PROGRAM_FILE in listed else STRUCTURE_RULES), *further)
     found = chain.from_iterable(_check_name(name, rules) for name in listed)
     return list(islice(chain(found, _check_repeated(listed)), MAX_FINDINGS))
 
@@ -98,9 +101,20 @@ def _shadows(name: str) -> str:
 
 
 def _is_nested(name: str) -> str:
-    if "/" not in name or name in (MANIFEST_FILE, f"{INNER_DIRECTORY}/"):
+    if "/" not in name or name in (MANIFEST_FILE, f"{MANIFEST_DIRECTORY}/"):
         return ""
     return "a model is flat: put the file beside contract.yaml, or into one file with the others"
+
+
+def _is_no_part(name: str) -> str:
+    if name in (CONTRACT_FILE, SIGNATURE_FILE) or name in _SAVED_MODEL_DIRECTORIES or is_part(name):
+        return ""
+    return "is no part of a SavedModel; leave it out, and pack the model again with `garrison pack --saved-model`"
+
+
+def _is_deep(name: str) -> str:
+    deep = name.count("/") > 1 or (name.endswith("/") and name not in _SAVED_MODEL_DIRECTORIES)
+    return "a SavedModel has variables/ and assets/ with plain files in them; leave it out" if deep else ""
 
 
 def _is_code(name: str) -> str:
@@ -151,5 +165,13 @@ STRUCTURE_RULES: tuple[Rule, ...] = (  # in this order; a name is found once
     ("nested_directory", _is_nested),
     ("unsafe_name", _is_unsafe),
     ("reserved_name", _is_reserved),
+)
+SAVED_MODEL_RULES: tuple[Rule, ...] = (
+    ("unsafe_name", _leads_out),
+    ("hidden_file", _is_hidden),
+    ("reserved_name", _is_reserved),
+    ("nested_directory", _is_deep),
+    ("unexpected_file", _is_no_part),
+    ("unsafe_name", _is_unsafe),
 )
 CONTENT_RULES: tuple[Rule, ...] = (("unexpected_code", _is_code), ("requirements_file", _asks_for_packages))
