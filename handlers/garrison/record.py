@@ -147,7 +147,7 @@ def hash_file(directory: Path, name: str, progress: Callable[[int], None] = lamb
         OSError: it cannot be opened, or is no plain file.
     """
     digest, size = hashlib.sha256(), 0
-    for chunk in _read_chunks(directory, name):
+    for chunk in read_chunks(directory, name):
         digest.update(chunk)
         size += len(chunk)
         progress(len(chunk))
@@ -203,15 +203,19 @@ def _parse_record(values: Any) -> Record:
 
 def _read_exactly(directory: Path, name: str, size: int) -> bytes:
     data = bytearray()
-    for chunk in _read_chunks(directory, name):
+    for chunk in read_chunks(directory, name):
         data += chunk
         if len(data) > size:
             break
     return bytes(data)
 
 
-def _read_chunks(directory: Path, name: str) -> Iterator[bytes]:
-    """Read a plain file in chunks; no part of its path below the directory may be a link."""
+def read_chunks(directory: Path, name: str) -> Iterator[bytes]:
+    """Read a plain file in chunks; no part of its path below the directory may be a link.
+
+    Raises:
+        OSError: it cannot be opened, or is no plain file.
+    """
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         *parents, last = name.split("/")

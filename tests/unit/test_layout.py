@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "handlers/garrison"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EDGE = {"files", "errors", "settings", "contract", "archive", "record", "exported_rules", "installation"} | {
-    *("sockets", "unix_http"),
+    *("sockets", "unix_http", "assignments"),
 }
 ALLOWED = {
     "errors": set(),
@@ -24,6 +24,7 @@ ALLOWED = {
     "exported_rules": set(),
     "installation": {"errors"},
     "protobuf": set(),
+    "assignments": {"errors"},
     "tensorflow": {"protobuf", "tensorflow"},
     "unix_http": {"errors"},
     "sockets": {"errors"},
@@ -36,10 +37,11 @@ ALLOWED = {
     "gateway": EDGE | {"gateway", "protobuf"},
     "admission": EDGE | {"admission", "tensorflow"},
     "guard": EDGE | {"reasons", "checks", "watch", "protobuf", "tensorflow", "eventlog", "guard"},
+    "tfserving": EDGE | {"protobuf", "tensorflow", "cell", "tfserving"},
     "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
     | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "stack"}
-    | {"guard", "tensorflow"},
+    | {"guard", "tensorflow", "tfserving"},
 }
 OUTSIDE_A_WORKER = ("properties", "reach", "readiness", "server")
 BESIDE_A_MODEL = sorted(

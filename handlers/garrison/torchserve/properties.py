@@ -6,6 +6,7 @@ setting refuses to start. The rest may be tuned within a range.
 
 from pathlib import Path
 
+from garrison.assignments import is_whole_number, read_assignments
 from garrison.errors import ConfigError
 
 LOCKED = {
@@ -49,36 +50,13 @@ def check_properties(path: Path) -> None:
         ConfigError: with every line that is missing, unknown, repeated, or not what it must be.
     """
     problems: list[str] = []
-    values = _read(path, problems)
+    values = read_assignments(path, problems)
     for key, wanted in LOCKED.items():
         if values.get(key) != wanted:
             problems.append(f"{path}: {key}: locked; write {key}={wanted}")
     for key, (low, high) in TUNABLE.items():
-        if not _in_range(values.get(key, ""), low, high):
+        if not is_whole_number(values.get(key, ""), low, high):
             problems.append(f"{path}: {key}: write a whole number from {low} to {high}")
     problems.extend(f"{path}: {key}: unknown setting; take it out" for key in values if key not in LOCKED | TUNABLE)
     if problems:
         raise ConfigError(*problems)
-
-
-def _read(path: Path, problems: list[str]) -> dict[str, str]:
-    """Read `key=value` lines; Java's other spellings (`:`, blanks, continuations, escapes) are refused."""
-    try:
-        lines = path.read_text("utf-8").split("\n")  # Java knows no other ends of lines than these and \r
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text; put the file of the release back") from error
-    values: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        key, equals, value = line.partition("=")
-        if not equals or "\\" in line or not key.replace("_", "").isalnum() or value != value.strip():
-            problems.append(f"{path}, line {number}: write key=value, without blanks around = and without backslashes")
-        elif key in values:
-            problems.append(f"{path}, line {number}: {key} stands twice")
-        values[key] = value
-    return values
-
-
-def _in_range(text: str, low: int, high: int) -> bool:
-    return text.isascii() and text.isdigit() and low <= int(text[:12]) <= high

@@ -1,0 +1,34 @@
+"""Name to TensorFlow Serving what it serves: contracts and a directory enter, its model config (text proto) leaves.
+
+Each model has exactly one version, the one that was admitted last; nothing it finds on the disk besides is loaded. All
+of a contract's labels stand for that version. Names, labels and numbers are the contract's, which has no quotes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from garrison.contract import Contract
+
+
+def render_models(contracts: Sequence[Contract], directory: Path) -> str:
+    """Return the model config for models that lie in `directory`/NAME/VERSION."""
+    lines = ["model_config_list {"]
+    for contract in sorted(contracts, key=lambda contract: contract.model):
+        lines += [
+            "  config {",
+            f'    name: "{contract.model}"',
+            f'    base_path: "{_escape(str(directory / contract.model))}"',
+            '    model_platform: "tensorflow"',
+            f"    model_version_policy {{ specific {{ versions: {contract.version} }} }}",
+            *(_label(label, contract.version) for label in contract.version_labels),
+            "  }",
+        ]
+    return "\n".join([*lines, "}", ""])
+
+
+def _label(label: str, version: str) -> str:
+    return f'    version_labels {{ key: "{label}" value: {version} }}'
+
+
+def _escape(path: str) -> str:
+    return path.replace("\\", "\\\\").replace('"', '\\"')
