@@ -5,6 +5,7 @@ Serving maps its own errors. What a client hears is the reason and one sentence 
 neither the backend's words nor anything that a client sent is ever in it.
 """
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -24,9 +25,11 @@ from garrison.errors import (
 )
 from garrison.reasons import REASONS
 
+MAX_MESSAGE_CHARACTERS = 500  # of a handler's sentence: what torchserve.policy lets pass
 REASON_KEY = "x-garrison-reason"  # a header of HTTP, and of gRPC's trailing metadata; see gateway/headers.lua
 
 _Code = grpc.StatusCode
+_REASON = re.compile(r"[a-z0-9_]{1,64}")
 _STATUSES: dict[type[RequestRefused], tuple[grpc.StatusCode, int]] = {
     Malformed: (_Code.INVALID_ARGUMENT, 400),
     TooLarge: (_Code.INVALID_ARGUMENT, 400),
@@ -43,6 +46,21 @@ _STATUSES_OF_REASONS = {
     "unknown_method": (_Code.UNIMPLEMENTED, 501),
     "compressed": (_Code.UNIMPLEMENTED, 501),
     "not_in_time": (_Code.DEADLINE_EXCEEDED, 408),
+}
+_STATUSES_OF_TORCHSERVE = {  # as its GRPCUtils has them; for 415 and 422 it has nothing better than any 4xx
+    400: _Code.INVALID_ARGUMENT,
+    401: _Code.UNAUTHENTICATED,
+    403: _Code.PERMISSION_DENIED,
+    404: _Code.NOT_FOUND,
+    409: _Code.ABORTED,
+    413: _Code.RESOURCE_EXHAUSTED,
+    415: _Code.INVALID_ARGUMENT,
+    416: _Code.OUT_OF_RANGE,
+    422: _Code.INVALID_ARGUMENT,
+    429: _Code.RESOURCE_EXHAUSTED,
+    501: _Code.UNIMPLEMENTED,
+    503: _Code.UNAVAILABLE,
+    504: _Code.DEADLINE_EXCEEDED,
 }
 _NOT_FOUND = "There is no such model, version, label or signature."
 
@@ -70,6 +88,7 @@ GUARD_REASONS = MappingProxyType(
         "not_in_time": Entry(OutOfTime, "The request took too long to arrive."),
         "broken_off": Entry(Malformed, "The request broke off."),
         "compressed": Entry(Unsupported, "Messages are not accepted compressed."),
+        "bad_form": Entry(Malformed, "Send exactly one input, named data or body."),
         "bad_message": Entry(Malformed, "The message is not one of this method's."),
         "unknown_field": Entry(Malformed, "The message has a field that is not accepted here."),
         "too_many_fields": Entry(TooLarge, "The message has more fields than any model here needs."),
@@ -94,6 +113,26 @@ GUARD_REASONS = MappingProxyType(
 )
 
 
+class Verdict(RequestRefused):
+    """What a handler behind TorchServe says about one request: the status, reason and sentence that it chose.
+
+    A handler of somebody else's may choose a reason of its own: whoever counts by reasons counts those as one.
+    """
+
+    def __init__(self, status: int, reason: str, message: object) -> None:
+        sound = 400 <= status <= 599 and _REASON.fullmatch(reason)
+        if not sound or not isinstance(message, str) or len(message) > MAX_MESSAGE_CHARACTERS:
+            raise refuse_for("model_failed", "a verdict that is no reason and a short sentence")
+        super().__init__(reason, message, f"the handler says {status}")
+        self.status = status
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The status as TorchServe's gRPC has it."""
+        other = _Code.FAILED_PRECONDITION if self.status < 500 else _Code.INTERNAL
+        return _STATUSES_OF_TORCHSERVE.get(self.status, other)
+
+
 @dataclass(frozen=True)
 class Words:
     """What is said about one refusal: to a client in either protocol, and in `detail` to the log."""
@@ -116,6 +155,8 @@ def find_words(error: BaseException) -> Words:
 
     Of the checks' reasons, `too_many_bytes` and the like name numbers of the contract's, never values.
     """
+    if isinstance(error, Verdict):
+        return Words(error.reason, error.code, error.status, error.public_message, error.detail)
     if not isinstance(error, RequestRefused) or error.reason not in _KNOWN:
         entry = GUARD_REASONS["internal"]
         told = error if isinstance(error, RequestRefused) else entry.kind("internal", entry.message, _describe(error))
