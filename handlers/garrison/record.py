@@ -187,12 +187,7 @@ def _parse_record(values: Any) -> Record:
         raise ValueError("another format")
     files = {name: RecordedFile(**entry) for name, entry in values.pop("files").items()}
     for name, one in files.items():
-        if (
-            not MEMBER.fullmatch(name)
-            or type(one.size) is not int
-            or one.size < 0
-            or not _DIGEST.fullmatch(one.sha256)
-        ):
+        if not MEMBER.fullmatch(name) or type(one.size) is not int or one.size < 0 or not _DIGEST.fullmatch(one.sha256):
             raise ValueError(name)
     record = Record(files=files, **(values | {"findings": tuple(values["findings"])}))
     texts = (record.model, record.version, record.digest, record.signature_sha256, record.signer, record.admitted_at)

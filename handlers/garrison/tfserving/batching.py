@@ -11,6 +11,11 @@ from garrison.contract import Contract
 MICROSECONDS = 1000  # in a millisecond
 
 
+def can_share_batches(contracts: Sequence[Contract]) -> bool:
+    """Say whether requests may be put together: not where a signature has no rows, which upstream then refuses."""
+    return all(signature.batched for contract in contracts for signature in contract.signatures)
+
+
 def render_batching(contracts: Sequence[Contract]) -> str:
     """Return the batching parameters for models served together."""
     most = max(contract.batch.max_items for contract in contracts)

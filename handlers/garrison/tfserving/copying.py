@@ -9,10 +9,10 @@ import hashlib
 import os
 from pathlib import Path
 
+from garrison.archive import CONTRACT_FILE
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import Record, read_chunks
 
-CONTRACT_FILE = "contract.yaml"  # Garrison's own; the server has no use for it
 _STAGED = ".staged"  # no number: the server does not take it for a version
 
 
@@ -27,7 +27,7 @@ def copy_version(store: Path, record: Record, target: Path) -> Path:
     try:
         staged.mkdir(mode=0o700, parents=True)
         for name in sorted(record.files):
-            if name != CONTRACT_FILE:
+            if name != CONTRACT_FILE:  # Garrison's own; the server has no use for it
                 _copy(store, name, record, staged)
         for directory in (*(path for path in staged.rglob("*") if path.is_dir()), staged):
             _sync(directory)
@@ -49,6 +49,8 @@ def _copy(store: Path, name: str, record: Record, staged: Path) -> None:
             for chunk in chunks:
                 digest.update(chunk)
                 size += len(chunk)
+                if size > expected.size:
+                    break
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())

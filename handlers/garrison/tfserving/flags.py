@@ -30,7 +30,7 @@ LOCKED = {
     "enable_profiler": "false",
     "enable_signature_method_name_check": "true",
     "enable_serialization_as_tensor_content": "false",
-    "enable_batching": "true",
+    "enable_batching": "$$BATCHING$$",
     "batching_parameters_file": "$$RUN$$/batching.config",
 }
 TUNABLE = {

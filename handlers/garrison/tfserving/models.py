@@ -1,7 +1,8 @@
 """Name to TensorFlow Serving what it serves: contracts and a directory enter, its model config (text proto) leaves.
 
-Each model has exactly one version, the one that was admitted last; nothing it finds on the disk besides is loaded. All
-of a contract's labels stand for that version. Names, labels and numbers are the contract's, which has no quotes.
+Each model has exactly one version, the one that was admitted last; nothing it finds on the disk besides is loaded. The
+contracts' labels are the guard's to resolve: upstream refuses a label whose version is not loaded yet, as at the start.
+Names and numbers are the contract's, which has no quotes.
 """
 
 from collections.abc import Sequence
@@ -20,14 +21,9 @@ def render_models(contracts: Sequence[Contract], directory: Path) -> str:
             f'    base_path: "{_escape(str(directory / contract.model))}"',
             '    model_platform: "tensorflow"',
             f"    model_version_policy {{ specific {{ versions: {contract.version} }} }}",
-            *(_label(label, contract.version) for label in contract.version_labels),
             "  }",
         ]
     return "\n".join([*lines, "}", ""])
-
-
-def _label(label: str, version: str) -> str:
-    return f'    version_labels {{ key: "{label}" value: {version} }}'
 
 
 def _escape(path: str) -> str:

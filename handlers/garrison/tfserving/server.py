@@ -14,7 +14,7 @@ from garrison.errors import ConfigError
 from garrison.files import write_atomically
 from garrison.record import Record
 from garrison.sockets import GUARD_GRPC
-from garrison.tfserving.batching import render_batching
+from garrison.tfserving.batching import can_share_batches, render_batching
 from garrison.tfserving.copying import copy_version
 from garrison.tfserving.flags import FILE, read_flags, render_flags
 from garrison.tfserving.models import render_models
@@ -98,10 +98,12 @@ def prepare_files(plan: TensorFlowPlan) -> None:
 
 def build_command(plan: TensorFlowPlan) -> list[str]:
     """Return the server's command line."""
+    contracts = [model.contract for model in plan.models]
     places = {
+        "BATCHING": "true" if can_share_batches(contracts) else "false",
         "SOCKETS": str(plan.sockets_directory),
         "RUN": str(plan.run_directory),
-        "MESSAGE_BYTES": str(count_message_bytes([model.contract for model in plan.models])),
+        "MESSAGE_BYTES": str(count_message_bytes(contracts)),
     }
     return [str(plan.binary), *render_flags(read_flags(plan.config_directory / FILE), places)]
 

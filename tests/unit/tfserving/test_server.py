@@ -101,14 +101,11 @@ def test_what_is_not_what_was_admitted_is_not_there_under_its_number(
     assert not (tmp_path / "models" / "half" / "3").exists()
 
 
-def test_the_config_names_one_version_and_its_labels(contract: Contract, tmp_path: Path) -> None:
+def test_the_config_names_one_version_and_no_label(contract: Contract, tmp_path: Path) -> None:
     told = render_models([contract], tmp_path)
     assert f'name: "half"\n    base_path: "{tmp_path}/half"' in told
     assert "specific { versions: 3 }" in told
-    assert [line.strip() for line in told.splitlines() if "labels" in line] == [
-        'version_labels { key: "stable" value: 3 }',
-        'version_labels { key: "canary" value: 3 }',
-    ]
+    assert "stable" not in told  # labels are the guard's
 
 
 def test_batches_are_as_wide_as_the_widest_contract_allows(contract: Contract) -> None:
@@ -119,6 +116,13 @@ def test_batches_are_as_wide_as_the_widest_contract_allows(contract: Contract) -
         "max_enqueued_batches { value: 64 }",
         "num_batch_threads { value: 2 }",
     ]
+
+
+def test_without_rows_no_batch_is_shared(tmp_path: Path, stored: Path, record: Record, contract: Contract) -> None:
+    whole = replace(contract, signatures=(replace(contract.signatures[0], batched=False),))
+    for given, wanted in ((contract, "true"), (whole, "false")):
+        plan = TensorFlowPlan((Served(given, record, stored),), tmp_path, CONFIG, tmp_path, tmp_path)
+        assert f"--enable_batching={wanted}" in build_command(plan)
 
 
 def test_a_message_has_room_for_the_largest_request_and_not_for_much_more(contract: Contract) -> None:
