@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from garrison.errors import ConfigError
@@ -28,22 +29,27 @@ PRIVATE_MODE, SHARED_MODE = 0o600, 0o660
 _DIRECTORY_MODE = 0o770
 
 
-class SocketDirectory:
-    """The directory where one server makes its three sockets."""
+SERVER_SOCKETS = (INFERENCE, READY, WATCH)
+GUARD_SOCKETS = (GUARD_REST, GUARD_GRPC, READY, WATCH)
 
-    def __init__(self, path: Path, mode: int = PRIVATE_MODE) -> None:
+
+class SocketDirectory:
+    """The directory where one server makes its sockets; those of a model server, if no others are named."""
+
+    def __init__(self, path: Path, mode: int = PRIVATE_MODE, names: Sequence[str] = SERVER_SOCKETS) -> None:
         self.path = path
         self.mode = mode
+        self.names = tuple(names)
         self._lock = -1
 
     @classmethod
-    def claim(cls, wanted: Path) -> "SocketDirectory":
+    def claim(cls, wanted: Path, names: Sequence[str] = SERVER_SOCKETS) -> "SocketDirectory":
         """Take a directory for a server whose gateway is another user of the same group; make it if need be.
 
         Raises:
             ConfigError: others may enter it, another server uses it, or it cannot be used.
         """
-        directory = cls(_open_directory(wanted), SHARED_MODE)
+        directory = cls(_open_directory(wanted), SHARED_MODE, names)
         directory._lock = _lock(directory.path)
         directory.clear()
         return directory
@@ -54,7 +60,7 @@ class SocketDirectory:
         Raises:
             ConfigError: something else bears such a name.
         """
-        for name in (INFERENCE, READY, WATCH):
+        for name in self.names:
             path = self.path / name
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISSOCK(path.lstat().st_mode):

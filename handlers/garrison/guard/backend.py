@@ -24,7 +24,6 @@ STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 AVAILABLE = 30  # of ModelVersionStatus.State
 OVERHEAD_BYTES = 64 * 1024  # of a message beside its tensors
 STATUS_TIMEOUT_S = 2.0
-POLL_S = 1.0
 _RECONNECT_MS = 200
 _TOO_LARGE = "larger than max"  # grpc's own words, for which it has no status
 _Code = grpc.StatusCode
@@ -72,12 +71,6 @@ class Backend:
     def all_available(self) -> bool:
         """Say whether it takes requests for every model."""
         return all(self.is_available(one.model, int(one.version)) for one in self._contracts)
-
-    async def watch(self) -> None:
-        """Ask again and again how the models are, until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(POLL_S)
 
     async def look(self) -> None:
         """Ask once how the models are."""

@@ -62,6 +62,7 @@ _STATUSES_OF_TORCHSERVE = {  # as its GRPCUtils has them; for 415 and 422 it has
     503: _Code.UNAVAILABLE,
     504: _Code.DEADLINE_EXCEEDED,
 }
+_NO_MEMORY = "There is not enough memory for this request at the moment; try again later."
 _NOT_FOUND = "There is no such model, version, label or signature."
 
 
@@ -157,6 +158,8 @@ def find_words(error: BaseException) -> Words:
     """
     if isinstance(error, Verdict):
         return Words(error.reason, error.code, error.status, error.public_message, error.detail)
+    if isinstance(error, MemoryError):
+        error = Overloaded("out_of_memory", _NO_MEMORY, _describe(error))
     if not isinstance(error, RequestRefused) or error.reason not in _KNOWN:
         entry = GUARD_REASONS["internal"]
         told = error if isinstance(error, RequestRefused) else entry.kind("internal", entry.message, _describe(error))

@@ -65,4 +65,19 @@ UNREADABLE = Family(
     "Workers whose counts cannot be read now; old ones stand in.",
     ("model",),
 )
-FAMILIES = (*CONTRACT, *CELL, UNREADABLE)
+GUARD_ANSWERS = Family(
+    "garrison_guard_answers_total", COUNTER, "Requests that the guard answered.", ("model", "protocol")
+)
+GUARD_REFUSALS = Family(
+    "garrison_guard_refusals_total", COUNTER, "Requests that the guard refused, by reason.", ("model", "reason")
+)
+GUARD_SECONDS = Family(
+    "garrison_guard_seconds", HISTOGRAM, "Time from a request to its answer, the model's included.", ("model",),
+    SECOND_BUCKETS,
+)  # fmt: skip
+GUARD_PROGRESS = Family("garrison_guard_in_progress", GAUGE, "Requests that a model is being asked now.", ("model",))
+GUARD_AVAILABLE = Family(
+    "garrison_guard_model_available", GAUGE, "Whether the server behind the guard takes requests for it.", ("model",)
+)
+GUARD = (GUARD_ANSWERS, GUARD_REFUSALS, GUARD_SECONDS, GUARD_PROGRESS, GUARD_AVAILABLE)
+FAMILIES = (*CONTRACT, *CELL, UNREADABLE, *GUARD)

@@ -29,9 +29,9 @@ CLASSIFY = make_signature(
 REGRESS = make_signature(EXAMPLES, {"outputs": {"dtype": "float32", "shape": [1], "decimals": 2}}, method="regress")
 
 
-def make_contract(signatures: Any = None, **changes: Any) -> Contract:
-    """Return a contract; `signatures` is a mapping, or nothing for one signature of four pixels."""
-    wanted = {
+def describe_contract(signatures: Any = None, **changes: Any) -> dict[str, Any]:
+    """Return a contract as it is written; `signatures` is a mapping, or nothing for one signature of four pixels."""
+    return {
         "garrison": 1,
         "model": "digits",
         "version": "3",
@@ -42,4 +42,8 @@ def make_contract(signatures: Any = None, **changes: Any) -> Contract:
         "signatures": signatures or {"serving_default": make_signature()},
         **changes,
     }
-    return parse_contract(json.dumps(wanted).encode(), "contract.yaml")
+
+
+def make_contract(signatures: Any = None, **changes: Any) -> Contract:
+    """Return a contract."""
+    return parse_contract(json.dumps(describe_contract(signatures, **changes)).encode(), "contract.yaml")
