@@ -306,6 +306,26 @@ def make_contract(model: str) -> Contract:
     )
 
 
+def make_saved_model_contract(model: str) -> Contract:
+    """Return the contract of a SavedModel whose largest gRPC message is as long as a body of the others."""
+    return parse_contract(
+        f"""
+        garrison: 1
+        model: {model}
+        version: "1"
+        task: tensorflow
+        signatures:
+          serving_default:
+            inputs: {{image: {{kind: bytes, max_bytes: 64KiB}}}}
+            outputs: {{scores: {{dtype: float32, shape: [2]}}}}
+        batch: {{max_items: 8, max_delay_ms: 5, max_bytes: 1MiB}}
+        workers: {{count: 2, queue: 64, timeout_s: 2}}
+        version_labels: [stable, v1.2-rc_3]
+        """.encode(),
+        model,
+    )
+
+
 @dataclass
 class Place:
     """A directory with keys, a certificate and the two servers behind the gateway.
@@ -320,6 +340,7 @@ class Place:
     settings: str = (CONFIG / "gateway.yaml").read_text()
     clients: str = CLIENTS
     models: tuple[str, ...] = ("digits", "faces")
+    saved_models: tuple[str, ...] = ()  # for TensorFlow Serving
     guards: tuple[GuardSockets, ...] = ()
 
     def source(self, port: int) -> GatewaySource:
@@ -331,7 +352,7 @@ class Place:
         return GatewaySource(
             loaded,
             load_clients(clients),
-            tuple(make_contract(model) for model in self.models),
+            (*map(make_contract, self.models), *map(make_saved_model_contract, self.saved_models)),
             load_verification(loaded, self.directory),
             certificates.ensure_certificate(self.directory / "tls"),
             GatewaySockets(

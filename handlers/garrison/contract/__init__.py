@@ -238,7 +238,7 @@ def _read_tensorflow(settings: Settings) -> Contract:
         workers=_read_workers(settings.section("workers", WORKERS)),
         outputs=Outputs(labels="", top_k=1, decimals=9, min_score=0.0, label_only=False, max_bytes=most),
         signatures=read_signatures(settings),
-        version_labels=settings.texts("version_labels", LABEL, "a label such as stable", default=()),
+        version_labels=settings.texts("version_labels", LABEL, "a label such as stable", default=(), may_be_empty=True),
     )
     if settings.sound("batch") and contract.batch.max_instances > contract.batch.max_items:
         settings.problem(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.contract import Contract, count_room
+from garrison.gateway.routes import select_contracts
 from garrison.gateway.settings import GUARD_PROTOCOLS, TFSERVING_GRPC, TFSERVING_REST, TORCHSERVE_GRPC
 from garrison.sockets import GUARD_GRPC, GUARD_REST, INFERENCE, READY, SERVING_PATH, WATCH
 
@@ -62,21 +63,26 @@ def render_clusters(
     guards: Sequence[GuardSockets],
     protocols: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Render the clusters that the protocols need, with room for what all servers have room for together."""
-    room, clusters = count_room(contracts), []
+    """Render the clusters that the protocols need, with room for what all servers alike have room for together."""
+    clusters = []
     asked = [guard.readiness for guard in guards]
-    if {*protocols} - {*GUARD_PROTOCOLS}:
+    direct = [protocol for protocol in protocols if protocol not in GUARD_PROTOCOLS]
+    if direct:
         paths = [(server.inference, server.readiness) for server in servers]
-        clusters.append(_render_cluster("inference", paths, SERVING_PATH, room * len(paths)))
+        room = count_room(select_contracts(direct, contracts)) * len(paths)
+        clusters.append(_render_cluster("inference", paths, SERVING_PATH, room))
         asked = [server.readiness for server in servers]
     health = [(path, path) for path in asked]
     clusters.append(_render_cluster("readiness", health, READY_PATH, HEALTH_ROOM * len(health)))
     if TFSERVING_REST in protocols:
         paths = [(guard.rest, guard.readiness) for guard in guards]
-        clusters.append(_render_cluster("guard-rest", paths, SERVING_PATH, room * len(paths)))
-    if {TFSERVING_GRPC, TORCHSERVE_GRPC} & {*protocols}:
+        room = count_room(select_contracts((TFSERVING_REST,), contracts)) * len(paths)
+        clusters.append(_render_cluster("guard-rest", paths, SERVING_PATH, room))
+    by_grpc = [protocol for protocol in protocols if protocol in (TFSERVING_GRPC, TORCHSERVE_GRPC)]
+    if by_grpc:
         paths = [(guard.grpc, guard.readiness) for guard in guards]
-        clusters.append(_render_cluster("guard-grpc", paths, SERVING_PATH, room * len(paths), grpc=True))
+        room = count_room(select_contracts(by_grpc, contracts)) * len(paths)
+        clusters.append(_render_cluster("guard-grpc", paths, SERVING_PATH, room, grpc=True))
     return clusters
 
 

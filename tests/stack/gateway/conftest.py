@@ -53,7 +53,8 @@ def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingGuard]:
 def wide_place(tmp_path_factory: pytest.TempPathFactory, guard: RecordingGuard) -> Iterator[Place]:
     """A place where every protocol is spoken that can be beside the others, and two origins are named."""
     settings = (CONFIG / "gateway.yaml").read_text() + SPOKEN
-    with open_place(tmp_path_factory.mktemp("gw"), settings=settings, guards=(guard.sockets,)) as place:
+    known = {"saved_models": ("sums",), "guards": (guard.sockets,)}
+    with open_place(tmp_path_factory.mktemp("gw"), settings=settings, **known) as place:
         yield place
 
 

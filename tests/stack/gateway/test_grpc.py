@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from garrison.gateway.replies import REPLIES
-from stack.gateways import BODY_LIMIT, WAIT_S, Gateway, Place, wait_until
+from stack.gateways import WAIT_S, Gateway, Place, make_contract, make_saved_model_contract, wait_until
 from stack.guards import Outcome, RecordingGuard, call, open_channel
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -95,7 +95,8 @@ def test_a_protocol_that_is_not_listed_is_not_there(
 
 
 def test_a_message_is_bounded(wide: Gateway, wide_place: Place, guard: RecordingGuard) -> None:
-    most = BODY_LIMIT + 64 * 1024 - 5  # less the frame of the message
+    largest = max(make_contract("digits").max_body_bytes, make_saved_model_contract("sums").max_body_bytes)
+    most = largest + 64 * 1024 - 5  # less the frame of the message
     refused = call(wide, PREDICT, wide_place.key(), b"x" * (most + 1))
     assert_refused(refused, Code.RESOURCE_EXHAUSTED, 413, guard)
     assert call(wide, PREDICT, wide_place.key(), b"x" * most).code == Code.OK

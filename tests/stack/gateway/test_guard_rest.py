@@ -22,7 +22,8 @@ GOT = [
 def alone_place(tmp_path_factory: pytest.TempPathFactory, guard: RecordingGuard) -> Iterator[Place]:
     """A place without TorchServe."""
     settings = (CONFIG / "gateway.yaml").read_text() + "\nprotocols: [tfserving-rest]\n"
-    with open_place(tmp_path_factory.mktemp("gw"), settings=settings, guards=(guard.sockets,)) as place:
+    known = {"models": (), "saved_models": ("digits", "faces"), "guards": (guard.sockets,)}
+    with open_place(tmp_path_factory.mktemp("gw"), settings=settings, **known) as place:
         yield place
 
 
@@ -65,6 +66,7 @@ def test_only_who_may(alone: Gateway, alone_place: Place, guard: RecordingGuard,
     [
         ("POST", "/v1/models/digits/versions/2:predict"),
         ("POST", "/v1/models/digits/labels/a/b:predict"),
+        ("POST", "/v1/models/digits/labels/canary:predict"),
         ("POST", "/v1/models/digits/labels/:predict"),
         ("POST", f"/v1/models/digits/labels/{'x' * 65}:predict"),
         ("POST", "/v1/models/digits/labels/stable:predict?x"),

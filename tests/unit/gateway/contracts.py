@@ -25,5 +25,27 @@ def make_contract(model: str, timeout_s: int = 10, max_bytes: str = "4MiB", *, e
     )
 
 
+def make_saved_model_contract(
+    model: str, timeout_s: int = 10, max_bytes: str = "1MiB", labels: Sequence[str] = ()
+) -> Contract:
+    """Return the contract of a SavedModel that takes bytes."""
+    return parse_contract(
+        f"""
+        garrison: 1
+        model: {model}
+        version: "1"
+        task: tensorflow
+        signatures:
+          serving_default:
+            inputs: {{image: {{kind: bytes, max_bytes: {max_bytes}}}}}
+            outputs: {{scores: {{dtype: float32, shape: [2]}}}}
+        batch: {{max_items: 8, max_delay_ms: 5, max_bytes: 64MiB}}
+        workers: {{count: 2, queue: 64, timeout_s: {timeout_s}}}
+        version_labels: [{", ".join(labels)}]
+        """.encode(),
+        model,
+    )
+
+
 def make_client(name: str, models: Sequence[str], requests_per_second: int, burst: int) -> Client:
     return Client(name, tuple(AllowedModel(model) for model in models), ClientLimits(requests_per_second, burst))

@@ -18,7 +18,7 @@ from garrison.gateway.replies import FALLBACK_STATUS, REPLIES
 from garrison.gateway.settings import KSERVE_V1, PROTOCOLS, load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource, Verification
 from garrison.gateway.upstreams import GuardSockets, ServerSockets
-from unit.gateway.contracts import make_client, make_contract
+from unit.gateway.contracts import make_client, make_contract, make_saved_model_contract
 
 CONFIG = Path(__file__).parents[3] / "config"
 CLIENTS = (
@@ -293,6 +293,7 @@ def test_envoy_accepts_every_protocol_without_a_warning(
 ) -> None:
     explained["settings"] = replace(explained["settings"], protocols=protocols, cors_origins=origins)
     explained["sockets"] = replace(explained["sockets"], guards=(GuardSockets.in_directory(tmp_path),))
+    explained["contracts"] = [*explained["contracts"], make_saved_model_contract("words", labels=("stable",))]
     path = validate(render(**explained), tmp_path)
     command = [*binary.envoy_command(binary.find_envoy(), path), "--mode", "validate"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -302,7 +303,8 @@ def test_envoy_accepts_every_protocol_without_a_warning(
 def test_every_route_leads_to_a_cluster_but_the_one_that_is_nowhere(explained: dict[str, Any], tmp_path: Path) -> None:
     settings = replace(explained["settings"], protocols=PROTOCOLS, cors_origins=("https://app.example",))
     sockets = replace(explained["sockets"], guards=(GuardSockets.in_directory(tmp_path),))
-    config = render(**{**explained, "settings": settings, "sockets": sockets})
+    contracts = [*explained["contracts"], make_saved_model_contract("words")]
+    config = render(**{**explained, "settings": settings, "sockets": sockets, "contracts": contracts})
     meant = {route["route"]["cluster"] for route in routes_of(config)}
     assert meant - set(clusters_of(config)) == {"nowhere"}
     named = {route["route"]["cluster"] for route in routes_of(config) if "name" in route}

@@ -10,7 +10,7 @@ from garrison.gateway.routes import find_endpoints, guarded
 from garrison.gateway.routes.management import PATHS, PATTERN
 from garrison.gateway.routes.metadata import describe_model
 from garrison.gateway.settings import PROTOCOLS
-from unit.gateway.contracts import make_contract
+from unit.gateway.contracts import make_contract, make_saved_model_contract
 
 EXPLAINED = make_contract("faces", 60, explained=True)
 HEALTH = ("GET", "/healthz", "")
@@ -58,16 +58,26 @@ def test_the_pattern_knows_no_other(path: str) -> None:
 
 
 def test_grpc_is_bounded_by_the_largest_and_slowest_model() -> None:
-    slow, large = make_contract("slow", 60, "1MiB"), make_contract("large", 5, "32MiB")
+    slow, large = make_saved_model_contract("slow", 60, "1MiB"), make_saved_model_contract("large", 5, "32MiB")
     (method, *_) = find_endpoints(["tfserving-grpc"], [slow, large])
     assert (method.timeout_s, method.max_body_bytes) == (61, large.max_body_bytes + 64 * 1024)
 
 
-def test_a_version_that_is_no_number_has_no_path_in_tensorflow_serving() -> None:
-    paths = [e.path for e in find_endpoints(["tfserving-rest"], [make_contract("digits")])]
-    assert "/v1/models/digits/versions/1:predict" in paths
-    other = parse_contract(TENSOR.format(version="1.2").encode(), "t")
-    assert not [e.path for e in find_endpoints(["tfserving-rest"], [other]) if "1.2" in e.path]
+def test_tensorflow_serving_has_the_paths_of_a_models_version_and_labels_and_no_others() -> None:
+    labelled = make_saved_model_contract("digits", labels=("stable", "v1.2-rc_3"))
+    found = {e.path for e in find_endpoints(["tfserving-rest"], [labelled]) if e.model}
+    roots = {f"/v1/models/digits{at}" for at in ("", "/versions/1", "/labels/stable", "/labels/v1.2-rc_3")}
+    ends = ("", "/metadata", ":predict", ":classify", ":regress")
+    assert found == {f"{root}{end}" for root in roots for end in ends}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_is_for_the_models_of_its_server(protocol: str) -> None:
+    theirs = make_saved_model_contract("words") if protocol.startswith("tfserving") else make_contract("digits")
+    others = make_contract("words") if protocol.startswith("tfserving") else make_saved_model_contract("digits")
+    asked = {e.model for e in find_endpoints([protocol], [theirs]) if e.upstream}
+    assert {e.model for e in find_endpoints([protocol], [others]) if e.upstream} == {""}
+    assert asked == ({""} if protocol.endswith("-grpc") else {"", theirs.model})
 
 
 TENSOR = """

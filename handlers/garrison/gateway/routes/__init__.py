@@ -1,4 +1,4 @@
-"""The only paths that exist, by protocol. Everything else is 404.
+"""The only paths that exist, by protocol, and for the models of its server. Everything else is 404.
 
 `find_endpoints` says what can be asked for, `guarded` below which paths nothing is told to somebody without a name, not
 even that it is not there; `table` writes Envoy's routes from both. A protocol that is not configured has neither.
@@ -6,6 +6,7 @@ even that it is not there; `table` writes Envoy's routes from both. A protocol t
 
 from collections.abc import Callable, Iterator, Sequence
 
+from garrison import contract as contracts_of
 from garrison.contract import Contract
 from garrison.gateway.routes import guard, kserve, torchserve
 from garrison.gateway.routes.endpoint import Endpoint
@@ -18,7 +19,7 @@ from garrison.gateway.settings import (
     TORCHSERVE_GRPC,
 )
 
-__all__ = ["Endpoint", "find_endpoints", "guarded", "speaks_grpc"]
+__all__ = ["Endpoint", "find_endpoints", "guarded", "select_contracts", "speaks_grpc"]
 
 _FINDERS: dict[str, Callable[[Sequence[Contract]], Iterator[Endpoint]]] = {
     TORCHSERVE: torchserve.find_endpoints,
@@ -27,6 +28,14 @@ _FINDERS: dict[str, Callable[[Sequence[Contract]], Iterator[Endpoint]]] = {
     TFSERVING_REST: guard.find_rest,
     TFSERVING_GRPC: lambda contracts: guard.find_grpc(TFSERVING_GRPC, contracts),
     TORCHSERVE_GRPC: lambda contracts: guard.find_grpc(TORCHSERVE_GRPC, contracts),
+}
+_SERVERS = {  # whose models a protocol is for
+    TORCHSERVE: contracts_of.TORCHSERVE,
+    KSERVE_V1: contracts_of.TORCHSERVE,
+    KSERVE_V2: contracts_of.TORCHSERVE,
+    TORCHSERVE_GRPC: contracts_of.TORCHSERVE,
+    TFSERVING_REST: contracts_of.TFSERVING,
+    TFSERVING_GRPC: contracts_of.TFSERVING,
 }
 _PREFIXES = {
     TORCHSERVE: torchserve.PREFIXES,
@@ -39,8 +48,14 @@ _PREFIXES = {
 
 def find_endpoints(protocols: Sequence[str], contracts: Sequence[Contract]) -> tuple[Endpoint, ...]:
     """Return everything that can be asked for, the readiness check last."""
-    found = [endpoint for protocol in protocols for endpoint in _FINDERS[protocol](contracts)]
+    found = [one for protocol in protocols for one in _FINDERS[protocol](select_contracts((protocol,), contracts))]
     return (*found, torchserve.find_health())
+
+
+def select_contracts(protocols: Sequence[str], contracts: Sequence[Contract]) -> tuple[Contract, ...]:
+    """Return the contracts of the models that can be asked by any of these protocols."""
+    servers = {_SERVERS[protocol] for protocol in protocols}
+    return tuple(contract for contract in contracts if contract.server in servers)
 
 
 def guarded(protocols: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ SCOPE, SCOPES, NOTHING = "scope", "scopes", "nothing"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An exact path (or with `is_pattern` a regular expression), and what is asked for there.
+    """An exact path, and what is asked for there.
 
     `verb` is what a client has to be allowed, `OPEN` where nothing is. `model` is empty where the verb needs none, and
     with gRPC, where the message names it. `upstream_path` is what the model server knows the path as. `answer` is JSON:
@@ -33,7 +33,6 @@ class Endpoint:
     max_body_bytes: int = 0  # 0: no body is asked for
     upstream_path: str = ""
     answer: str = ""
-    is_pattern: bool = False
 
     @property
     def is_grpc(self) -> bool:

@@ -12,7 +12,6 @@ from garrison.gateway.routes.torchserve import TIMEOUT_MARGIN_S
 from garrison.gateway.settings import TFSERVING_GRPC, TFSERVING_REST, TORCHSERVE_GRPC
 
 MODELS = "/v1/models/"
-LABEL = r"[A-Za-z0-9_.-]{1,64}"
 VERBS = ("predict", "classify", "regress")
 SERVICES = {
     TFSERVING_GRPC: ("/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/GetModelStatus"),
@@ -38,12 +37,12 @@ STATUS_TIMEOUT_S = 5
 
 
 def find_rest(contracts: Sequence[Contract]) -> Iterator[Endpoint]:
-    """Yield TF Serving's REST endpoints of each model: alone, with its version, and with any label."""
+    """Yield TF Serving's REST endpoints of each model: alone, with its version, and with each of its labels."""
     for contract in contracts:
         path = f"{MODELS}{contract.model}"
-        for at in (path, f"{path}/versions/{contract.version}") if contract.version.isdigit() else (path,):
-            yield from _find_asked(at, contract, is_pattern=False)
-        yield from _find_asked(f"{path}/labels/{LABEL}", contract, is_pattern=True)  # its name needs no escape
+        labels = (f"{path}/labels/{label}" for label in contract.version_labels)
+        for at in (path, f"{path}/versions/{contract.version}", *labels):
+            yield from _find_asked(at, contract)
 
 
 def find_grpc(protocol: str, contracts: Sequence[Contract]) -> Iterator[Endpoint]:
@@ -54,15 +53,12 @@ def find_grpc(protocol: str, contracts: Sequence[Contract]) -> Iterator[Endpoint
         yield Endpoint(protocol, ("POST",), path, "", verb, GUARD_GRPC, slowest_s, most_bytes)
 
 
-def _find_asked(at: str, contract: Contract, *, is_pattern: bool) -> Iterator[Endpoint]:
+def _find_asked(at: str, contract: Contract) -> Iterator[Endpoint]:
     timeout_s = contract.workers.timeout_s + TIMEOUT_MARGIN_S
     for verb in VERBS:
         yield Endpoint(
             TFSERVING_REST, ("POST",), f"{at}:{verb}", contract.model, PREDICT, GUARD_REST, timeout_s,
-            contract.max_body_bytes, is_pattern=is_pattern,
+            contract.max_body_bytes,
         )  # fmt: skip
     for path in (at, f"{at}/metadata"):
-        yield Endpoint(
-            TFSERVING_REST, ("GET",), path, contract.model, DESCRIBE, GUARD_REST, STATUS_TIMEOUT_S,
-            is_pattern=is_pattern,
-        )  # fmt: skip
+        yield Endpoint(TFSERVING_REST, ("GET",), path, contract.model, DESCRIBE, GUARD_REST, STATUS_TIMEOUT_S)

@@ -68,12 +68,11 @@ def _name(endpoint: Endpoint, method: str) -> str:
 
 def _match(method: str, endpoint: Endpoint) -> dict[str, Any]:
     """Match one method and one path; `:path` includes the query string, so any query is no match."""
-    exact = {"safe_regex": {"regex": endpoint.path}} if endpoint.is_pattern else {"exact": endpoint.path}
     headers = [
         {"name": ":method", "string_match": {"exact": method}},
-        {"name": ":path", "string_match": exact},
+        {"name": ":path", "string_match": {"exact": endpoint.path}},
     ]
-    return {**(exact if endpoint.is_pattern else {"path": endpoint.path}), "headers": headers}
+    return {"path": endpoint.path, "headers": headers}
 
 
 def _describe(kind: str, endpoint: Endpoint | None = None) -> dict[str, Any]:
