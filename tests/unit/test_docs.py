@@ -25,6 +25,7 @@ from garrison.cli import build_parser
 from garrison.contract import TASKS, TENSORFLOW, load_contract
 from garrison.gateway.access_log import NUMBERS, TEXTS
 from garrison.gateway.replies import BUDGET_REPLIES, OTHER, REPLIES
+from garrison.guard.refusals import GUARD_REASONS, find_statuses
 from garrison.reasons import OWN_REASONS, REASONS
 from garrison.record import RECORD_FILE, SIGNATURE_FILE
 from garrison.torchserve.properties import LOCKED, TUNABLE
@@ -151,6 +152,12 @@ def test_reasons_of_the_gateway() -> None:
     replies = {(f"`{reply.reason}`", str(status)) for status, reply in REPLIES.items()}
     replies |= {(f"`{reason}`", "429") for reason in BUDGET_REPLIES}
     assert listed == replies | {(f"`{OTHER.reason}`", "other")}
+
+
+def test_reasons_of_the_guard() -> None:
+    listed = {tuple(cells[:3]) for cells in rows("### From the guard")}
+    statuses = {reason: find_statuses(reason) for reason in GUARD_REASONS}
+    assert listed == {(f"`{reason}`", code.name, str(status)) for reason, (code, status) in statuses.items()}
 
 
 def reasons_where_they_are_given() -> set[str]:

@@ -33,11 +33,12 @@ def check_range(values: NDArray[Any], item: TensorInput) -> NDArray[Any]:
     Raises:
         OutOfContract: one of them is not.
     """
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
+    low, high = values.min(), values.max()  # both are NaN where any value is
+    if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         raise refuse("not_finite", "A number is NaN or infinite.")
-    if item.minimum is not None and values.min() < _limit(item.minimum, values.dtype):
+    if item.minimum is not None and low < _limit(item.minimum, values.dtype):
         raise out_of_range("below the minimum")
-    if item.maximum is not None and values.max() > _limit(item.maximum, values.dtype):
+    if item.maximum is not None and high > _limit(item.maximum, values.dtype):
         raise out_of_range("above the maximum")
     return values
 

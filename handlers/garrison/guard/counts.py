@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from garrison.contract import Contract
-from garrison.guard.refusals import Words, find_words
+from garrison.guard.refusals import Verdict, Words, find_words
 from garrison.guard.serving import Caller
 from garrison.watch.counts import Series, write_bound
 from garrison.watch.families import (
@@ -27,6 +27,7 @@ from garrison.watch.families import (
 from garrison.watch.page import write_page
 
 PROTOCOLS = ("tfserving-rest", "tfserving-grpc", "torchserve-grpc")
+OWN_WORDS = "in_its_own_words"  # for every reason that a handler behind TorchServe chose
 _BOUNDS = (*((bound, write_bound(bound)) for bound in SECOND_BUCKETS), (math.inf, write_bound(math.inf)))
 
 
@@ -56,7 +57,8 @@ class CountingReport:
         self.has_served = True
         words = find_words(error)
         known = model if model in self._models else OTHER
-        self._add(GUARD_REFUSALS.name, (known, words.reason))
+        reason = OWN_WORDS if isinstance(error, Verdict) else words.reason
+        self._add(GUARD_REFUSALS.name, (known, reason))
         event = {
             "event": "refused",
             "protocol": protocol,

@@ -19,7 +19,7 @@ from garrison.guard.inputs import check_declared, count_fields
 from garrison.guard.refusals import refuse_for
 from garrison.guard.scopes import DESCRIBE
 from garrison.guard.serving import Caller, Class, Found, Serving, Target
-from garrison.guard.tensors import declare_tensor, read_tensor, write_tensors
+from garrison.guard.tensors import declare_tensor, receive_tensors, write_tensors
 from garrison.guard.wire import Shape
 from garrison.tensorflow.messages import messages
 
@@ -65,14 +65,15 @@ class Methods:
 
     async def predict(self, call: Call, data: bytes) -> bytes:
         """Answer a PredictRequest."""
-        request = self._read("PredictRequest", data)
+        self._check("PredictRequest", data)
+        request, received = receive_tensors(data, "PredictRequest", "inputs")
         if request.client_id or request.HasField("predict_streamed_options") or request.HasField("request_options"):
             raise refuse_for("unsupported_option")
         found = self._find(call, request.model_spec, PREDICT)
-        declared = {name: declare_tensor(tensor) for name, tensor in request.inputs.items()}
+        declared = {name: declare_tensor(tensor.message) for name, tensor in received.items()}
         claims = {name: (dtype.name, sizes) for name, (dtype, sizes) in declared.items()}
         check_declared(found.contract, found.signature, claims)
-        inputs = {name: read_tensor(tensor) for name, tensor in request.inputs.items()}
+        inputs = {name: tensor.read() for name, tensor in received.items()}
         given = await self._serving.predict(call.caller, found, inputs, tuple(request.output_filter), call.timeout_s)
         answer = messages.PredictResponse()
         _write_spec(answer.model_spec, found)
@@ -145,10 +146,13 @@ class Methods:
         status.status.SetInParent()
         return _finish(answer)
 
-    def _read(self, kind: str, data: bytes) -> Any:
+    def _check(self, kind: str, data: bytes) -> None:
         if kind not in self._shapes:
             self._shapes[kind] = Shape(getattr(messages, kind))
         self._shapes[kind].check(data, self._most_fields)
+
+    def _read(self, kind: str, data: bytes) -> Any:
+        self._check(kind, data)
         try:
             return getattr(messages, kind).FromString(data)
         except DecodeError as error:

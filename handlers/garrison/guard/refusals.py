@@ -102,7 +102,6 @@ GUARD_REASONS = MappingProxyType(
         "no_rows": Entry(OutOfContract, "The request has no rows."),
         # at this moment
         "no_room": Entry(Overloaded, "Too many requests wait for this model; try again later."),
-        "stopping": Entry(Overloaded, "The server stops; try again elsewhere."),
         "model_unavailable": Entry(Overloaded, "The model cannot take requests now; try again later."),
         "deadline_exceeded": Entry(OutOfTime, "The model did not answer in time."),
         # the model

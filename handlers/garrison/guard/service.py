@@ -25,7 +25,7 @@ from garrison.guard.refusals import refuse_for
 from garrison.guard.rooms import Rooms
 from garrison.guard.scopes import DESCRIBE, PREDICT
 from garrison.guard.serving import Caller, Class, Found, Target, Tensors
-from garrison.guard.tensors import read_tensor, write_tensors, write_varint
+from garrison.guard.tensors import receive_tensors, write_tensors, write_varint
 from garrison.guard.wire import Shape
 from garrison.tensorflow.messages import messages
 
@@ -177,11 +177,12 @@ def _write_examples(examples: Sequence[bytes]) -> bytes:
 
 
 def _read_outputs(answer: bytes) -> dict[str, NDArray[Any]]:
-    found = _parse("PredictResponse", answer).outputs
     try:
-        return {name: read_tensor(tensor) for name, tensor in found.items()}
+        _SHAPES["PredictResponse"].check(answer, MAX_ANSWER_FIELDS)
+        _, received = receive_tensors(answer, "PredictResponse", "outputs")
+        return {name: tensor.read() for name, tensor in received.items()}
     except RequestRefused as refusal:
-        raise refuse_for("model_failed", f"an output is {refusal.reason}") from refusal
+        raise refuse_for("model_failed", f"the answer is {refusal.reason}: {refusal.detail}") from refusal
 
 
 def _parse(kind: str, answer: bytes) -> Any:

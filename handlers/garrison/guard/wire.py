@@ -43,6 +43,32 @@ class Shape:
             raise _broken() from error
 
 
+def cut_out(data: bytes, start: int, end: int, wanted: int) -> tuple[bytes, list[tuple[int, int]]]:
+    """Cut fields of one tag out of a message that `Shape.check` has passed, and return the rest and where they lie.
+
+    protobuf copies what it reads; a field of many bytes can be looked at where it is. `wanted` is of a field of bytes
+    or messages, and the message is data[start:end].
+    """
+    rest, spans, place, kept = [], [], start, start
+    while place < end:
+        begin = place
+        tag, place = _read_varint(data, place)
+        kind = tag & 7
+        if kind == _LENGTH:
+            length, place = _read_varint(data, place)
+            if tag == wanted:
+                rest.append(data[kept:begin])
+                spans.append((place, place + length))
+                kept = place + length
+            place += length
+        elif kind == _VARINT:
+            _, place = _read_varint(data, place)
+        else:
+            place += 8 if kind == _FIXED64 else 4
+    rest.append(data[kept:end])
+    return b"".join(rest), spans
+
+
 def _walk(data: bytes, table: Table, left: int) -> None:  # noqa: C901 - one loop without calls: each field costs
     place, end = 0, len(data)
     outer: list[tuple[int, Table]] = []

@@ -26,7 +26,7 @@ from garrison.stack.part import Lifetime, Part
 from garrison.unix_http import send_request
 
 MODULE = "garrison.guard"
-ENVIRONMENT = {"LANG": "C.UTF-8", "GRPC_VERBOSITY": "ERROR", "MALLOC_ARENA_MAX": "2"}
+ENVIRONMENT = {"LANG": "C.UTF-8", "GRPC_VERBOSITY": "ERROR"}
 CONTRACTS = "contracts"
 START_TIMEOUT_S = 30.0
 STATUS_TIMEOUT_S = 2.0
