@@ -1,8 +1,7 @@
 """Read the index of saved variables: the bytes of `variables.index` enter, what it lists leaves.
 
-The file is a table as LevelDB has them: blocks of sorted keys, which share their beginnings, and a block that says where
-they are. An entry says in which shard a variable's values are, and where. Written for TensorFlow's checkpoints, which
-are not compressed.
+The file is a table as LevelDB has them: blocks of sorted keys, which share their beginnings, and a block that says
+where they are. An entry says in which shard a variable's values are, and where. TensorFlow does not compress them.
 """
 
 import struct
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from garrison.errors import ArtifactRefused
+from garrison.saved_model import INDEX_FILE, VARIABLES
 from garrison.tensorflow.messages import messages
 
-INDEX_FILE = "variables/variables.index"
 MAX_INDEX_BYTES = 256 * 2**20
 MAX_SHARDS = 10_000
 _MAGIC = 0xDB4775248B80FB57
@@ -28,6 +27,10 @@ class Bundle:
     shards: int
     shard_bytes: dict[int, int]
     names: frozenset[str]
+
+    def shard_name(self, number: int) -> str:
+        """Return the name of a shard's file, as TensorFlow gives it."""
+        return f"{VARIABLES}/variables.data-{number:05d}-of-{self.shards:05d}"
 
 
 def read_bundle(data: bytes) -> Bundle:
@@ -50,11 +53,6 @@ def read_bundle(data: bytes) -> Bundle:
     if not 1 <= header.num_shards <= MAX_SHARDS or header.endianness:
         raise _refuse(f"{header.num_shards} shards; 1 to {MAX_SHARDS} are possible, of little-endian values")
     return Bundle(header.num_shards, shards, frozenset(key.decode(errors="replace") for key in entries))
-
-
-def shard_name(number: int, count: int) -> str:
-    """Return the name of a shard as TensorFlow gives it."""
-    return f"variables/variables.data-{number:05d}-of-{count:05d}"
 
 
 def _read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -100,4 +98,5 @@ def _read_varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 def _refuse(what: str) -> ArtifactRefused:
-    return ArtifactRefused("incomplete_saved_model", "The SavedModel's variables cannot be read.", f"{INDEX_FILE}: {what}")
+    public = f"{INDEX_FILE} cannot be read."
+    return ArtifactRefused("incomplete_saved_model", public, what)

@@ -1,20 +1,20 @@
 """The values that stand in a graph: attributes enter, findings leave.
 
-    bombs           a few bytes that say "this value, a thousand million times"
-    handles         resources and variants, which are pointers into the server written as values
-    hidden graphs   texts that are a graph or a function to whoever parses them
+bombs           a few bytes that say "this value, a thousand million times"
+handles         resources and variants, which are pointers into the server written as values
+hidden graphs   texts that are a graph or a function to whoever parses them
 """
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from garrison.admission.findings import Finding
 from garrison.admission.scan.saved_model.graph import attributes_in
-from garrison.admission.scan.saved_model.reading import PROGRAM_FILE
+from garrison.saved_model import PROGRAM_FILE
 from garrison.tensorflow.messages import messages
 
 MAX_REPEATED_BYTES = 256 * 2**20  # of all values that stand for more than themselves, as zeros do
@@ -77,7 +77,7 @@ def count_repeated(tensor: Any) -> int:
     if tensor.dtype not in _BYTES or tensor.tensor_content or _count_values(tensor) >= count:
         return 0
     longest = max((len(text) for text in tensor.string_val[-1:]), default=0)
-    return count * (_BYTES[tensor.dtype] + longest)
+    return int(count * (_BYTES[tensor.dtype] + longest))
 
 
 def is_graph(data: bytes) -> bool:
@@ -103,7 +103,7 @@ def _graphs_nodes(graph: Any) -> Iterator[Any]:
     yield from _functions_nodes(graph.library)
 
 
-_NODES = {
+_NODES: dict[Any, Callable[[Any], Iterable[Any]]] = {
     messages.GraphDef: _graphs_nodes,
     messages.FunctionDef: lambda function: function.node_def,
     messages.FunctionDefLibrary: _functions_nodes,

@@ -37,9 +37,7 @@ FORBIDDEN = {
     ),
     "writes to the server's log": ("Print",),
     "stops the server": ("Abort", "SleepOp", "SleepIdentityOp", "SleepDataset", "ExperimentalSleepDataset"),
-    "keeps tensors of one request for another": (
-        *("GetSessionHandle*", "GetSessionTensor", "DeleteSessionTensor"),
-    ),
+    "keeps tensors of one request for another": (*("GetSessionHandle*", "GetSessionTensor", "DeleteSessionTensor"),),
 }
 
 

@@ -1,4 +1,4 @@
-"""The graph of a SavedModel: a `MetaGraphDef` message enters, nodes, functions and what leads from one to another leave.
+"""The graph of a SavedModel: a `MetaGraphDef` message enters, nodes, functions and the edges between them leave.
 
 An edge here is whatever TensorFlow may follow when it runs, rewrites or differentiates a graph: inputs and control
 inputs; functions in attributes, however deep, in texts that are a function's name, and where a node's operator is one;
@@ -12,8 +12,8 @@ from typing import Any
 
 from garrison.admission.findings import Finding
 from garrison.admission.scan.saved_model.operators import Operators
-from garrison.admission.scan.saved_model.reading import PROGRAM_FILE
 from garrison.admission.scan.saved_model.roots import node_of
+from garrison.saved_model import PROGRAM_FILE
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9_.>/\\-]{0,4000}")  # as TensorFlow's own check has it, and _
 _OPERATOR = re.compile(r"[A-Za-z0-9_.>-]{1,1000}")

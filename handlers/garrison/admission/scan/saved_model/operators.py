@@ -45,7 +45,10 @@ class Operators:
         if operator in self.allowed[UNUSED]:
             rule, advice = "misplaced_operator", "export the model without it"
         else:
-            rule, advice = "unlisted_operator", f"use another, or have the operator of the server add it to {KEY} in {FILE}"
+            rule, advice = (
+                "unlisted_operator",
+                f"use another, or have the operator of the server add it to {KEY} in {FILE}",
+            )
         return rule, f"{operator} is not on the list of operators {_WHERE[kind]}: {advice}."
 
     def forbid(self, operator: str) -> Verdict | None:

@@ -12,8 +12,8 @@ from typing import Any
 from garrison.admission.findings import Finding
 from garrison.admission.scan.saved_model.graph import Graph
 from garrison.admission.scan.saved_model.operators import Operators
-from garrison.admission.scan.saved_model.reading import PROGRAM_FILE
 from garrison.admission.scan.saved_model.roots import INITIALISER, RESTORE, SAVE, SIGNATURE, UNUSED, Root, node_of
+from garrison.saved_model import PROGRAM_FILE
 
 MAX_FINDINGS = 25  # a person reads no more; one refuses as well as a hundred
 KINDS = (SIGNATURE, INITIALISER, RESTORE, SAVE, UNUSED)
