@@ -12,7 +12,7 @@
 It does not judge what a model computes, how long it takes or how much memory: that is for the contract and the cell.
 """
 
-from garrison.admission.scan.saved_model.examination import examine_saved_model
+from garrison.admission.scan.saved_model.examination import is_saved_model, scan_saved_model
 from garrison.admission.scan.saved_model.operators import Operators, load_operators, load_shipped_operators
 from garrison.admission.scan.saved_model.reading import read_program
 from garrison.admission.scan.saved_model.signatures import (
@@ -27,9 +27,10 @@ __all__ = [
     "ServedSignature",
     "ServedTensor",
     "check_against_contract",
-    "examine_saved_model",
+    "is_saved_model",
     "load_operators",
     "load_shipped_operators",
     "read_program",
     "read_signatures",
+    "scan_saved_model",
 ]

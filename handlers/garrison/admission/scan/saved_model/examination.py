@@ -8,6 +8,7 @@
 6 paths        where the files are that the graph reads while it is loaded
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,16 @@ from google.protobuf.message import DecodeError
 
 from garrison.admission.findings import Finding
 from garrison.admission.scan.saved_model.constants import check_constants
-from garrison.admission.scan.saved_model.files import check_assets, check_files, check_shards, is_plain, list_files
+from garrison.admission.scan.saved_model.files import (
+    TEXT_FORM,
+    check_assets,
+    check_files,
+    check_shards,
+    is_plain,
+    list_files,
+)
 from garrison.admission.scan.saved_model.graph import Graph, check_graph
-from garrison.admission.scan.saved_model.operators import Operators
+from garrison.admission.scan.saved_model.operators import Operators, load_shipped_operators
 from garrison.admission.scan.saved_model.paths import check_paths, list_variables, nodes_reached
 from garrison.admission.scan.saved_model.reach import Reached, check_roots, follow, judge
 from garrison.admission.scan.saved_model.reading import has_unknown, read_program
@@ -28,26 +36,47 @@ from garrison.errors import ArtifactRefused
 from garrison.saved_model import INDEX_FILE, PROGRAM_FILE
 from garrison.tensorflow.messages import messages
 
+PROGRAMS = (PROGRAM_FILE, TEXT_FORM)
 SCHEMA_VERSION = 1
 MAX_SIGNATURES = 256
 ASSETS_COLLECTION = "saved_model_assets"  # where TensorFlow 1 listed them, and where TensorFlow looks still
 _VARIABLES = {"VarHandleOp", "Variable", "VariableV2"}
 
 
-def examine_saved_model(directory: Path, operators: Operators) -> list[Finding]:
-    """Return what speaks against a directory with a SavedModel."""
+def is_saved_model(path: Path) -> bool:
+    """Say whether a path is a directory that TensorFlow Serving would take for a SavedModel."""
+    return path.is_dir() and not path.is_symlink() and any(os.path.lexists(path / name) for name in PROGRAMS)
+
+
+def scan_saved_model(directory: Path, operators: Operators | None = None) -> tuple[Finding, ...]:
+    """Return what speaks against a SavedModel; without `operators`, the list that comes with Garrison counts.
+
+    Raises:
+        ConfigError: there is no such list, or it is faulty.
+    """
+    operators = operators or load_shipped_operators()
     try:
-        files, findings = list_files(directory)
-        findings.extend(check_files(files, directory))
-        program = read_program(directory)
+        return tuple(_examine(directory, operators))
     except ArtifactRefused as refused:
-        return [*findings, Finding(PROGRAM_FILE, refused.reason, refused.detail)]
+        return (Finding(PROGRAM_FILE, refused.reason, refused.detail),)
     except OSError as error:
-        return [Finding(str(error.filename), "unreadable_file", f"it cannot be read ({error.strerror})")]
+        return (
+            Finding(
+                Path(error.filename or PROGRAM_FILE).name, "unreadable_file", f"it cannot be read ({error.strerror})"
+            ),
+        )
+    except (RecursionError, MemoryError, ValueError, OverflowError) as error:
+        return (Finding(PROGRAM_FILE, "not_scannable", f"the scan did not finish ({type(error).__name__})"),)
+
+
+def _examine(directory: Path, operators: Operators) -> list[Finding]:
+    files, findings = list_files(directory)
+    findings.extend(check_files(files, directory))
+    if PROGRAM_FILE not in files:
+        return findings or [Finding(PROGRAM_FILE, "incomplete_saved_model", "missing; copy or export the model again")]
+    program = read_program(directory)
     findings.extend(check_program(program))
-    if findings:
-        return findings
-    return list(_examine_graph(program.meta_graphs[0], operators, files, directory))
+    return findings or list(_examine_graph(program.meta_graphs[0], operators, files, directory))
 
 
 def check_program(program: Any) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ BESIDE = (CONTRACT_FILE, SIGNATURE_FILE, RECORD_FILE)  # ours, in a model that i
 MAX_FILES = 10_000
 MAX_FINGERPRINT_BYTES = 64 * 2**10
 MAX_ASSET_PARSED_BYTES = 64 * 2**20  # what is larger is no graph that anybody hides
-_TEXT_FORM = "saved_model.pbtxt"
+TEXT_FORM = "saved_model.pbtxt"
 _MEANINGS = {
     "assets.extra": "TensorFlow Serving acts on what is in it: settings of a session, records to warm up with",
     "batching_params.pbtxt": "batches are the contract's",
@@ -65,7 +65,7 @@ def list_files(directory: Path) -> tuple[dict[str, int], list[Finding]]:
 def check_files(files: dict[str, int], directory: Path) -> Iterator[Finding]:
     """Refuse what is no part of a SavedModel, and a SavedModel that lacks parts."""
     for name in files:
-        if name == _TEXT_FORM:
+        if name == TEXT_FORM:
             detail = f"the SavedModel as text, which the server takes where {PROGRAM_FILE} is missing; leave it out"
             yield Finding(name, "unexpected_file", detail)
         elif not is_part(name) and name not in BESIDE:

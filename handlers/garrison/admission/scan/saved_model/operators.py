@@ -11,10 +11,10 @@ from pathlib import Path
 
 from garrison.admission.scan.saved_model.forbidden import say_forbidden
 from garrison.admission.scan.saved_model.roots import INITIALISER, RESTORE, SAVE, SIGNATURE, UNUSED
+from garrison.admission.settings import OPERATORS_FILE
 from garrison.installation import find_installed
 from garrison.settings import Settings, load_settings
 
-FILE = "tensorflow-ops.yaml"
 KEY = "operations"
 OPERATOR_NAME = r"[A-Za-z_][A-Za-z0-9_>]{0,127}"
 TENSORFLOW_VERSION = r"[0-9]+\.[0-9]+\.[0-9]+"
@@ -47,7 +47,7 @@ class Operators:
         else:
             rule, advice = (
                 "unlisted_operator",
-                f"use another, or have the operator of the server add it to {KEY} in {FILE}",
+                f"use another, or have the operator of the server add it to {KEY} in {OPERATORS_FILE}",
             )
         return rule, f"{operator} is not on the list of operators {_WHERE[kind]}: {advice}."
 
@@ -95,7 +95,7 @@ def load_shipped_operators() -> Operators:
     Raises:
         ConfigError: as for `load_operators`.
     """
-    return load_operators(find_installed("config") / FILE)
+    return load_operators(find_installed("config") / OPERATORS_FILE)
 
 
 def _read_names(settings: Settings, key: str) -> frozenset[str]:
