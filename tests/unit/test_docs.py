@@ -13,6 +13,8 @@ from garrison import cli, errors
 from garrison.admission import store
 from garrison.admission.rules import check_bounds, manifest, server_settings
 from garrison.admission.rules.names import CONTENT_RULES, SAVED_MODEL_RULES, STRUCTURE_RULES
+from garrison.admission.scan.saved_model.forbidden import FORBIDDEN, say_forbidden
+from garrison.admission.scan.saved_model.operators import KEY
 from garrison.admission.settings import Limits
 from garrison.admission.sign import trust
 from garrison.admission.sign.signing import PASSWORD_VARIABLE
@@ -280,6 +282,19 @@ def test_gateway_and_client_keys() -> None:
 
 def test_admission_keys() -> None:
     assert sorted(documented_keys("## admission.yaml")) == sorted(first_texts("admission/settings.py", READERS))
+
+
+def test_keys_of_the_operators() -> None:
+    source = (PACKAGE / "admission/scan/saved_model/operators.py").read_text()
+    read = {*re.findall(r'settings(?:, |\.text\(|\.section\()"(\w+)"', source), KEY}
+    assert {cells[0].strip("`") for cells in rows("## tensorflow-ops.yaml")} == read
+
+
+def test_what_no_operator_may_do() -> None:
+    listed = dict(re.findall(r"^\| ([^`|]+) \| (`.*) \|$", section("## tensorflow-ops.yaml"), re.MULTILINE))
+    assert listed.keys() == FORBIDDEN.keys()
+    for what, names in listed.items():
+        assert {say_forbidden(name) for name in re.findall(r"`(\w+)`", names)} == {what}
 
 
 def test_cell_keys() -> None:

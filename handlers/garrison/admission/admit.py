@@ -201,7 +201,7 @@ def look_inside(directory: Path, settings: AdmissionSettings, tell: Tell = lambd
 
 
 def _scan(directory: Path, settings: AdmissionSettings) -> list[Finding]:
-    return scan_paths([directory], settings.limits)
+    return scan_paths([directory], settings.limits, operators_file=settings.operators_file)
 
 
 def _vet(directory: Path, settings: AdmissionSettings) -> list[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from garrison.settings import Settings, load_settings
 
 FILE = "admission.yaml"
+OPERATORS_FILE = "tensorflow-ops.yaml"
 MAX_BYTES = 2**40
 MODULE_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,9}"
 HOST_NAME = r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?(:[0-9]{1,5})?"
@@ -39,11 +40,15 @@ class FetchSettings:
 
 @dataclass(frozen=True)
 class AdmissionSettings:
-    """All of `admission.yaml`; `handler_imports` are modules that handlers may import besides the standing list."""
+    """All of `admission.yaml`; `handler_imports` are modules that handlers may import besides the standing list.
+
+    `operators_file` says what SavedModels may use, if there is such a file beside this one.
+    """
 
     limits: Limits
     handler_imports: tuple[str, ...]
     fetch: FetchSettings
+    operators_file: Path | None = None
 
 
 def load_admission(path: Path) -> AdmissionSettings:
@@ -59,6 +64,7 @@ def load_admission(path: Path) -> AdmissionSettings:
             "imports", MODULE_NAME, "the name of a module such as scipy.special", default=()
         ),
         fetch=_read_fetch(settings.section("fetch", required=False)),
+        operators_file=beside if (beside := path.with_name(OPERATORS_FILE)).exists() else None,
     )
     settings.finish()
     return loaded

@@ -62,7 +62,8 @@ def scan(options: argparse.Namespace) -> int:
     """Look for code and forbidden formats in files and directories."""
     from garrison.admission.scan import scan_paths
 
-    return _print_findings(scan_paths(options.paths, _settings(options).limits), options)
+    settings = _settings(options)
+    return _print_findings(scan_paths(options.paths, settings.limits, operators_file=settings.operators_file), options)
 
 
 def vet(options: argparse.Namespace) -> int:

@@ -6,17 +6,22 @@
     4 what hides       pickles in values and texts, programs, files that are two things (`hidden`)
     5 the tripwire     an independent scanner on top (`tripwire`)
 
+A directory that is a SavedModel is judged as a whole, by what its graph can run (`saved_model`).
+
 Formats and signatures are the gate. Weights that are programs (TorchScript, .pt2, ONNX) compute whatever they like.
 """
 
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from garrison.admission.findings import Finding
 from garrison.admission.scan.formats import Examiner, Progress
+from garrison.admission.scan.saved_model import is_saved_model, load_operators, scan_saved_model
+from garrison.admission.scan.saved_model.files import BESIDE
 from garrison.admission.scan.tripwire import Tripwire, make_directory
 from garrison.admission.settings import Limits
 
@@ -28,23 +33,36 @@ MAX_DEPTH = 32
 
 
 def scan_paths(
-    paths: Sequence[Path], limits: Limits | None = None, progress: Progress | None = None, *, tripwire: bool = True
+    paths: Sequence[Path],
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    *,
+    tripwire: bool = True,
+    operators_file: Path | None = None,
 ) -> list[Finding]:
-    """Return what speaks against files and directories; `progress` is told every file's name and size in bytes."""
+    """Return what speaks against files and directories; `progress` is told every file's name and size in bytes.
+
+    `operators_file` says what SavedModels may use, in place of the list that comes with Garrison.
+
+    Raises:
+        ConfigError: there is a SavedModel, and the list of operators is faulty.
+    """
     with make_directory() as scratch:
         other = Tripwire(Path(scratch))
         examiner = Examiner(limits or DEFAULT_LIMITS, other.add, progress)
-        findings = [finding for path in paths for finding in _scan_path(path, str(path), examiner)]
+        findings = [finding for path in paths for finding in _scan_path(path, str(path), examiner, operators_file)]
         return [*findings, *other.run()] if tripwire else findings
 
 
-def _scan_path(path: Path, name: str, examiner: Examiner) -> Iterator[Finding]:
+def _scan_path(path: Path, name: str, examiner: Examiner, operators_file: Path | None) -> Iterator[Finding]:
     for count, (inner, shown, depth) in enumerate(_walk(path, name)):
         if count > MAX_PATHS or depth > MAX_DEPTH:
             yield Finding(
                 shown, "not_scannable", f"more than {MAX_PATHS} files, or deeper than {MAX_DEPTH} directories"
             )
             return
+        if is_saved_model(inner):
+            yield from _scan_saved_model(inner, shown, operators_file)
         yield from _scan_entry(inner, shown, examiner)
 
 
@@ -57,9 +75,17 @@ def _walk(path: Path, name: str) -> Iterator[tuple[Path, str, int]]:
         if path.is_dir() and not path.is_symlink():
             try:
                 inner = sorted(path.iterdir(), reverse=True)
+                if is_saved_model(path):
+                    inner = [one for one in inner if one.name in BESIDE]
             except OSError:
                 continue  # the directory itself is reported as unreadable
             waiting.extend((one, f"{name}/{one.name}", depth + 1) for one in inner)
+
+
+def _scan_saved_model(path: Path, name: str, operators_file: Path | None) -> Iterator[Finding]:
+    operators = load_operators(operators_file) if operators_file is not None else None
+    for finding in scan_saved_model(path, operators):
+        yield replace(finding, file=f"{name}/{finding.file}")
 
 
 def _scan_entry(path: Path, name: str, examiner: Examiner) -> list[Finding]:

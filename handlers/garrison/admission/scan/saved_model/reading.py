@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError
 
 from garrison.errors import ArtifactRefused
 from garrison.files import read_file
+from garrison.saved_model import PROGRAM_FILE
 from garrison.tensorflow.messages import messages
 
-PROGRAM_FILE = "saved_model.pb"
 MAX_PROGRAM_BYTES = 2**30  # weights stand in variables/; a frozen graph, which holds them itself, fits still
 COUNTED_FROM_BYTES = 4 * 2**20  # what is smaller cannot become much
 MAX_MEMORY_BYTES = 3 * 2**30
@@ -34,7 +34,7 @@ def read_program(directory: Path) -> Any:
     try:
         data = read_file(path, MAX_PROGRAM_BYTES + 1)
     except OSError as error:
-        raise _refuse("incomplete_saved_model", f"{PROGRAM_FILE}: it cannot be read ({error.strerror})") from error
+        raise _refuse("incomplete_saved_model", f"it cannot be read ({error.strerror})") from error
     return parse_program(data)
 
 
@@ -45,13 +45,13 @@ def parse_program(data: bytes) -> Any:
         ArtifactRefused: as for `read_program`.
     """
     if len(data) > MAX_PROGRAM_BYTES:
-        raise _refuse("saved_model_too_large", f"{PROGRAM_FILE}: more than {MAX_PROGRAM_BYTES} bytes")
+        raise _refuse("saved_model_too_large", f"more than {MAX_PROGRAM_BYTES} bytes")
     try:
         if len(data) > COUNTED_FROM_BYTES:
             _Counter().count(memoryview(data), messages.SavedModel.DESCRIPTOR)
         return messages.SavedModel.FromString(data)
     except (DecodeError, IndexError, ValueError) as error:
-        detail = f"{PROGRAM_FILE}: it is not a SavedModel ({error}); export the model again"
+        detail = f"it is not a SavedModel ({error}); export the model again"
         raise _refuse("bad_saved_model", detail) from error
 
 
@@ -95,7 +95,7 @@ class _Counter:
     def _add(self, number: int) -> None:
         self._bytes += number
         if self._bytes > MAX_MEMORY_BYTES:
-            raise _refuse("saved_model_too_large", f"{PROGRAM_FILE}: more than {MAX_MEMORY_BYTES} bytes in memory")
+            raise _refuse("saved_model_too_large", f"more than {MAX_MEMORY_BYTES} bytes in memory")
 
 
 def _read_varint(data: memoryview, place: int) -> tuple[int, int]:
