@@ -138,7 +138,7 @@ SAMPLES = (
             {"words": _text([[1, 8]])},
             {"scores": _output("float32", [3], decimals=4), "label": _output("string", [], max_bytes=32)},
         ),
-        (Ask(inputs={"words": _strings([[b"good", b"very", b"unknown"], [b"bad", b"", b""]])}),),
+        (Ask(inputs={"words": _strings([[b"good", b"very", b"unknown"], [b"bad", b"not", b"film"]])}),),
     ),
     Sample(
         "parsed",

@@ -4,6 +4,7 @@
     requests     `instances` or `inputs` as arrays, `examples` as tf.Examples
     answers      arrays as `predictions` or `outputs`, and what is said about a model
     application  one request, from its first byte to the last of its answer
+    connection   how slow the other side may be
     server       the application on a unix socket, in the loop of the guard's process
 
 The rules are upstream's (tensorflow_serving/util/json_tensor.cc, model_servers/http_rest_api_util.cc). What its parser

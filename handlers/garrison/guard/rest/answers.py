@@ -7,7 +7,7 @@ other string that is not UTF-8, as it would be no JSON.
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from garrison.tensorflow.dtypes import BY_NUMBER
 
 BYTES_SUFFIX = "_bytes"
 AVAILABLE, UNKNOWN = "AVAILABLE", "UNKNOWN"
+_MOST_DIGITS = {2: 5, 4: 9, 8: 17}  # by bytes: C++'s max_digits10
 
 
 def write_rows(outputs: Mapping[str, NDArray[Any]]) -> str:
@@ -76,6 +77,7 @@ def write_metadata(found: Found) -> str:
             "inputs": {key: _describe(info) for key, info in sorted(one.inputs.items())},
             "outputs": {key: _describe(info) for key, info in sorted(one.outputs.items())},
             "method_name": one.method_name,
+            "defaults": {},
         }
         for name, one in sorted(described.items())
     }
@@ -116,16 +118,27 @@ def _nest(leaves: list[str], shape: tuple[int, ...], outer: int) -> list[str]:
     return leaves
 
 
-def _write_leaves(name: str, values: NDArray[Any]) -> Iterator[str]:
+def _write_leaves(name: str, values: NDArray[Any]) -> Iterable[str]:
     kind = values.dtype.kind
     if kind == "f":
-        return map(str, values.astype(np.promote_types(values.dtype, np.float32)).ravel())  # numpy's shortest digits
+        return _write_decimals(values.ravel())
     if kind == "b":
         return ("true" if value else "false" for value in values.ravel().tolist())
     if kind == "O":
         as_bytes = name.endswith(BYTES_SUFFIX)
         return (_write_string(value, as_bytes=as_bytes) for value in values.ravel().tolist())
     return map(str, values.ravel().tolist())
+
+
+def _write_decimals(values: NDArray[Any]) -> list[str]:
+    """Write six digits where they are the number, and otherwise as many as its type may need."""
+    numbers = values.tolist()
+    texts = [f"{number:g}" for number in numbers]
+    same = np.array(texts, dtype=np.float64).astype(values.dtype) == values
+    digits = _MOST_DIGITS[values.dtype.itemsize]
+    for at in np.flatnonzero(~same).tolist():
+        texts[at] = f"{numbers[at]:.{digits}g}"
+    return [text if "." in text or "e" in text else f"{text}.0" for text in texts]
 
 
 def _write_string(value: bytes, *, as_bytes: bool) -> str:
@@ -138,4 +151,5 @@ def _write_string(value: bytes, *, as_bytes: bool) -> str:
 
 
 def _write_score(value: float) -> str:
-    return str(np.float32(value))
+    (written,) = _write_decimals(np.array([value], dtype=np.float32))
+    return written

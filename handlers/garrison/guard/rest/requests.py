@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from garrison.checks.json_text import read_json
 from garrison.checks.nested import Bounds, flatten_lists, out_of_range, to_array, wrong_dtype, wrong_shape
-from garrison.checks.reasons import bad_json, refuse
+from garrison.checks.reasons import bad_json, refuse, too_many_bytes
 from garrison.contract import Contract, ExampleElement, Signature, StringInput, TensorInput
 from garrison.contract.signatures import SERVING_DEFAULT
 from garrison.contract.tensor import MAX_DIMENSION
@@ -97,8 +97,8 @@ def read_examples(body: Body, contract: Contract, signature: Signature) -> list[
     if len(examples) > contract.batch.max_instances:
         raise refuse("too_many_instances", f"More than {contract.batch.max_instances} examples in one request.")
     (item,) = signature.inputs
-    features = _find_features(item)
-    return [_make_example(example, context, features) for example in examples]
+    element = _find_element(item)
+    return [_make_example(example, context, element) for example in examples]
 
 
 def _count_values(contract: Contract, signature: Signature) -> int:
@@ -189,23 +189,29 @@ def _read_string(value: Any) -> bytes:
         raise refuse("bad_base64", "A value is not valid base64.", type(error).__name__) from error
 
 
-def _find_features(item: Any) -> dict[str, TensorInput | StringInput]:
+def _find_element(item: Any) -> ExampleElement:
     if not isinstance(item, StringInput) or not isinstance(item.element, ExampleElement):
         raise refuse_for("wrong_method", "no input of tf.Examples")
-    return {feature.name: feature for feature in item.element.features}
+    return item.element
 
 
-def _make_example(example: Any, context: Any, features: Mapping[str, TensorInput | StringInput]) -> bytes:
-    """Write one tf.Example, with the context's features in it."""
+def _make_example(example: Any, context: Any, element: ExampleElement) -> bytes:
+    """Write one tf.Example, with the context's features in it.
+
+    Its size is compared at once: a context as large as the body, in each of many examples, would be far larger than that.
+    """
     if not isinstance(example, dict) or not isinstance(context, dict):
         raise bad_json("an example or a context that is no object")
     if example.keys() & context.keys():
         raise bad_json("a feature in the context and in an example")
     given = {**context, **example}
+    features = {feature.name: feature for feature in element.features}
     _check_names(given, set(features))
     written = messages.Example()
     for name, value in given.items():
         _write_feature(written.features.feature[name], value if isinstance(value, list) else [value], features[name])
+    if written.ByteSize() > element.max_bytes:
+        raise too_many_bytes(written.ByteSize(), element.max_bytes)
     serialised: bytes = written.SerializeToString()
     return serialised
 

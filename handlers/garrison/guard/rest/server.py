@@ -15,6 +15,7 @@ import uvicorn
 from garrison.contract import Contract
 from garrison.guard.report import Report
 from garrison.guard.rest.application import Application
+from garrison.guard.rest.connection import Connection
 from garrison.guard.serving import Serving
 
 BACKLOG = 128
@@ -58,13 +59,15 @@ async def start_rest(serving: Serving, report: Report, contracts: Sequence[Contr
     async with asyncio.timeout(START_TIMEOUT_S):
         while not server.started and not task.done():
             await asyncio.sleep(_POLL_S)
+    if task.done():
+        task.result()
     return RestServer(server, task, path)
 
 
 def _configure(application: Application) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         interface="asgi3",
