@@ -114,8 +114,8 @@ class TorchServeHandler(grpc.GenericRpcHandler):
         except Exception as error:  # noqa: BLE001 - whatever it is, a client hears words of the catalogue
             await abort(context, self._refuse(error, asked))
         else:
-            model = asked.contract.model if asked.contract else ""
-            self._report.answered(PROTOCOL, model, time.perf_counter() - began)
+            if asked.contract:  # a ping is about no model
+                self._report.answered(PROTOCOL, asked.contract.model, time.perf_counter() - began)
 
     @asynccontextmanager
     async def _asking(self, asked: _Asked, data: bytes, context: Any) -> AsyncIterator[Answer]:

@@ -6,7 +6,7 @@ It stands behind a guard's gRPC server in this process; `play` gives a test the 
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,6 @@ class Client:
     """A client that knows the messages, and one that sends any bytes."""
 
     channel: Any
-    server: RecordingTorchServe
 
     async def predict(self, model: str = "words", version: str = "", metadata: Any = CALLER, **inputs: bytes) -> bytes:
         sent = messages.PredictionsRequest(model_name=model, model_version=version, input=inputs or {"data": b"hi"})
@@ -84,9 +83,9 @@ class Client:
         prediction: bytes = messages.PredictionResponse.FromString(answer).prediction
         return prediction
 
-    async def stream(self, model: str = "words") -> list[bytes]:
-        sent = messages.PredictionsRequest(model_name=model, input={"data": b"hi"}).SerializeToString()
-        call = self.channel.unary_stream(f"{SERVICE}StreamPredictions")(sent, metadata=CALLER, timeout=WAIT_S)
+    async def stream(self, model: str = "words", metadata: Any = CALLER, data: bytes = b"hi") -> list[bytes]:
+        sent = messages.PredictionsRequest(model_name=model, input={"data": data}).SerializeToString()
+        call = self.channel.unary_stream(f"{SERVICE}StreamPredictions")(sent, metadata=metadata, timeout=WAIT_S)
         return [messages.PredictionResponse.FromString(one).prediction async for one in call]
 
     async def ask(self, method: str, message: bytes, metadata: Any = CALLER, timeout_s: float = WAIT_S) -> bytes:
@@ -113,17 +112,25 @@ def play(
     async def run() -> Any:
         inference = await asyncio.start_unix_server(server.inference, directory / INFERENCE)
         readiness = await asyncio.start_unix_server(server.readiness, directory / READY)
-        report = SilentReport()
-        handlers = (make_handler(contracts, directory / INFERENCE, report), NoSuchMethod(report))
-        guard = make_server(contracts, handlers, directory / "grpc.sock")
-        await guard.start()
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
-        async with grpc.aio.insecure_channel(f"unix:{directory}/grpc.sock", options=options) as channel:
-            try:
-                return await use(Client(channel, server))
-            finally:
-                await guard.stop(0)
-                inference.close()
-                readiness.close()
+        try:
+            async with guarding(directory / "grpc.sock", contracts, directory / INFERENCE) as channel:
+                return await use(Client(channel))
+        finally:
+            inference.close()
+            readiness.close()
 
     return asyncio.run(asyncio.wait_for(run(), WAIT_S * 2))
+
+
+@contextlib.asynccontextmanager
+async def guarding(path: Path, contracts: Sequence[Contract], inference: Path) -> AsyncIterator[Any]:
+    """Put a guard's gRPC server on the socket `path`, in front of TorchServe's, and give a channel to it."""
+    report = SilentReport()
+    guard = make_server(contracts, (make_handler(contracts, inference, report), NoSuchMethod(report)), path)
+    await guard.start()
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"unix:{path}", options=options) as channel:
+        try:
+            yield channel
+        finally:
+            await guard.stop(0)
