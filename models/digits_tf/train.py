@@ -1,6 +1,6 @@
 """Train, check and export the digits as a SavedModel: scikit-learn's digits in, `1/`, `metrics.json`, `samples/` out.
 
-Runs in an environment with TensorFlow, which Garrison itself does not have: `.venv/tensorflow` of `scripts/setup --dev`.
+Runs in an environment with TensorFlow, which Garrison itself does not have: `.venv/tensorflow` of scripts/setup --dev.
 Three signatures, one network: pixels, encoded images, and tf.Examples to classify. It writes nothing outside its own
 folder. Training repeats on the same machine and library versions; another processor may round differently.
 """
@@ -151,7 +151,8 @@ def train_model(split: Split, epochs: int) -> Digits:
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(SEED)
     random = np.random.default_rng(SEED)
-    model, moments = Digits(), {}
+    model = Digits()
+    moments: dict[int, Any] = {}
 
     @tf.function(input_signature=[tf.TensorSpec([None, SIDE, SIDE]), tf.TensorSpec([None], tf.int64)])  # type: ignore[untyped-decorator]
     def differentiate(pixels: Any, digits: Any) -> Any:
