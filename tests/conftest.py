@@ -232,8 +232,9 @@ def saved_models() -> Path:
 
 @pytest.fixture(scope="session")
 def stand_in(saved_models: Path) -> Iterator[StandIn]:
-    """One stand-in for TensorFlow Serving with all benign SavedModels, for tests that leave it as it is."""
+    """One stand-in for TensorFlow Serving with all benign SavedModels and the sample, for tests that change nothing."""
     with tempfile.TemporaryDirectory(prefix="garrison-") as directory:
         models = {sample.name: saved_models / sample.name for sample in SAMPLES}
+        models["digits_tf"] = REPOSITORY / "models/digits_tf"
         with run_stand_in(Path(directory), models, "--grpc_max_threads=64") as running:
             yield running

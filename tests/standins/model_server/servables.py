@@ -84,6 +84,7 @@ class Servables:
             Failure: a model did not become available.
         """
         self._check_names(self._config.model_config_list.config)
+        self._labels = self._read_labels(self._config)  # before anything is available: see the flag for such labels
         while not self._poll():
             time.sleep(max(self._flags["file_system_poll_wait_seconds"], POLL_S))
         broken = [v for v in self._versions.values() if v.error is not None]
@@ -94,7 +95,6 @@ class Servables:
                 grpc.StatusCode.UNKNOWN,
                 f"{len(broken)} servable(s) did not become available: {{{named} due to error: {told}}}",
             )
-        self._labels = self._read_labels(self._config)
         if self._flags["file_system_poll_wait_seconds"] > 0:
             threading.Thread(target=self._watch, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Write all SavedModels into a directory."""
+"""Write all SavedModels into a directory, and what TensorFlow says of its messages."""
 
 import sys
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 
 def main() -> int:
     """Write them, and say how many."""
-    from standins.saved_models import graphs, numbers, pictures, sequences, words
+    from standins.saved_models import descriptors, graphs, numbers, pictures, sequences, words
 
     (directory,) = sys.argv[1:]
     for module in (numbers, pictures, words, sequences, graphs):
         module.save_all(directory)
+    descriptors.write(Path(directory) / "descriptors.json")
     return 0 if len(list(Path(directory).glob("*/1/saved_model.pb"))) else 1
 
 
