@@ -127,7 +127,7 @@ def wait_until_ready(socket: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if send_request(socket, "GET", "/serving", 2).status == 200:  # noqa: PLR2004 - OK
+            if send_request(socket, "GET", "/serving", 2).status == 200:
                 return
         time.sleep(0.05)
     raise TimeoutError(f"no guard at {socket}")

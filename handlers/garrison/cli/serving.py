@@ -20,8 +20,8 @@ from garrison.cli.options import (
 from garrison.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
+    from garrison.stack.admitted import ServerSettings
     from garrison.stack.part import Lifetime, Part
-    from garrison.stack.server import ServerPart
 
 
 def add_commands(commands: Any) -> None:
@@ -30,21 +30,17 @@ def add_commands(commands: Any) -> None:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Admit what is to be served, and run TorchServe and the gateway until interrupted; or TorchServe alone."""
+    """Admit what is to be served, and run its servers and the gateway until interrupted; or TorchServe alone."""
     from garrison.eventlog import EventLog
-    from garrison.stack.admitted import ServerSettings
     from garrison.stack.part import Lifetime
     from garrison.stack.runner import Runner
-    from garrison.stack.server import ServerPart
 
     if options.sockets is not None and not options.server_only:
         raise ConfigError("--sockets: the gateway beside a server looks in --run-dir; write --server-only, too")
     os.umask(0o077)  # sockets and rendered files are for this user only
     with open_log(options.log) as stream:
-        places = (options.models, find_store(options), find_trust(options), find_config(options), options.sockets)
         lifetime = Lifetime(EventLog(stream, sys.stderr))
-        server = ServerPart(ServerSettings(*places), (options.state,), lifetime)
-        parts = [server] if options.server_only else [server, _make_gateway(options, server, lifetime)]
+        parts = _make_server(options, lifetime) if options.server_only else _make_stack(options, lifetime)
         runner = Runner(parts, lifetime, options.run_dir)
         runner.handle_signals()
         runner.prepare()
@@ -52,12 +48,30 @@ def serve(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _make_gateway(options: argparse.Namespace, server: "ServerPart", lifetime: "Lifetime") -> "Part":
-    from garrison.stack.local import GatewayPlaces, LocalGatewayPart
+def _find_settings(options: argparse.Namespace) -> "ServerSettings":
+    from garrison.stack.admitted import ServerSettings
 
+    places = (options.models, find_store(options), find_trust(options), find_config(options), options.sockets)
+    return ServerSettings(*places)
+
+
+def _make_server(options: argparse.Namespace, lifetime: "Lifetime") -> list["Part"]:
+    from garrison.stack.server import ServerPart
+
+    return [ServerPart(_find_settings(options), (options.state,), lifetime)]
+
+
+def _make_stack(options: argparse.Namespace, lifetime: "Lifetime") -> list["Part"]:
+    """Return the parts that the models need, and the gateway in front of them."""
+    from garrison.stack.embedded import Embedded, make_parts
+    from garrison.stack.local import GatewayPlaces
+
+    gateway = GatewayPlaces(find_config(options), options.state, options.port)
+    embedded = Embedded(_find_settings(options), gateway, options.tensorflow_model_server, options.state)
+    parts = make_parts(embedded, lifetime)
     if options.unsafe_development:
         _ensure_client_keys(options.state / "keys")
-    return LocalGatewayPart(GatewayPlaces(find_config(options), options.state, options.port), server, lifetime)
+    return parts
 
 
 def _ensure_client_keys(directory: Path) -> None:
@@ -84,6 +98,8 @@ def _add_serve(commands: Any) -> None:
         "directory's group (default: --run-dir, for this user alone)"
     )
     parser.add_argument("--sockets", type=absolute, metavar="DIR", help=sockets_help)
+    binary_help = "TensorFlow Serving's binary, where SavedModels are served; the image tensorflow/serving holds it"
+    parser.add_argument("--tensorflow-model-server", type=absolute, metavar="FILE", help=binary_help)
     add_places(parser)
     run_help = (
         "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR); "

@@ -41,7 +41,7 @@ class GuardPlaces:
     """Where the guard makes its sockets, and where those are that it asks: TF Serving's directory, and TorchServe's.
 
     Process i has the directory i in `sockets`. Without `sockets` the gateway is a process of the same user, and finds
-    them in the run directory.
+    them in the run directory. What is no absolute path is one in the run directory.
     """
 
     sockets: Path | None
@@ -104,9 +104,9 @@ class GuardPart(Part):
         command = [sys.executable, "-I", "-m", MODULE, "--directory", str(directory.path)]
         command += ["--contracts", str(self._run_directory / CONTRACTS)]
         if self._places.backend is not None:
-            command += ["--backend", str(self._places.backend / GUARD_GRPC)]
+            command += ["--backend", str(self._run_directory / self._places.backend / GUARD_GRPC)]
         if self._places.torchserve is not None:
-            command += ["--torchserve", str(self._places.torchserve / INFERENCE)]
+            command += ["--torchserve", str(self._run_directory / self._places.torchserve / INFERENCE)]
         return Child(self.title, command, ENVIRONMENT, self._run_directory, self.sink())
 
     def watch(self) -> bool:

@@ -1,4 +1,4 @@
-"""Envoy beside TorchServe: its configuration is rendered for what is served, at the start and when a file changes."""
+"""Envoy beside what it leads to: rendered for what is served, at the start and when a file changes."""
 
 import contextlib
 import dataclasses
@@ -18,10 +18,11 @@ from garrison.gateway.envoy import render_envoy
 from garrison.gateway.rendered import read_rendered
 from garrison.gateway.settings import GatewaySettings, load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource
-from garrison.gateway.upstreams import ServerSockets
+from garrison.gateway.upstreams import GuardSockets, ServerSockets
 from garrison.gateway.verification import KEYS_DIRECTORY, PARTS, join_parts, verification_files
 from garrison.sockets import ADMIN
 from garrison.stack.gateway import GatewayPart, check_port
+from garrison.stack.guard import GuardPart, guard_directory
 from garrison.stack.part import Lifetime
 from garrison.stack.server import ServerPart
 from garrison.stack.watched import Kept, Watched
@@ -55,13 +56,33 @@ class GatewayPlaces:
         return Certificate(None, settings.tls_certificate, settings.tls_key)
 
 
-class LocalGatewayPart(GatewayPart):
-    """Envoy in front of the server that runs beside it."""
+@dataclass(frozen=True)
+class Behind:
+    """What runs beside the gateway: TorchServe, if it serves models, the guards, if any, and all models together."""
 
-    def __init__(self, places: GatewayPlaces, server: ServerPart, lifetime: Lifetime) -> None:
+    models: tuple[PackedModel, ...]
+    server: ServerPart | None = None
+    guards: tuple[GuardPart, ...] = ()
+
+    def find_sockets(self, run_directory: Path) -> GatewaySockets:
+        """Return where the gateway sends requests, once all parts are prepared."""
+        servers = () if self.server is None else (ServerSockets.in_directory(self.server.plan.sockets_directory),)
+        guards = (GuardSockets.in_directory(guard_directory(run_directory, i)) for i in range(len(self.guards)))
+        return GatewaySockets(servers, run_directory / ADMIN, tuple(guards))
+
+    def has_served(self) -> bool:
+        """Say whether anything behind has taken requests."""
+        served = self.server is not None and self.server.has_served
+        return served or any(guard.has_callers() for guard in self.guards)
+
+
+class LocalGatewayPart(GatewayPart):
+    """Envoy in front of what runs beside it."""
+
+    def __init__(self, places: GatewayPlaces, behind: Behind, lifetime: Lifetime) -> None:
         super().__init__(Path("envoy.json"), lifetime)
         self._places = places
-        self._server = server
+        self._behind = behind
 
     def check(self) -> None:
         """Check the settings, the port and the certificate.
@@ -81,22 +102,21 @@ class LocalGatewayPart(GatewayPart):
         Raises:
             ConfigError: a setting or a key is missing or wrong, or Envoy refuses it.
         """
-        servers = (ServerSockets.in_directory(self._server.plan.sockets_directory),)
         self._files = GatewayFiles(self._places)
         self._watched = Watched(self._files.paths())
-        self._sockets = GatewaySockets(servers, run_directory / ADMIN)
+        self._sockets = self._behind.find_sockets(run_directory)
         self.config_path = run_directory / "envoy.json"
         self._write()
         self.rendered = read_rendered(self.config_path)
         super().prepare(run_directory)
 
     def _write(self) -> None:
-        config = render_envoy(self._files.source(self._server.models, self._sockets))
+        config = render_envoy(self._files.source(self._behind.models, self._sockets))
         write_atomically(self.config_path, write_config(config), 0o600)
 
     def has_callers(self) -> bool:
-        """Say whether requests went through to the server."""
-        return self._server.has_served and self.is_running()
+        """Say whether requests went through."""
+        return self._behind.has_served() and self.is_running()
 
     def watch(self) -> bool:
         """Render again what has changed; say whether connections are accepted, and the server seen to take requests."""

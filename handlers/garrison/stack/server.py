@@ -6,6 +6,7 @@ Where the gateway is another container, a stop tells it first, and waits until i
 import http
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -47,9 +48,16 @@ class ServerPart(Part):
 
     title, gate = "TorchServe", "server"
 
-    def __init__(self, settings: ServerSettings, private: tuple[Path, ...], lifetime: Lifetime) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        private: tuple[Path, ...],
+        lifetime: Lifetime,
+        models: Sequence[AdmittedModel] | None = None,
+    ) -> None:
         super().__init__(lifetime)
         self.settings = settings
+        self._given = models  # admitted and opened already; otherwise this part does it
         self._private = private  # what no model may be able to read
         self._sockets: SocketDirectory | None = None
         self._listeners: dict[str, UnixServer | ReadinessServer] = {}
@@ -74,7 +82,7 @@ class ServerPart(Part):
             ConfigError: with every problem found.
             ArtifactRefused: a model is not admitted, or is not what was admitted.
         """
-        self._admitted = open_admitted(self.settings, self.log, TORCHSERVE)
+        self._admitted = self._given or open_admitted(self.settings, self.log, TORCHSERVE)
         self._cell = open_cell(self.settings.config / CELL_FILE, self.log)
 
     def prepare(self, run_directory: Path) -> None:

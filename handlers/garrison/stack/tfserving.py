@@ -28,6 +28,7 @@ from garrison.torchserve.readiness import ReadinessServer
 
 SOCKETS = (GUARD_GRPC, READY)
 OWN_SOCKETS = "tfserving"  # the directory in the run directory, where the guard is a process of the same user
+OWN_PLACE = "tensorflow"  # and that of the copies, the rendered files and the scratch directory
 START_TIMEOUT_S = 300
 NOTICED_AFTER_S = 2.0  # a guard asks once a second
 
@@ -75,7 +76,9 @@ class TensorFlowPart(Part):
             ArtifactRefused: a model is not what was admitted.
         """
         self._sockets = self._claim(run_directory)
-        self.plan = self._plan(run_directory, self._sockets.path)
+        own = run_directory / OWN_PLACE
+        own.mkdir(mode=0o700)
+        self.plan = self._plan(own, self._sockets.path)
         check_plan(self.plan)
         prepare_files(self.plan)
 

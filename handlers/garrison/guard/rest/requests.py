@@ -198,7 +198,7 @@ def _find_element(item: Any) -> ExampleElement:
 def _make_example(example: Any, context: Any, element: ExampleElement) -> bytes:
     """Write one tf.Example, with the context's features in it.
 
-    Its size is compared at once: a context as large as the body, in each of many examples, would be far larger than that.
+    Its size is compared at once: a context as long as the body, in each of many examples, would be far longer.
     """
     if not isinstance(example, dict) or not isinstance(context, dict):
         raise bad_json("an example or a context that is no object")
