@@ -42,7 +42,3 @@ class Rooms:
     def count(self, model: str) -> int:
         """Return how many requests of a model are in progress."""
         return self._taken[model]
-
-    def is_empty(self) -> bool:
-        """Say whether nothing is in progress."""
-        return not any(self._taken.values())
