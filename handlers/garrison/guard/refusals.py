@@ -83,6 +83,7 @@ GUARD_REASONS = MappingProxyType(
         "unknown_method": Entry(Unsupported, "This method does not exist here."),
         # REST's own
         "bad_path": Entry(Malformed, "This is not a request that is known here; see the paths of the REST API."),
+        "two_lengths": Entry(Malformed, "The request says in two ways how long it is."),
         "outputs_differ": Entry(OutOfContract, "The outputs differ in their rows; ask with inputs, not instances."),
         # the message
         "message_too_large": Entry(TooLarge, "The message is larger than any model here accepts."),

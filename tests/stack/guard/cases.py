@@ -65,7 +65,7 @@ def check(case: Case, rest: ServedRest) -> Reply:
 
 
 def assert_says_little(case: Case, reply: Reply) -> None:
-    """A refusal is {"error": TEXT} alone; in the text is nothing of what was sent, and nothing of a server."""
+    """A refusal is {"error": TEXT} and nothing else; the text has nothing of a server in it."""
     if case.method == "HEAD":
         assert reply.body == b""
         return

@@ -7,6 +7,7 @@ or {"error": "..."} of the catalogue with the reason in a header.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from garrison.contract import Contract
 from garrison.contract.signatures import CLASSIFY, PREDICT
+from garrison.errors import RequestRefused
 from garrison.guard.refusals import REASON_KEY, refuse_for
 from garrison.guard.report import Report
 from garrison.guard.rest import answers
@@ -24,6 +26,7 @@ from garrison.guard.serving import Caller, Found, Serving, Target
 
 PROTOCOL = "tfserving-rest"
 BODY_TIMEOUT_S = 30  # the gateway sends a body once it has all of it
+DISCARD_TIMEOUT_S = 0.5
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -43,6 +46,11 @@ class _Request:
         value = self.headers.get(name.encode())
         return value.decode("ascii", "replace") if value is not None else None
 
+    @property
+    def has_two_lengths(self) -> bool:
+        """Say whether two readers might see its end, and so the next request, in different places."""
+        return b"content-length" in self.headers and b"transfer-encoding" in self.headers
+
 
 class Application:
     """The REST API over one way to the models."""
@@ -50,6 +58,7 @@ class Application:
     def __init__(self, serving: Serving, report: Report, contracts: Sequence[Contract]) -> None:
         self._serving, self._report = serving, report
         self._contracts = {contract.model: contract for contract in contracts}
+        self._most = max((contract.max_body_bytes for contract in contracts), default=0)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -64,12 +73,16 @@ class Application:
                 error, protocol=PROTOCOL, caller=request.caller, model=request.model, request_id=request_id
             )
             reason = ((REASON_KEY.encode(), words.reason.encode()),)
+            await _discard_rest(request, self._most)
             await _send(send, words.http_status, answers.write_error(words.message), request, reason)
         else:
             self._report.answered(PROTOCOL, request.model, time.monotonic() - began)
+            await _discard_rest(request, self._most)
             await _send(send, 200, body, request)
 
     async def _answer(self, scope: Mapping[str, Any], request: _Request) -> str:
+        if request.has_two_lengths:
+            raise refuse_for("two_lengths")
         asked = read_path(scope["method"], scope["raw_path"].decode("latin-1"), scope["query_string"])  # 1
         request.model = asked.target.model
         is_look = asked.what in (STATUS, METADATA)
@@ -91,7 +104,6 @@ class Application:
         if request.caller is None:
             raise refuse_for("unidentified")
         found = self._serving.find(request.caller, asked.target, DESCRIBE)
-        request.is_read = not {b"content-length", b"transfer-encoding"} & request.headers.keys()
         if asked.what == METADATA:
             return answers.write_metadata(found)
         return answers.write_status(found, available=self._serving.is_available(found))
@@ -120,9 +132,8 @@ async def _read_payload(request: _Request, most: int) -> bytes:
         TooLarge: it is longer, or says that it will be.
         OutOfTime: it does not arrive.
     """
-    declared = request.header("content-length")
-    if declared is not None and declared.isdigit() and int(declared[:20]) > most:
-        raise refuse_for("message_too_large", f"{declared[:20]} bytes are more than {most}")
+    if _declares_more(request, most):
+        raise refuse_for("message_too_large", f"more than {most} bytes are declared")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await _receive_all(request, most)
@@ -130,14 +141,31 @@ async def _read_payload(request: _Request, most: int) -> bytes:
         raise refuse_for("not_in_time") from error
 
 
-async def _receive_all(request: _Request, most: int) -> bytes:
-    payload = bytearray()
+def _declares_more(request: _Request, most: int) -> bool:
+    declared = request.header("content-length")
+    return declared is not None and declared.isdigit() and int(declared[:20]) > most
+
+
+async def _discard_rest(request: _Request, most: int) -> None:
+    """Read what is left of a body that nobody needs: whoever still writes it would miss the answer."""
+    if request.is_read or request.has_two_lengths or b"expect" in request.headers or _declares_more(request, most):
+        return
+    with contextlib.suppress(TimeoutError, RequestRefused):
+        async with asyncio.timeout(DISCARD_TIMEOUT_S):
+            await _receive_all(request, most, keep=False)
+
+
+async def _receive_all(request: _Request, most: int, *, keep: bool = True) -> bytes:
+    payload, count = bytearray(), 0
     while not request.is_read:
         message = await request.receive()
         if message["type"] != "http.request":
             raise refuse_for("broken_off")
-        payload += message.get("body", b"")
-        if len(payload) > most:
+        piece = message.get("body", b"")
+        count += len(piece)
+        if keep:
+            payload += piece
+        if count > most:
             raise refuse_for("message_too_large", f"more than {most} bytes")
         request.is_read = not message.get("more_body", False)
     return bytes(payload)

@@ -183,8 +183,9 @@ def _read_string(value: Any) -> bytes:
     if not _is_binary(value):
         raise wrong_dtype("neither text nor bytes in base64")
     text = value[B64]
+    padding = "" if text.endswith("=") else "=" * (-len(text) % 4)  # all of it or nothing, as upstream takes it
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)  # upstream takes it without padding, too
+        return base64.b64decode(text + padding, validate=True)
     except (binascii.Error, ValueError) as error:
         raise refuse("bad_base64", "A value is not valid base64.", type(error).__name__) from error
 
@@ -198,7 +199,7 @@ def _find_element(item: Any) -> ExampleElement:
 def _make_example(example: Any, context: Any, element: ExampleElement) -> bytes:
     """Write one tf.Example, with the context's features in it.
 
-    Its size is compared at once: a context as long as the body, in each of many examples, would be far longer.
+    Its size is compared at once: a context as large as the body would otherwise be copied into each of many examples.
     """
     if not isinstance(example, dict) or not isinstance(context, dict):
         raise bad_json("an example or a context that is no object")
