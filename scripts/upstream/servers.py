@@ -111,8 +111,8 @@ class Source:
             )
         if not _docker("image", "inspect", "--format", "{{.Id}}", self.image):
             raise CannotStart(
-                f"there is no image {self.image}; build garrison/tfserving:dev with `scripts/build-images tfserving`, or "
-                "pull upstream's: `docker pull tensorflow/serving:2.21.0`, then --image tensorflow/serving:2.21.0"
+                f"there is no image {self.image}; build garrison/tfserving:dev with `scripts/build-images tfserving`, "
+                "or pull upstream's: `docker pull tensorflow/serving:2.21.0`, then --image tensorflow/serving:2.21.0"
             )
 
     def describe(self) -> str:
