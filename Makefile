@@ -124,7 +124,7 @@ lint: ## Check format, types, scripts, YAML, Dockerfiles and workflows.
 	@scripts/setup --dev --lint
 	$(BIN)/ruff check . $(PYTHON_SCRIPTS)
 	$(BIN)/ruff format --check . $(PYTHON_SCRIPTS)
-	$(BIN)/mypy handlers/garrison bench campaigns scripts/release $(wildcard models/*.py models/*/*.py) $(PYTHON_SCRIPTS)
+	$(BIN)/mypy handlers/garrison bench campaigns scripts/release scripts/upstream $(wildcard models/*.py models/*/*.py) $(PYTHON_SCRIPTS)
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
 	$(BIN)/yamllint --strict $(YAML_FILES)
 	$(LINT)/hadolint $(DOCKERFILES)
