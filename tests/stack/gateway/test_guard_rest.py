@@ -54,6 +54,35 @@ def test_what_the_guard_gets(
     assert alone.logged(reply)["path"] == path
 
 
+FORM = "application/x-www-form-urlencoded"
+
+
+def test_what_curl_says_of_a_body_is_no_reason_to_refuse_it(
+    alone: Gateway, alone_place: Place, guard: RecordingGuard
+) -> None:
+    reply = alone.send("POST", POSTED[0], {"x-api-key": alone_place.key(), "content-type": FORM}, b'{"instances": [1]}')
+    assert (reply.status, [seen.body for seen in guard.rest.seen]) == (200, [b'{"instances": [1]}'])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": FORM, "origin": "https://evil.example"},
+        {"content-type": FORM, "origin": "null"},
+        {"content-type": f"{FORM}; charset=utf-8"},
+        {"content-type": f"{FORM}, application/json"},
+        {"content-type": FORM, "content-encoding": "gzip"},
+    ],
+    ids=["from a page", "from nowhere", "with a parameter", "two types", "compressed"],
+)
+def test_any_other_form_is_refused(
+    alone: Gateway, alone_place: Place, guard: RecordingGuard, headers: dict[str, str]
+) -> None:
+    assert_refused(
+        alone.send("POST", POSTED[0], {"x-api-key": alone_place.key(), **headers}, b"{}"), 415, guard.rest.seen
+    )
+
+
 @pytest.mark.parametrize(("method", "path"), [("POST", POSTED[0]), ("POST", POSTED[6]), ("GET", GOT[0])])
 def test_only_who_may(alone: Gateway, alone_place: Place, guard: RecordingGuard, method: str, path: str) -> None:
     assert_refused(alone.send(method, path), 401, guard.rest.seen)
