@@ -8,7 +8,7 @@ from typing import Any
 def write(file: Path) -> None:
     """Write {message: {field: {number, type, repeated, oneof}}}; nested messages are named Outer_Inner."""
     from tensorflow.core.example import example_pb2
-    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.core.protobuf import saved_model_pb2, tensor_bundle_pb2
     from tensorflow_serving.apis import (
         classification_pb2,
         get_model_metadata_pb2,
@@ -20,7 +20,7 @@ def write(file: Path) -> None:
 
     modules = (
         *(predict_pb2, classification_pb2, regression_pb2, inference_pb2),
-        *(get_model_metadata_pb2, get_model_status_pb2, saved_model_pb2, example_pb2),
+        *(get_model_metadata_pb2, get_model_status_pb2, saved_model_pb2, tensor_bundle_pb2, example_pb2),
     )
     found: dict[str, Any] = {}
     for module in modules:
