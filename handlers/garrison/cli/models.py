@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.cli.options import add_command, add_json, escape
-from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, Refused
+from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, ConfigError, Refused
 from garrison.files import read_file
 
 
@@ -46,14 +46,42 @@ def check_file(path: Path, contract: Any) -> dict[str, Any]:
 
 
 def describe(options: argparse.Namespace) -> int:
-    """Print what a client needs to know about a model."""
+    """Print what a client needs to know about a model, or what a SavedModel says of itself."""
     from garrison.archive import CONTRACT_FILE
     from garrison.contract import load_contract
     from garrison.describe import describe_contract, describe_in_words
 
+    if options.contract_draft or _is_saved_model(options.path):
+        return _describe_saved_model(options)
     path = options.path / CONTRACT_FILE if options.path.is_dir() else options.path
     contract = load_contract(path)
     print(json.dumps(describe_contract(contract)) if options.json else describe_in_words(contract))
+    return EXIT_OK
+
+
+def _is_saved_model(path: Path) -> bool:
+    """Say whether a path is a SavedModel without a contract, or what might become one."""
+    from garrison.admission.pack.saved_model import KERAS_SUFFIXES
+    from garrison.archive import CONTRACT_FILE
+    from garrison.saved_model import PROGRAM_FILE
+
+    bare = (path / PROGRAM_FILE).exists() and not (path / CONTRACT_FILE).exists()
+    return bare or path.suffix.lower() in KERAS_SUFFIXES
+
+
+def _describe_saved_model(options: argparse.Namespace) -> int:
+    from garrison.admission.pack.signature_drafts import draft_contract
+    from garrison.admission.pack.signatures import describe_signatures, describe_signatures_in_words, load_signatures
+
+    if options.contract_draft and options.json:
+        raise ConfigError("--contract-draft writes YAML; leave --json out")
+    signatures = load_signatures(options.path)
+    if options.contract_draft:
+        print(draft_contract(options.path, signatures), end="")
+    elif options.json:
+        print(json.dumps({"signatures": describe_signatures(signatures)}))
+    else:
+        print(escape(describe_signatures_in_words(options.path, signatures)))
     return EXIT_OK
 
 
@@ -84,7 +112,8 @@ def _add_check(commands: Any) -> None:
 def _add_describe(commands: Any) -> None:
     example = "garrison describe models/digits/contract.yaml"
     parser = add_command(commands, "describe", describe, "Say what a model accepts and answers.", example)
-    parser.add_argument(
-        "path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model"
-    )
+    path_help = "a contract.yaml, the directory of a packed model, or that of a SavedModel"
+    parser.add_argument("path", type=Path, metavar="PATH", help=path_help)
+    draft_help = "of a SavedModel: write a first contract, with CHECK where a limit was guessed"
+    parser.add_argument("--contract-draft", action="store_true", help=draft_help)
     add_json(parser)
