@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.cli.options import add_command, add_json, escape
-from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, ConfigError, Refused
-from garrison.files import read_file
+from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, ConfigError
 
 
 def add_commands(commands: Any) -> None:
@@ -17,32 +16,20 @@ def add_commands(commands: Any) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Run input files through a contract, exactly as the worker does."""
+    """Run input files through a contract, exactly as the worker or the guard does."""
+    from garrison.cli.checking import find_check
     from garrison.contract import load_contract
 
     contract = load_contract(options.contract)
+    check_file = find_check(contract)
     rows = []
     for path in options.files:
-        row = check_file(path, contract)
+        row = check_file(path)
         rows.append(row)
         print(json.dumps(row) if options.json else _check_line(row), flush=True)
     if any(row["reason"] == "unreadable" for row in rows):
         return EXIT_UNDECIDED
     return EXIT_OK if all(row["accepted"] for row in rows) else EXIT_REFUSED
-
-
-def check_file(path: Path, contract: Any) -> dict[str, Any]:
-    """Return one file's verdict; no more of it is read than the contract lets in."""
-    from garrison.checks import read_request
-
-    row = {"file": str(path), "accepted": False, "reason": "", "detail": ""}
-    try:
-        request = read_request(read_file(path, contract.max_body_bytes + 1), contract)
-    except OSError as error:
-        return {**row, "reason": "unreadable", "detail": error.strerror or "cannot be read"}
-    except Refused as refusal:
-        return {**row, "reason": refusal.reason, "detail": refusal.detail}
-    return {**row, "accepted": True, "detail": "; ".join(_describe_item(item) for item in request.items)}
 
 
 def describe(options: argparse.Namespace) -> int:
@@ -83,14 +70,6 @@ def _describe_saved_model(options: argparse.Namespace) -> int:
     else:
         print(escape(describe_signatures_in_words(options.path, signatures)))
     return EXIT_OK
-
-
-def _describe_item(item: Any) -> str:
-    return ", ".join(_describe_value(value) for value in item.values.values())
-
-
-def _describe_value(value: Any) -> str:
-    return f"text of {len(value)} characters" if isinstance(value, str) else f"{value.dtype} {value.shape}"
 
 
 def _check_line(row: dict[str, Any]) -> str:
