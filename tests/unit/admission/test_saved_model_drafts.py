@@ -139,11 +139,13 @@ def test_signatures_are_described(tmp_path):
     assert "x: float32, shape [any, 2]" in words
 
 
-def test_what_is_not_for_clients_is_told_so(tmp_path):
+def test_what_is_not_for_clients_is_told_so_or_not_at_all(tmp_path):
     program = make_program()
     program.meta_graphs[0].signature_def["__saved_model_init_op"].outputs["init"].name = "init"
+    program.meta_graphs[0].signature_def["fit"].method_name = "train"
     signatures = load_signatures(write_saved_model(tmp_path / "saved", program))
-    assert "__saved_model_init_op: no method, not for clients" in describe_signatures_in_words(tmp_path, signatures)
+    words = describe_signatures_in_words(tmp_path, signatures)
+    assert ("fit: train, not for clients" in words, "init_op" in words) == (True, False)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5", "weights.HDF5"])

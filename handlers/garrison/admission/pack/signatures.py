@@ -41,7 +41,8 @@ def describe_signatures_in_words(directory: Path, signatures: Sequence[ServedSig
     """Return the same as a page for a person."""
     lines = [f"{directory}: a SavedModel without a contract; what its program says:"]
     for one in signatures:
-        lines += ["", *_say_signature(one)]
+        if one.method:  # what has none is run while the model loads
+            lines += ["", *_say_signature(one)]
     advice = "--contract-draft writes a contract to begin with; without one it can be neither packed nor served"
     return "\n".join([*lines, "", advice])
 
@@ -54,7 +55,7 @@ def say_shape(tensor: ServedTensor) -> str:
 
 
 def _say_signature(signature: ServedSignature) -> Iterator[str]:
-    told = signature.method if signature.is_served else f"{signature.method or 'no method'}, not for clients"
+    told = signature.method if signature.is_served else f"{signature.method}, not for clients"
     yield f"{signature.name}: {told}"
     for word, tensors in (("in", signature.inputs), ("out", signature.outputs)):
         yield from (f"  {word:<4}{tensor.name}: {tensor.dtype}, {say_shape(tensor)}" for tensor in tensors)
