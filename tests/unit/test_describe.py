@@ -6,7 +6,8 @@ import pytest
 
 from garrison.contract import TASKS, parse_contract
 from garrison.contract.explanations import EXPLAINED_TASKS
-from garrison.describe import ANSWERS, ATTRIBUTIONS, describe_contract, describe_in_words
+from garrison.describe import describe_contract, describe_in_words
+from garrison.describe.torchserve import ANSWERS, ATTRIBUTIONS
 
 KINDS = {
     "text": {"kind": "text", "max_bytes": "1KiB", "min_characters": 3, "max_characters": 200, "max_tokens": 20},

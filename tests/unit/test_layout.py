@@ -31,7 +31,7 @@ ALLOWED = {
     "sockets": {"errors"},
     "process": {"errors"},
     "eventlog": {"errors"},
-    "describe": {"errors", "contract"},
+    "describe": {"errors", "contract", "describe"},
     "checks": {"errors", "reasons", "settings", "contract", "checks"},
     "watch": {"errors", "reasons", "contract", "cell", "watch"},
     "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve", "cell"},

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison import __version__
+from garrison.admission.agreement import check_agreement
 from garrison.admission.audit import AuditLog
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
@@ -40,7 +41,7 @@ from garrison.admission.sign.trust import Trust
 from garrison.admission.store import AdmittedModel, Store, version_order
 from garrison.admission.unpack import copy_model, unpack_archive
 from garrison.admission.vet import vet_files
-from garrison.archive import HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model
+from garrison.archive import CONTRACT_FILE, HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Refused, Undecided
 from garrison.record import Record, render_record
 from garrison.saved_model import PROGRAM_FILE
@@ -215,8 +216,9 @@ def _check_contract(staged: Path, policy: Policy) -> PackedModel:
     except ConfigError as error:
         problems = "; ".join(_relative(problem, staged) for problem in error.problems)
         raise ArtifactRefused("bad_contract", "The model's parts do not fit together.", problems) from error
-    bounds = check_bounds(packed.contract, policy.settings.limits, "contract.yaml")
+    bounds = check_bounds(packed.contract, policy.settings.limits, CONTRACT_FILE)
     refuse_if_found(bounds, "The model asks for more than it may.")
+    refuse_if_found(check_agreement(staged, packed.contract), "The model's parts do not fit together.")
     return packed
 
 

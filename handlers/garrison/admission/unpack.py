@@ -7,7 +7,7 @@ ever written, none through a link, none over another file, and no more bytes tha
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,7 +66,18 @@ def copy_model(source: Path, target: Path, limits: Limits, *, foreign: bool = Fa
         entries = list_entries(opened, limits.max_files + len(INNER_DIRECTORIES))
         refuse_if_found(check_entries(entries, limits, check_structure if foreign else check_names), PUBLIC_MESSAGE)
         names = [entry.name for entry in entries if entry.is_plain]
-        _fill(target, lambda root: _copy_members(opened, names, root, limits.max_bytes))
+        copy_members(opened, names, target, limits.max_bytes)
+
+
+def copy_members(opened: int, names: Sequence[str], target: Path, max_bytes: int) -> None:
+    """Copy files of an open directory into a new one of mode 0700; nothing of it is left if that fails.
+
+    Raises:
+        ArtifactRefused: one is no plain file, or they have more than `max_bytes` bytes.
+        ConfigError: one cannot be read, or the target cannot be written.
+        Undecided: one vanished meanwhile.
+    """
+    _fill(target, lambda root: _copy_members(opened, names, root, max_bytes))
 
 
 def _check_format(archive: Path) -> None:
@@ -104,7 +115,7 @@ def _unpack_members(source: StrictZip, root: int) -> None:
             write_member(root, member.name, source.chunks(member.name))
 
 
-def _copy_members(opened: int, names: list[str], root: int, max_bytes: int) -> None:
+def _copy_members(opened: int, names: Sequence[str], root: int, max_bytes: int) -> None:
     left = max_bytes
     for name in names:
         try:

@@ -39,23 +39,53 @@ def add_commands(commands: Any) -> None:
 
 def pack(options: argparse.Namespace) -> int:
     """Pack a model, or convert an archive of stock's; examine it, and sign it if a key is given."""
+    written, changes = (_pack_files if options.saved_model is None else _pack_saved_model)(options)
+    signed = options.sign_key is not None or options.unsafe_development
+    row = {"packed": str(written), "signed": signed, "changes": list(changes)}
+    words = f"packed and signed {written}" if signed else f"packed {written}"
+    print(json.dumps(row) if options.json else escape(words, keep=""))
+    return EXIT_OK
+
+
+def _pack_files(options: argparse.Namespace) -> tuple[Path, Sequence[str]]:
     from garrison.admission.admit import look_inside
     from garrison.admission.pack import pack_model
 
     settings = _settings(options)
     with tempfile.TemporaryDirectory(prefix="garrison-pack-") as staging:
         order, changes = _make_order(options, Path(staging), settings.limits)
-        for change in changes:
-            print(escape(f"changed   {change}", keep=""), file=sys.stderr)
+        _tell_changes(changes)
         with show_steps("packing") as tell:
             signer = _signer(options)
             written = pack_model(
                 order, lambda directory: look_inside(directory, settings, tell), signer, limits=settings.limits
             )
-    row = {"packed": str(written), "signed": signer is not None, "changes": list(changes)}
-    words = f"packed {written}" if signer is None else f"packed and signed {written}"
-    print(json.dumps(row) if options.json else escape(words, keep=""))
-    return EXIT_OK
+    return written, changes
+
+
+def _pack_saved_model(options: argparse.Namespace) -> tuple[Path, Sequence[str]]:
+    from garrison.admission.admit import look_inside
+    from garrison.admission.pack import Delivery, SavedModelOrder, pack_saved_model
+    from garrison.admission.pack.saved_model import DRAFT_ADVICE, check_saved_model
+
+    _refuse_beside_saved_model(options)
+    check_saved_model(options.saved_model)
+    if options.contract is None:
+        raise ConfigError(f"--saved-model needs --contract; {DRAFT_ADVICE}")
+    settings, delivery = _settings(options), Delivery(options.export_path, options.archive_format, options.force)
+    order = SavedModelOrder(options.saved_model, options.contract, delivery, options.model_name, options.version)
+    with show_steps("packing") as tell:
+        signer = _signer(options)
+        written, changes = pack_saved_model(
+            order, lambda directory: look_inside(directory, settings, tell), signer, limits=settings.limits
+        )
+    _tell_changes(changes)
+    return written, changes
+
+
+def _tell_changes(changes: Sequence[str]) -> None:
+    for change in changes:
+        print(escape(f"changed   {change}", keep=""), file=sys.stderr)
 
 
 def scan(options: argparse.Namespace) -> int:
@@ -214,7 +244,10 @@ def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tupl
         converted = convert_archive(options.source, staging, limits, given)
         return converted.order(options.export_path, options.archive_format, force=options.force), converted.changes
     if options.contract is None or options.serialized_file is None:
-        raise ConfigError("give --contract and --serialized-file, or --from with an archive of stock TorchServe's")
+        raise ConfigError(
+            "give --contract and --serialized-file, or --contract and --saved-model with a SavedModel's directory, or "
+            "--from with an archive of stock TorchServe's"
+        )
     order = PackOrder(
         contract=options.contract,
         serialized_file=options.serialized_file,
@@ -239,6 +272,23 @@ def _refuse_beside_archive(options: argparse.Namespace) -> None:
     if any(given) or options.runtime != "python":
         names = "--serialized-file, --config-file, --requirements-file and --runtime"
         raise ConfigError(f"--from takes {names} from the archive; leave them out")
+
+
+def _refuse_beside_saved_model(options: argparse.Namespace) -> None:
+    """Refuse what only TorchServe's models have."""
+    given = {
+        "--from": options.source,
+        "--serialized-file": options.serialized_file,
+        "--model-file": options.model_file,
+        "--handler": options.handler,
+        "--extra-files": options.extra_files,
+        "--config-file": options.config_file,
+        "--requirements-file": options.requirements_file,
+        "--runtime": options.runtime if options.runtime != "python" else None,
+    }
+    if names := [name for name, value in given.items() if value]:
+        advice = "a SavedModel holds program, weights and assets, and its contract says the rest; leave it out"
+        raise ConfigError(f"{', '.join(names)}: not with --saved-model: {advice}")
 
 
 def _signer(options: argparse.Namespace) -> Any:
@@ -301,11 +351,19 @@ def _add_pack(commands: Any) -> None:
         "garrison pack --contract models/digits/contract.yaml --serialized-file models/digits/model.pt "
         "--extra-files models/digits/labels.json --export-path build/models"
     )
-    parser = add_command(commands, "pack", pack, "Pack a model for serving (wraps torch-model-archiver).", example)
+    parser = add_command(
+        commands,
+        "pack",
+        pack,
+        "Pack a model for serving (wraps torch-model-archiver; a SavedModel is copied).",
+        example,
+    )
     parser.add_argument("--contract", type=Path, metavar="FILE", help="the model's contract.yaml")
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="FILE.mar", help="convert an archive of stock TorchServe's"
     )
+    saved_help = "a SavedModel's directory, for TensorFlow Serving, in place of --serialized-file"
+    parser.add_argument("--saved-model", type=Path, metavar="DIR", help=saved_help)
     weights_help = "the weights; the file's ending says their format: " + _WEIGHTS_HELP
     parser.add_argument("--serialized-file", type=Path, metavar="FILE", help=weights_help)
     model_help = "Python file with one nn.Module class, for weights that are a state dict (.pt, .pth, .safetensors)"

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.cli.options import add_command, add_json, escape
-from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, Refused
-from garrison.files import read_file
+from garrison.errors import EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED, ConfigError
 
 
 def add_commands(commands: Any) -> None:
@@ -17,13 +16,15 @@ def add_commands(commands: Any) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Run input files through a contract, exactly as the worker does."""
+    """Run input files through a contract, exactly as the worker or the guard does."""
+    from garrison.cli.checking import find_check
     from garrison.contract import load_contract
 
     contract = load_contract(options.contract)
+    check_file = find_check(contract)
     rows = []
     for path in options.files:
-        row = check_file(path, contract)
+        row = check_file(path)
         rows.append(row)
         print(json.dumps(row) if options.json else _check_line(row), flush=True)
     if any(row["reason"] == "unreadable" for row in rows):
@@ -31,38 +32,44 @@ def check(options: argparse.Namespace) -> int:
     return EXIT_OK if all(row["accepted"] for row in rows) else EXIT_REFUSED
 
 
-def check_file(path: Path, contract: Any) -> dict[str, Any]:
-    """Return one file's verdict; no more of it is read than the contract lets in."""
-    from garrison.checks import read_request
-
-    row = {"file": str(path), "accepted": False, "reason": "", "detail": ""}
-    try:
-        request = read_request(read_file(path, contract.max_body_bytes + 1), contract)
-    except OSError as error:
-        return {**row, "reason": "unreadable", "detail": error.strerror or "cannot be read"}
-    except Refused as refusal:
-        return {**row, "reason": refusal.reason, "detail": refusal.detail}
-    return {**row, "accepted": True, "detail": "; ".join(_describe_item(item) for item in request.items)}
-
-
 def describe(options: argparse.Namespace) -> int:
-    """Print what a client needs to know about a model."""
+    """Print what a client needs to know about a model, or what a SavedModel says of itself."""
     from garrison.archive import CONTRACT_FILE
     from garrison.contract import load_contract
     from garrison.describe import describe_contract, describe_in_words
 
+    if options.contract_draft or _is_saved_model(options.path):
+        return _describe_saved_model(options)
     path = options.path / CONTRACT_FILE if options.path.is_dir() else options.path
     contract = load_contract(path)
     print(json.dumps(describe_contract(contract)) if options.json else describe_in_words(contract))
     return EXIT_OK
 
 
-def _describe_item(item: Any) -> str:
-    return ", ".join(_describe_value(value) for value in item.values.values())
+def _is_saved_model(path: Path) -> bool:
+    """Say whether a path is a SavedModel without a contract, or what might become one."""
+    from garrison.admission.pack.saved_model import KERAS_SUFFIXES
+    from garrison.archive import CONTRACT_FILE
+    from garrison.saved_model import PROGRAM_FILE
+
+    bare = (path / PROGRAM_FILE).exists() and not (path / CONTRACT_FILE).exists()
+    return bare or path.suffix.lower() in KERAS_SUFFIXES
 
 
-def _describe_value(value: Any) -> str:
-    return f"text of {len(value)} characters" if isinstance(value, str) else f"{value.dtype} {value.shape}"
+def _describe_saved_model(options: argparse.Namespace) -> int:
+    from garrison.admission.pack.signature_drafts import draft_contract
+    from garrison.admission.pack.signatures import describe_signatures, describe_signatures_in_words, load_signatures
+
+    if options.contract_draft and options.json:
+        raise ConfigError("--contract-draft writes YAML; leave --json out")
+    signatures = load_signatures(options.path)
+    if options.contract_draft:
+        print(draft_contract(options.path, signatures), end="")
+    elif options.json:
+        print(json.dumps({"signatures": describe_signatures(signatures)}))
+    else:
+        print(escape(describe_signatures_in_words(options.path, signatures)))
+    return EXIT_OK
 
 
 def _check_line(row: dict[str, Any]) -> str:
@@ -84,7 +91,8 @@ def _add_check(commands: Any) -> None:
 def _add_describe(commands: Any) -> None:
     example = "garrison describe models/digits/contract.yaml"
     parser = add_command(commands, "describe", describe, "Say what a model accepts and answers.", example)
-    parser.add_argument(
-        "path", type=Path, metavar="CONTRACT", help="a contract.yaml, or the directory of a packed model"
-    )
+    path_help = "a contract.yaml, the directory of a packed model, or that of a SavedModel"
+    parser.add_argument("path", type=Path, metavar="PATH", help=path_help)
+    draft_help = "of a SavedModel: write a first contract, with CHECK where a limit was guessed"
+    parser.add_argument("--contract-draft", action="store_true", help=draft_help)
     add_json(parser)

@@ -1,4 +1,4 @@
-"""Say what a contract promises, to a client: a contract enters, plain values or plain words leave."""
+"""Say what a contract with inputs promises: a contract enters, plain values or plain words leave."""
 
 import json
 from typing import Any
