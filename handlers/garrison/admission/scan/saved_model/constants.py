@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from garrison.admission.findings import Finding
 from garrison.admission.scan.saved_model.graph import attributes_in
+from garrison.admission.scan.saved_model.reading import read_varint
 from garrison.saved_model import PROGRAM_FILE
 from garrison.tensorflow.messages import messages
 
@@ -145,16 +146,13 @@ def _texts_in(value: Any) -> Iterable[bytes]:
 
 def _split_content(tensor: Any) -> Iterator[bytes]:
     """Return the texts in TensorFlow's other form: all their lengths, then all of them."""
-    data = tensor.tensor_content
-    place, lengths = 0, []
-    for _ in range(min(len(data), math.prod(dim.size for dim in tensor.tensor_shape.dim))):
-        length = shift = 0
-        while place < len(data) and shift < 70:
-            byte = data[place]
-            place, length, shift = place + 1, length | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                break
-        lengths.append(length)
+    data, place, lengths = tensor.tensor_content, 0, []
+    try:
+        for _ in range(min(len(data), math.prod(dim.size for dim in tensor.tensor_shape.dim))):
+            length, place = read_varint(data, place)
+            lengths.append(length)
+    except (IndexError, ValueError):
+        return  # TensorFlow cannot read it either
     for length in lengths:
         yield data[place : place + length]
         place += length
