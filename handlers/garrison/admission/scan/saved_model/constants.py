@@ -30,6 +30,7 @@ _VALUES = (
     *("float_val", "double_val", "int_val", "string_val", "int64_val", "bool_val", "half_val", "uint32_val"),
     *("uint64_val", "scomplex_val", "dcomplex_val"),
 )
+_WITH_VALUES = ("tensor", "list", "s")
 _NAME = re.compile(r"[A-Za-z0-9._/\\>-]{1,500}")
 _OPERATOR = re.compile(r"[A-Z_][A-Za-z0-9_>]{1,100}")
 _SHORTEST_GRAPH = 8  # bytes
@@ -39,6 +40,8 @@ def check_constants(meta_graph: Any) -> Iterator[Finding]:
     """Refuse values in a graph that are bombs, handles or graphs themselves."""
     repeated = 0
     for where, value in _attributes(meta_graph):
+        if value.WhichOneof("value") not in _WITH_VALUES:
+            continue
         for tensor in (value.tensor, *value.list.tensor):
             if problem := find_fault(tensor):
                 yield Finding(PROGRAM_FILE, "bad_constant", f"{where}: {problem}; export the model again")
