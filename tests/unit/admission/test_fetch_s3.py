@@ -376,7 +376,7 @@ def test_a_packed_directory_is_fetched_whole(put_directory, fetch, tmp_path):
 
 
 def test_a_packed_saved_model_is_fetched_whole(put_directory, fetch):
-    members = {name: DATA for name in ("contract.yaml", "saved_model.pb", "variables/variables.index", "assets/words")}
+    members = dict.fromkeys(("contract.yaml", "saved_model.pb", "variables/variables.index", "assets/words"), DATA)
     put_directory(members)
     path = fetch("s3://models/models/digits/").path
     assert {name: (path / name).read_bytes() for name in names_in(path)} == members
