@@ -149,15 +149,15 @@ class GuardProcess:
             self._was_available = available
             await asyncio.sleep(POLL_S)
 
-    def _is_ready(self) -> bool:
-        turns = time.monotonic() - self._beat < STUCK_AFTER_S
-        return turns and not self._stopping.is_set() and self._backend.all_available()
-
     def _say_ready(self, _: str) -> Page:
-        ready = self._is_ready()
-        status = http.HTTPStatus.OK if ready else http.HTTPStatus.SERVICE_UNAVAILABLE
-        body = json.dumps({"status": "ready" if ready else "not ready"}).encode()
-        return Page(status, "application/json", body)
+        """Say whether requests are taken, from a thread: also when the loop does not turn."""
+        state = "not ready"
+        if time.monotonic() - self._beat > STUCK_AFTER_S:
+            state = "stuck"
+        elif not self._stopping.is_set() and self._backend.all_available():
+            state = "ready"
+        status = http.HTTPStatus.OK if state == "ready" else http.HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(status, "application/json", json.dumps({"status": state}).encode())
 
     def _render(self, _: str) -> Page:
         return Page(http.HTTPStatus.OK, CONTENT_TYPE, self._report.render(self._measure))
