@@ -95,6 +95,20 @@ def test_the_client_of_rest_works(stack: TensorFlowStack, tmp_path: Path) -> Non
     assert refused.stdout == ""
 
 
+def test_grpc_takes_the_servers_certificate_and_not_the_development_authoritys(stack: TensorFlowStack) -> None:
+    key = [("x-api-key", stack.target.keys["demo"])]
+    request = grpc_request("half_plus_two", BY_NAME["half_plus_two"].asks[0])
+    for certificate, good in ((stack.server_certificate, True), (stack.target.authority, False)):
+        credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+        with grpc.secure_channel(f"localhost:{stack.target.port}", credentials) as channel:
+            try:
+                answered = ask_over(channel, request, metadata=key) is not None
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+                answered = False
+        assert answered == good
+
+
 @pytest.mark.parametrize("model", NAMES[1:])
 def test_each_request_of_the_catalogue_is_answered_as_the_server_itself_does(
     model: str, stack: TensorFlowStack
