@@ -12,7 +12,8 @@ DEMANDED = [
 
 
 # Models, not requests: these are attacks on admission.
-ON_ADMISSION = {"tampering", "hostile_archives", "hostile_handlers", "hostile_models", "hostile_weights"}
+ON_ADMISSION = {"tampering", "hostile_archives", "hostile_handlers", "hostile_models", "hostile_saved_models",
+                "hostile_weights"}  # fmt: skip
 # At the server itself, with the gateway out of the way.
 BEHIND_THE_GATEWAY = {"forms", "workflows"}
 

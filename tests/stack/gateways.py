@@ -341,6 +341,7 @@ class Place:
     clients: str = CLIENTS
     models: tuple[str, ...] = ("digits", "faces")
     saved_models: tuple[str, ...] = ()  # for TensorFlow Serving
+    contracts: tuple[Contract, ...] = ()  # further ones
     guards: tuple[GuardSockets, ...] = ()
 
     def source(self, port: int) -> GatewaySource:
@@ -352,7 +353,7 @@ class Place:
         return GatewaySource(
             loaded,
             load_clients(clients),
-            (*map(make_contract, self.models), *map(make_saved_model_contract, self.saved_models)),
+            (*map(make_contract, self.models), *map(make_saved_model_contract, self.saved_models), *self.contracts),
             load_verification(loaded, self.directory),
             certificates.ensure_certificate(self.directory / "tls"),
             GatewaySockets(

@@ -57,14 +57,17 @@ def _is_saved_model(path: Path) -> bool:
 
 
 def _describe_saved_model(options: argparse.Namespace) -> int:
+    from garrison.admission.pack.features import find_features
     from garrison.admission.pack.signature_drafts import draft_contract
     from garrison.admission.pack.signatures import describe_signatures, describe_signatures_in_words, load_signatures
+    from garrison.admission.scan.saved_model import read_program
 
     if options.contract_draft and options.json:
         raise ConfigError("--contract-draft writes YAML; leave --json out")
     signatures = load_signatures(options.path)
     if options.contract_draft:
-        print(draft_contract(options.path, signatures), end="")
+        features = find_features(read_program(options.path))
+        print(draft_contract(options.path, signatures, features), end="")
     elif options.json:
         print(json.dumps({"signatures": describe_signatures(signatures)}))
     else:

@@ -72,6 +72,10 @@ class Backend:
         """Say whether it takes requests for every model."""
         return all(self.is_available(one.model, int(one.version)) for one in self._contracts)
 
+    def any_available(self) -> bool:
+        """Say whether it takes requests for at least one."""
+        return bool(self._available)
+
     async def look(self) -> None:
         """Ask once how the models are."""
         states = await asyncio.gather(*(self._ask_status(contract) for contract in self._contracts))
@@ -83,13 +87,15 @@ class Backend:
 
     async def _ask_status(self, contract: Contract) -> frozenset[tuple[str, int]]:
         request = messages.GetModelStatusRequest()
-        request.model_spec.name = contract.model
+        request.model_spec.name, wanted = contract.model, int(contract.version)
         try:
             answer = await self.ask(STATUS, request.SerializeToString(), STATUS_TIMEOUT_S)
             states = messages.GetModelStatusResponse.FromString(answer).model_version_status
         except (RequestRefused, DecodeError):
             return frozenset()
-        return frozenset((contract.model, int(one.version)) for one in states if one.state == AVAILABLE)
+        return frozenset(
+            (contract.model, one.version) for one in states if one.state == AVAILABLE and one.version == wanted
+        )
 
 
 def _make_options(contracts: Sequence[Contract]) -> list[tuple[str, Any]]:

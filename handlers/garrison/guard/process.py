@@ -2,7 +2,7 @@
 
     rest.sock    TensorFlow Serving's REST
     grpc.sock    TensorFlow Serving's gRPC, and TorchServe's where there is one
-    ready.sock   at every path: does this process take requests, and has the backend every model?
+    ready.sock   at /serving: does this process take requests? elsewhere: has the backend every model, too?
     watch.sock   metrics
 
 A stop has four steps: `ready.sock` says no, so that the gateway looks elsewhere; after a while nothing new is taken;
@@ -28,7 +28,7 @@ from garrison.guard.counts import CountingReport, log
 from garrison.guard.grpc_server import GuardHandler, NoSuchMethod, make_server
 from garrison.guard.rooms import Rooms
 from garrison.guard.service import GuardServing
-from garrison.sockets import GUARD_GRPC, GUARD_REST, READY, WATCH
+from garrison.sockets import GUARD_GRPC, GUARD_REST, READY, SERVING_PATH, WATCH
 from garrison.unix_http import Page, UnixServer
 from garrison.watch.page import CONTENT_TYPE
 
@@ -67,7 +67,7 @@ class GuardProcess:
         self._grpc = make_server((*served, *behind), self._handlers, plan.directory / GUARD_GRPC)
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
         self._beat = time.monotonic()
-        self._was_available = False
+        self._was_available = self._was_complete = False
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -147,17 +147,26 @@ class GuardProcess:
             elif self._was_available and not available:
                 log({"event": "models_unavailable", "message": "the server behind does not take requests now"})
             self._was_available = available
+            self._was_complete = self._was_complete or available
             await asyncio.sleep(POLL_S)
 
-    def _is_ready(self) -> bool:
-        turns = time.monotonic() - self._beat < STUCK_AFTER_S
-        return turns and not self._stopping.is_set() and self._backend.all_available()
+    def _say_ready(self, path: str) -> Page:
+        """Say whether requests are taken, from a thread: also when the loop does not turn.
 
-    def _say_ready(self, _: str) -> Page:
-        ready = self._is_ready()
-        status = http.HTTPStatus.OK if ready else http.HTTPStatus.SERVICE_UNAVAILABLE
-        body = json.dumps({"status": "ready" if ready else "not ready"}).encode()
-        return Page(status, "application/json", body)
+        Once every model was there, one that is not does not keep the others' clients away.
+        """
+        state = "not ready"
+        if time.monotonic() - self._beat > STUCK_AFTER_S:
+            state = "stuck"
+        elif self._stopping.is_set():
+            state = "stopping"
+        elif self._backend.all_available() or (path == SERVING_PATH and self._is_serving()):
+            state = "ready"
+        status = http.HTTPStatus.OK if state == "ready" else http.HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(status, "application/json", json.dumps({"status": state}).encode())
+
+    def _is_serving(self) -> bool:
+        return self._was_complete and self._backend.any_available()
 
     def _render(self, _: str) -> Page:
         return Page(http.HTTPStatus.OK, CONTENT_TYPE, self._report.render(self._measure))

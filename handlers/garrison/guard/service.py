@@ -138,7 +138,11 @@ class GuardServing:
             return check()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="check")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, check)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, check)
+        try:
+            return await asyncio.shield(work)
+        finally:  # a client that goes leaves work behind, which keeps its room until it is done
+            await asyncio.wait({work})
 
     def _head(self, found: Found) -> bytes:
         """Return what is the same in all of a signature's requests: what is asked, and the list of all its outputs."""

@@ -30,6 +30,8 @@ ENVIRONMENT = {"LANG": "C.UTF-8", "GRPC_VERBOSITY": "ERROR"}
 CONTRACTS = "contracts"
 START_TIMEOUT_S = 30.0
 STATUS_TIMEOUT_S = 2.0
+STUCK_AFTER_S = 30.0
+STUCK = b"stuck"  # in what a process says whose event loop does not turn
 DRAIN_MARGIN_S = 6.0  # beyond the longest timeout: until the gateway has noticed, and for the answers
 DRAIN_POLL_S = 0.05
 
@@ -67,6 +69,7 @@ class GuardPart(Part):
         self._find_models = find_models
         self._sockets: SocketDirectory | None = None
         self._told_to_stop = 0
+        self._made = False  # all its sockets, by the process that runs now
 
     def check(self) -> None:
         """Open the store, and see that there is something to guard.
@@ -100,7 +103,8 @@ class GuardPart(Part):
         """Start the process; sockets that a killed one left behind would be in its way."""
         directory = self._directory()
         directory.clear()
-        self._started, self._told_to_stop = time.monotonic(), 0
+        self._started = self._turned_at = time.monotonic()
+        self._told_to_stop, self._made = 0, False
         command = [sys.executable, "-I", "-m", MODULE, "--directory", str(directory.path)]
         command += ["--contracts", str(self._run_directory / CONTRACTS)]
         if self._places.backend is not None:
@@ -116,13 +120,16 @@ class GuardPart(Part):
             ConfigError: the process makes no sockets.
         """
         directory = self._directory()
-        made = [directory.grant(name) for name in GUARD_SOCKETS]
-        if not all(made):
+        lost = [name for name in GUARD_SOCKETS if not directory.grant(name)]
+        if lost and self._made and self.is_running():
+            self._replace("socket_lost", f"{directory.path / lost[0]} was removed; starting {self.title} again")
+        if lost:
             waited_s = time.monotonic() - self._started
             if waited_s > START_TIMEOUT_S and not self.lifetime.ready.is_set():
                 raise ConfigError(f"{directory.path}: {self.title} has made no sockets in {waited_s:.0f} s")
             return False
-        return self._is_ready()
+        self._made = True
+        return self._ask()
 
     def address(self) -> str:
         """Return where a gateway sends requests."""
@@ -171,12 +178,27 @@ class GuardPart(Part):
             raise ConfigError("the guard's directory of sockets was not taken")
         return self._sockets
 
-    def _is_ready(self) -> bool:
+    def _ask(self) -> bool:
+        """Ask the process whether it takes requests; one that hangs is ended, and started again."""
+        now, body = time.monotonic(), STUCK
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return (
-                send_request(self._directory().path / READY, "GET", "/", STATUS_TIMEOUT_S).status == http.HTTPStatus.OK
-            )
+            answer = send_request(self._directory().path / READY, "GET", "/", STATUS_TIMEOUT_S)
+            if answer.status == http.HTTPStatus.OK:
+                self._turned_at = now
+                return True
+            body = answer.body
+        if STUCK not in body:
+            self._turned_at = now
+        elif now - self._turned_at > STUCK_AFTER_S and self.is_running():
+            self._replace("stuck", f"{self.title} has not answered for {STUCK_AFTER_S:.0f} s; starting it again")
         return False
+
+    def _replace(self, event: str, sentence: str) -> None:
+        """End the process, which is then started again like any other that has ended."""
+        self.log.tell(event, sentence)
+        self._made = False
+        if self._child is not None:
+            self._child.stop(0)
 
 
 def guard_directory(run_directory: Path, index: int) -> Path:

@@ -31,7 +31,7 @@ LOCKED = {
     "enable_signature_method_name_check": "true",
     "enable_serialization_as_tensor_content": "false",
     "enable_batching": "$$BATCHING$$",
-    "batching_parameters_file": "$$RUN$$/batching.config",
+    "batching_parameters_file": "$$BATCHING_FILE$$",
 }
 TUNABLE = {
     "tensorflow_intra_op_parallelism": (1, 256),

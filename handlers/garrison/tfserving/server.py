@@ -99,8 +99,10 @@ def prepare_files(plan: TensorFlowPlan) -> None:
 def build_command(plan: TensorFlowPlan) -> list[str]:
     """Return the server's command line."""
     contracts = [model.contract for model in plan.models]
+    shared = can_share_batches(contracts)
     places = {
-        "BATCHING": "true" if can_share_batches(contracts) else "false",
+        "BATCHING": "true" if shared else "false",
+        "BATCHING_FILE": str(plan.run_directory / BATCHING_CONFIG) if shared else "",
         "SOCKETS": str(plan.sockets_directory),
         "RUN": str(plan.run_directory),
         "MESSAGE_BYTES": str(count_message_bytes(contracts)),

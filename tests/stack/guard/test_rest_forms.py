@@ -104,10 +104,3 @@ def test_what_is_answered(case: Case, rest: ServedRest) -> None:
 @rows(REFUSED)
 def test_what_is_refused(case: Case, rest: ServedRest) -> None:
     check(case, rest)
-
-
-def test_an_answer_whose_outputs_have_no_rows_cannot_come_in_rows(rest: ServedRest) -> None:
-    """Upstream: MakeRowFormatJsonFromTensors, "has no shape information"."""
-    body = {"instances": [[3, 4]]}
-    case = Case("rows", TENSORS, "/v1/models/whole:predict", body, "", 400, "bad_json")
-    check(case, rest)  # two inputs: bare values are refused before the model is asked

@@ -375,6 +375,13 @@ def test_a_packed_directory_is_fetched_whole(put_directory, fetch, tmp_path):
     assert steps[-1] == (fetched.size, fetched.size) and steps == sorted(steps)
 
 
+def test_a_packed_saved_model_is_fetched_whole(put_directory, fetch):
+    members = dict.fromkeys(("contract.yaml", "saved_model.pb", "variables/variables.index", "assets/words"), DATA)
+    put_directory(members)
+    path = fetch("s3://models/models/digits/").path
+    assert {name: (path / name).read_bytes() for name in names_in(path)} == members
+
+
 def test_a_packed_directory_is_private(put_directory, fetch):
     put_directory()
     fetched = fetch("s3://models/models/digits/")

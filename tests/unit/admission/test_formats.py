@@ -1,11 +1,15 @@
 """The parts of a scan that the corpus does not reach one by one."""
 
 import io
+import json
 import re
 import struct
+import zipfile
 
 import pytest
 
+from garrison.admission.findings import refusals
+from garrison.admission.scan import scan_paths
 from garrison.admission.scan.hidden import find_pickle, find_zip_end, name_archive, name_program
 from garrison.admission.scan.onnx_file import check_onnx
 from garrison.admission.scan.tensors import check_npy, check_safetensors
@@ -173,3 +177,20 @@ def test_npy_of_anything_but_plain_values_is_refused(descr):
 def test_safetensors_with_another_header_are_refused(header):
     data = struct.pack("<Q", len(header)) + header + b"\0"
     assert [one.rule for one in check_safetensors(io.BytesIO(data), len(data), "a")] == ["weight_format"]
+
+
+@pytest.mark.parametrize(
+    ("name", "advised"), [("model.h5", True), ("model.keras", True), ("model.bin", False)], ids=["h5", "keras", "bin"]
+)
+def test_what_keras_writes_is_to_be_exported(name, advised, tmp_path):
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (finding,) = refusals(scan_paths([tmp_path / name], tripwire=False))
+    assert finding.rule == "weight_format"
+    assert ("model.export(DIRECTORY)" in finding.detail) == advised
+
+
+def test_layers_in_an_archive_of_keras_are_not_looked_for(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Lambda", "config": {"function": "code"}}))
+    (finding,) = refusals(scan_paths([tmp_path / "model.keras"], tripwire=False))
+    assert "model.export(DIRECTORY)" in finding.detail

@@ -2,12 +2,19 @@
 
 import pytest
 
+from garrison.admission.pack.features import Feature, find_features
 from garrison.admission.pack.signature_drafts import draft_contract
 from garrison.admission.pack.signatures import describe_signatures, describe_signatures_in_words, load_signatures
-from garrison.admission.scan.saved_model import ServedSignature, ServedTensor, check_against_contract
+from garrison.admission.scan.saved_model import (
+    ServedSignature,
+    ServedTensor,
+    check_against_contract,
+    read_program,
+)
 from garrison.contract import Contract, parse_contract
 from garrison.errors import ArtifactRefused, ConfigError
 from saved_models import make_program, write_saved_model
+from standins.saved_models.catalogue import SAMPLES
 
 FLOAT_ROWS = ServedTensor("x", "x:0", "float32", (None, 2))
 
@@ -44,6 +51,13 @@ ORDINARY = {
     ),
     "regress": signature(method="regress", inputs=[tensor("inputs", "string", (None,))], outputs=[tensor("outputs")]),
     "large": signature(inputs=[tensor(shape=(None, 1024, 1024, 3))]),
+    "many-sizes-that-vary": signature(inputs=[tensor(dtype="float64", shape=(None,) * 8)]),
+    "many-strings-in-all-directions": signature(inputs=[tensor(dtype="string", shape=(None,) * 8)]),
+    "an-image-and-bytes": signature(
+        inputs=[tensor("image", "string", (None,)), tensor("key_bytes", "string", (None,))]
+    ),
+    "images-in-two-directions": signature(inputs=[tensor("images", "string", (None, None, 1000))]),
+    "examples": signature(inputs=[tensor("examples", "string", (None,))]),
 }
 
 
@@ -73,7 +87,7 @@ def test_the_default_signature_stands_first_and_all_are_there(tmp_path):
             "CHECK: text, image, bytes or example?",
             id="kind",
         ),
-        pytest.param(ORDINARY["classify"], "CHECK: every feature that the model parses, by name", id="features"),
+        pytest.param(ORDINARY["classify"], "CHECK: every feature that the model parses", id="features"),
         pytest.param(signature(inputs=[tensor(shape=None)]), "which the SavedModel does not say", id="shape"),
     ],
 )
@@ -91,6 +105,7 @@ def test_what_was_guessed_is_marked(tmp_path, one, sentence):
         pytest.param(signature("b", inputs=[]), "it has 0 inputs; 1 to 32 can be served", id="no-inputs"),
         pytest.param(signature("b", inputs=[tensor(shape=(1,) * 9)]), "has shape [1, 1,", id="too-many-dimensions"),
         pytest.param(signature("b", inputs=[tensor(shape=(None, 0))]), "has shape [any, 0]", id="empty"),
+        pytest.param(signature("b", inputs=[tensor(shape=(None, 2**24, 2))]), "134217728 bytes; 67108864", id="bytes"),
         pytest.param(signature("b\nx: 1"), "such a name is not served", id="a-name-that-would-be-another-line"),
         pytest.param(signature("b", inputs=[tensor("a\nx: 1")]), "has a name that is not served", id="an-input-s-name"),
     ],
@@ -124,6 +139,83 @@ def test_a_draft_names_the_model_by_its_directory(tmp_path, directory, name):
     (tmp_path / directory).mkdir(parents=True)
     text = draft_contract(tmp_path / directory, [signature()])
     assert parse_contract(text.encode(), "contract.yaml").model == name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("image", "image"), ("photo_bytes", "image"), ("key_bytes", "bytes"), ("examples", "example"), ("x", "text")],
+)
+def test_what_a_string_is_is_guessed_by_its_name(tmp_path, name, kind):
+    _, contract = draft(tmp_path, signature(inputs=[tensor(name, "string", (None,))]))
+    assert type(contract.signatures[0].inputs[0].element).__name__ == f"{kind.capitalize()}Element"
+
+
+def parser_of(op: str):
+    """Return a program that parses tf.Examples with one of the operators, in its graph and in a function."""
+    program = make_program()
+    graph = program.meta_graphs[0].graph_def
+    function = graph.library.function.add()
+    function.signature.name = "f"
+    for nodes, suffix, names in (
+        (graph.node, "", (b"age", b"tags")),
+        (function.node_def, ":output:0", (b"size", b"b c")),
+    ):
+        keys = {"dense": names[:1], "sparse": names[1:]}
+        for key, values in keys.items():
+            constant = nodes.add(name=key, op="Const")
+            constant.attr["value"].tensor.string_val.extend(values)
+        node = nodes.add(name="parse", op=op)
+        node.input.extend(("serialized", "names", f"sparse{suffix}", f"dense{suffix}"))
+        node.attr["Nsparse"].i = node.attr["Ndense"].i = 1
+        node.attr["sparse_keys"].list.s.extend(keys["sparse"])
+        node.attr["dense_keys"].list.s.extend(keys["dense"])
+        node.attr["sparse_types"].list.type.append(7)
+        node.attr["Tdense"].list.type.append(9)
+        shape = node.attr["dense_shapes"].list.shape.add()
+        shape.dim.add(size=-1)
+        shape.dim.add(size=3)
+    return program
+
+
+@pytest.mark.parametrize("op", ["ParseExampleV2", "ParseExample", "ParseSingleExample"])
+def test_features_are_found_in_the_program(tmp_path, op):
+    found = find_features(parser_of(op))
+    assert found == (
+        Feature("age", "int64", (None, 3)),
+        Feature("b c", "string", (None,)),
+        Feature("size", "int64", (None, 3)),
+        Feature("tags", "string", (None,)),
+    )
+    text = draft_contract(tmp_path, [ORDINARY["classify"]], found)
+    (item,) = parse_contract(text.encode(), "contract.yaml").signatures[0].inputs
+    assert [(one.name, one.shape) for one in item.element.features][:2] == [
+        ("age", ((1, 64), (3, 3))),
+        ("b c", ((1, 64),)),
+    ]
+
+
+def test_a_program_that_says_nothing_sensible_of_its_features_gives_none():
+    program = parser_of("ParseExampleV2")
+    for node in program.meta_graphs[0].graph_def.node:
+        node.ClearField("input")
+    program.meta_graphs[0].graph_def.library.Clear()
+    assert find_features(program) == ()
+
+
+def test_features_that_no_contract_can_say_are_left_out(tmp_path):
+    features = [Feature("a\nb", "int64", ()), Feature("c", "14", ()), Feature("d", "int64", (1,) * 9)]
+    assert "FEATURE: {" in draft_contract(tmp_path, [ORDINARY["classify"]], features)
+    assert "FEATURE: {" not in draft_contract(tmp_path, [ORDINARY["classify"]], [*features, Feature("e", "int64", ())])
+
+
+@pytest.mark.parametrize("sample", [sample.name for sample in SAMPLES])
+def test_the_draft_of_every_benign_sample_fits_it(saved_models, sample):
+    directory = saved_models / sample / "1"
+    signatures = load_signatures(directory)
+    text = draft_contract(directory, signatures, find_features(read_program(directory)))
+    contract = parse_contract(text.encode(), "contract.yaml")
+    assert check_against_contract(signatures, contract) == []
+    assert contract.model == sample
 
 
 def test_signatures_are_described(tmp_path):

@@ -26,9 +26,9 @@ def reason_of(data: bytes) -> str:
     return caught.value.reason
 
 
-def count_everything(monkeypatch: pytest.MonkeyPatch, most_bytes: int = reading.MAX_MEMORY_BYTES) -> None:
+def count_everything(monkeypatch: pytest.MonkeyPatch, most_bytes: int = reading.MAX_ADDED_BYTES) -> None:
     monkeypatch.setattr(reading, "COUNTED_FROM_BYTES", 0)
-    monkeypatch.setattr(reading, "MAX_MEMORY_BYTES", most_bytes)
+    monkeypatch.setattr(reading, "MAX_ADDED_BYTES", most_bytes)
 
 
 @pytest.mark.parametrize("counted", [False, True], ids=["small", "counted"])

@@ -49,7 +49,7 @@ def test_a_certificate_without_its_key_or_a_key_alone(tmp_path: Path, name: str,
 
 def test_the_shipped_clients() -> None:
     assert load_clients(CONFIG / "clients.yaml") == (
-        make_client("demo", ("digits", "languages", "scene_masks", "scenes", "tumours"), 50, 100),
+        make_client("demo", ("digits", "digits_tf", "languages", "scene_masks", "scenes", "tumours"), 50, 100),
     )
 
 

@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,10 @@ class Running:
         headers = {"x-garrison-client": "alice", "content-type": "application/json"}
         return await asyncio.to_thread(send_request, self.directory / name, method, target, 5, body, headers)
 
-    async def until_ready(self, status: int = 200) -> None:
+    async def until_ready(self, status: int = 200, target: str = "/") -> None:
         for _ in range(int(WAIT_S / POLL_S)):
             try:
-                if (await self.get(READY)).status == status:
+                if (await self.get(READY, target=target)).status == status:
                     return
             except OSError:
                 assert self.process.poll() is None, self.process.communicate()
@@ -59,11 +59,14 @@ class Running:
         return [json.loads(line) for line in written.splitlines()]
 
 
-def play(directory: Path, use: Callable[[Running], Awaitable[Any]], **backend: Any) -> Any:
+def play(
+    directory: Path, use: Callable[[Running], Awaitable[Any]], models: Sequence[str] = ("digits",), **backend: Any
+) -> Any:
     own, contracts = directory / "0", directory / "contracts"
     own.mkdir()
     contracts.mkdir()
-    (contracts / "digits.yaml").write_text(json.dumps(describe_contract()))
+    for model in models:
+        (contracts / f"{model}.yaml").write_text(json.dumps(describe_contract(model=model)))
     options = ["--directory", str(own), "--contracts", str(contracts), "--backend", str(directory / "backend.sock")]
 
     async def run() -> Any:
@@ -109,14 +112,19 @@ def test_a_process_answers_counts_and_ends_when_told_to(tmp_path):
 def test_a_process_is_ready_only_while_the_backend_has_every_model(tmp_path):
     async def use(running):
         await running.until_ready(503)
-        running.backend.versions["digits"] = 3
+        assert (await running.get(READY, target="/serving")).status == 503
+        running.backend.versions.update(digits=3, other=3)
         await running.until_ready(200)
-        running.backend.versions["digits"] = 2
+        running.backend.versions["other"] = 2
         await running.until_ready(503)
+        others = (await running.get(READY, target="/serving")).status
+        running.backend.versions["digits"] = 2
+        await running.until_ready(503, "/serving")
         running.process.send_signal(signal.SIGTERM)
-        return await running.end()
+        return others, await running.end()
 
-    lines = play(tmp_path, use, versions={})
+    others, lines = play(tmp_path, use, models=("digits", "other"), versions={})
+    assert others == 200  # one model that is not there does not keep the other's clients away
     assert [line["event"] for line in lines] == ["models_available", "models_unavailable"]
 
 

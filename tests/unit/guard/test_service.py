@@ -1,6 +1,7 @@
 """The way to a model: what the backend gets is built anew, and what comes back passes the output policy."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from garrison.errors import RequestRefused
 from garrison.guard import backend as paths
+from garrison.guard import service
 from garrison.guard.backend import Backend
 from garrison.guard.refusals import find_words
 from garrison.guard.rooms import Rooms
@@ -191,3 +193,28 @@ def test_a_backend_that_is_started_again_is_found_again(tmp_path):
         return None
 
     assert run(tmp_path, use, answers={paths.PREDICT: answer_with([[0, 1]])}) is not None
+
+
+def test_a_client_that_goes_while_its_images_are_decoded_keeps_its_room_until_that_is_done(tmp_path, monkeypatch):
+    began, goes_on = threading.Event(), threading.Event()
+
+    def check(*_: Any) -> Any:
+        began.set()
+        assert goes_on.wait(10)
+        return {"pixels": ROW}
+
+    monkeypatch.setattr(service, "needs_time", lambda _: True)
+    monkeypatch.setattr(service, "check_inputs", check)
+
+    async def use(serving, _):
+        found = serving.find(ALICE, Target("digits"), "predict")
+        asked = asyncio.create_task(serving.predict(ALICE, found, {"pixels": ROW}))
+        await asyncio.to_thread(began.wait, 10)
+        asked.cancel()
+        await asyncio.sleep(0.05)
+        during = serving._rooms.count("digits")
+        goes_on.set()
+        await asyncio.wait({asked})
+        return during, serving._rooms.count("digits"), asked.cancelled()
+
+    assert run(tmp_path, use) == (1, 0, True)

@@ -20,7 +20,8 @@ def write_changed(directory: Path, change: Change) -> Path:
 
 def test_the_shipped_file_is_accepted_and_gives_each_flag_once() -> None:
     flags = render_flags(
-        read_flags(SHIPPED), {"SOCKETS": "/s", "RUN": "/r", "MESSAGE_BYTES": "1000", "BATCHING": "true"}
+        read_flags(SHIPPED),
+        {"SOCKETS": "/s", "RUN": "/r", "MESSAGE_BYTES": "1000", "BATCHING": "true", "BATCHING_FILE": "/b"},
     )
     assert len(flags) == len(LOCKED | TUNABLE)
     assert "--port=0" in flags and "--rest_api_port=0" in flags and "--enable_profiler=false" in flags

@@ -62,6 +62,12 @@ _KINDS = {
 _NEVER = {".pkl", ".pickle", ".joblib", ".h5", ".hdf5", ".keras", ".pb", ".gguf", ".ggml", ".dill", ".pmml", ".marshal",
           ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".war", ".jar", ".whl", ".egg",
           ".so", ".dll", ".exe", ".dylib", ".pyc", ".pyo", ".pyd"}  # fmt: skip
+_KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+_KERAS = (
+    "layers of Keras can be code that runs when it is loaded: load it where you trust it, export it with "
+    "model.export(DIRECTORY), and give the SavedModel's directory"
+)
+_OTHERS = f"give {ACCEPTED}, the directory of a SavedModel, and other files as UTF-8 text"
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 Progress = Callable[[str, int], None]
 
@@ -200,4 +206,5 @@ def _too_large() -> None:
 
 
 def _not_accepted(name: str, what: str) -> Finding:
-    return Finding(name, "weight_format", f"{what}; give {ACCEPTED}, and other files as UTF-8 text")
+    advice = _KERAS if PurePosixPath(name.rpartition(" > ")[2]).suffix.lower() in _KERAS_SUFFIXES else _OTHERS
+    return Finding(name, "weight_format", f"{what}; {advice}")

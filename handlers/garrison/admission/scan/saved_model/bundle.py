@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from garrison.admission.scan.saved_model.reading import read_varint
 from garrison.errors import ArtifactRefused
 from garrison.saved_model import INDEX_FILE, VARIABLES
 from garrison.tensorflow.messages import messages
@@ -59,13 +60,13 @@ def _read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < _FOOTER_BYTES or struct.unpack_from("<Q", data, len(data) - 8)[0] != _MAGIC:
         raise ValueError("no table")
     place = len(data) - _FOOTER_BYTES
-    _, place = _read_varint(data, place)  # where the block about blocks is, which nobody uses, and its size
-    _, place = _read_varint(data, place)
-    start, place = _read_varint(data, place)
-    size, _ = _read_varint(data, place)
+    _, place = read_varint(data, place)  # where the block about blocks is, which nobody uses, and its size
+    _, place = read_varint(data, place)
+    start, place = read_varint(data, place)
+    size, _ = read_varint(data, place)
     for _, handle in _read_block(data, start, size):
-        inner, after = _read_varint(handle, 0)
-        yield from _read_block(data, inner, _read_varint(handle, after)[0])
+        inner, after = read_varint(handle, 0)
+        yield from _read_block(data, inner, read_varint(handle, after)[0])
 
 
 def _read_block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -75,26 +76,15 @@ def _read_block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, byt
     end = size - 4 - 4 * int(struct.unpack_from("<I", block, size - 4)[0])
     place, key = 0, b""
     while place < end:
-        shared, place = _read_varint(block, place)
-        unshared, place = _read_varint(block, place)
-        length, place = _read_varint(block, place)
+        shared, place = read_varint(block, place)
+        unshared, place = read_varint(block, place)
+        length, place = read_varint(block, place)
         if shared > len(key) or place + unshared + length > end:
             raise ValueError("an entry that is cut off")
         key = key[:shared] + block[place : place + unshared]
         place += unshared
         yield key, block[place : place + length]
         place += length
-
-
-def _read_varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-    raise ValueError("a number of more than ten bytes")
 
 
 def _refuse(what: str) -> ArtifactRefused:

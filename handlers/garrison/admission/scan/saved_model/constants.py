@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from garrison.admission.findings import Finding
 from garrison.admission.scan.saved_model.graph import attributes_in
+from garrison.admission.scan.saved_model.reading import read_varint
 from garrison.saved_model import PROGRAM_FILE
 from garrison.tensorflow.messages import messages
 
@@ -29,6 +30,7 @@ _VALUES = (
     *("float_val", "double_val", "int_val", "string_val", "int64_val", "bool_val", "half_val", "uint32_val"),
     *("uint64_val", "scomplex_val", "dcomplex_val"),
 )
+_WITH_VALUES = ("tensor", "list", "s")
 _NAME = re.compile(r"[A-Za-z0-9._/\\>-]{1,500}")
 _OPERATOR = re.compile(r"[A-Z_][A-Za-z0-9_>]{1,100}")
 _SHORTEST_GRAPH = 8  # bytes
@@ -38,6 +40,8 @@ def check_constants(meta_graph: Any) -> Iterator[Finding]:
     """Refuse values in a graph that are bombs, handles or graphs themselves."""
     repeated = 0
     for where, value in _attributes(meta_graph):
+        if value.WhichOneof("value") not in _WITH_VALUES:
+            continue
         for tensor in (value.tensor, *value.list.tensor):
             if problem := find_fault(tensor):
                 yield Finding(PROGRAM_FILE, "bad_constant", f"{where}: {problem}; export the model again")
@@ -145,16 +149,13 @@ def _texts_in(value: Any) -> Iterable[bytes]:
 
 def _split_content(tensor: Any) -> Iterator[bytes]:
     """Return the texts in TensorFlow's other form: all their lengths, then all of them."""
-    data = tensor.tensor_content
-    place, lengths = 0, []
-    for _ in range(min(len(data), math.prod(dim.size for dim in tensor.tensor_shape.dim))):
-        length = shift = 0
-        while place < len(data) and shift < 70:
-            byte = data[place]
-            place, length, shift = place + 1, length | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                break
-        lengths.append(length)
+    data, place, lengths = tensor.tensor_content, 0, []
+    try:
+        for _ in range(min(len(data), math.prod(dim.size for dim in tensor.tensor_shape.dim))):
+            length, place = read_varint(data, place)
+            lengths.append(length)
+    except (IndexError, ValueError):
+        return  # TensorFlow cannot read it either
     for length in lengths:
         yield data[place : place + length]
         place += length

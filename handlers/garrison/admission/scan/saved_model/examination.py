@@ -71,6 +71,8 @@ def scan_saved_model(directory: Path, operators: Operators | None = None) -> tup
 
 def _examine(directory: Path, operators: Operators) -> list[Finding]:
     files, findings = list_files(directory)
+    if any(finding.rule != "unexpected_file" for finding in findings):
+        return findings  # what is a link is missing among the files, too; one reason is enough
     findings.extend(check_files(files, directory))
     if PROGRAM_FILE not in files:
         return findings or [Finding(PROGRAM_FILE, "incomplete_saved_model", "missing; copy or export the model again")]
@@ -124,13 +126,13 @@ def _read_assets(meta_graph: Any) -> tuple[dict[str, str], list[Finding]]:
             return {}, [
                 Finding(PROGRAM_FILE, "bad_saved_model", "an asset that cannot be read; export the model again")
             ]
-    for asset in listed:
-        if not is_plain(asset.filename):
-            detail = (
-                f"the asset {asset.filename[:80]!r}: use letters, digits, . _ and -, beginning with a letter or digit"
-            )
-            return {}, [Finding(PROGRAM_FILE, "unsafe_asset", f"{detail}, at most 128 characters")]
-    return {asset.tensor_info.name: asset.filename for asset in listed}, []
+    assets = {asset.tensor_info.name: asset.filename for asset in listed}
+    return assets, [_refuse_name(name) for name in assets.values() if not is_plain(name)]
+
+
+def _refuse_name(name: str) -> Finding:
+    advice = "use letters, digits, . _ and -, beginning with a letter or digit, at most 128 characters"
+    return Finding(PROGRAM_FILE, "unsafe_asset", f"the asset {name[:80]!r}: {advice}")
 
 
 def _check_variables(

@@ -4,6 +4,8 @@ A scan refuses every operator that is not on the list of `config/tensorflow-ops.
 but none of these. Names with `*` at the end stand for all that begin so. From the registry of TensorFlow 2.21.
 """
 
+from functools import lru_cache
+
 FORBIDDEN = {
     "writes files": (
         *("WriteFile", "PrintV2", "DumpTensor", "DatasetToTFRecord", "ExperimentalDatasetToTFRecord"),
@@ -41,6 +43,7 @@ FORBIDDEN = {
 }
 
 
+@lru_cache(maxsize=10_000)
 def say_forbidden(operator: str) -> str:
     """Return what a forbidden operator does, nothing for one that is not."""
     return _EXACT.get(operator, "") or next((what for start, what in _STARTS if operator.startswith(start)), "")
