@@ -23,7 +23,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
         campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
-        campaign-rotation campaign-tampering campaign-verification
+        campaign-rotation campaign-tampering campaign-tfserving campaign-verification
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -100,6 +100,10 @@ campaign-races: ## Change models a thousand times while they are admitted and lo
 campaign-tampering: ## Flip a thousand single bits of a signed and of an admitted model.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.tampering $(CAMPAIGN)
+
+campaign-tfserving: ## Compare gateway and guard with the server's own answers, asked by a TensorFlow client.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.tfserving $(CAMPAIGN)
 
 campaign-verification: ## Measure how fast a signed model of 1 GB is verified, and in how much memory.
 	@scripts/setup --dev

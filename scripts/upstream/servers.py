@@ -161,7 +161,13 @@ class Source:
 
 def make_flags(inside: Path) -> list[str]:
     """Return Garrison's flags, with the places as the server sees them."""
-    places = {"BATCHING": "true", "SOCKETS": str(inside), "RUN": str(inside), "MESSAGE_BYTES": str(MESSAGE_BYTES)}
+    places = {
+        "BATCHING": "true",
+        "BATCHING_FILE": str(inside / "batching.config"),
+        "SOCKETS": str(inside),
+        "RUN": str(inside),
+        "MESSAGE_BYTES": str(MESSAGE_BYTES),
+    }
     return render_flags(read_flags(find_installed("config") / FILE), places)
 
 

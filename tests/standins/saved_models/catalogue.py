@@ -39,7 +39,8 @@ class Sample:
     @property
     def contract(self) -> dict[str, Any]:
         """The contract, as YAML would hold it: nothing in it stands there twice, or it would be written as an alias."""
-        return json.loads(json.dumps(self._contract))
+        contract: dict[str, Any] = json.loads(json.dumps(self._contract))
+        return contract
 
     @property
     def _contract(self) -> dict[str, Any]:
@@ -83,13 +84,13 @@ def picture(form: str, colour: tuple[int, int, int] = (200, 100, 50), side: int 
     return file.getvalue()
 
 
-_IMAGE = {"kind": "image", "formats": ["jpeg", "png"], "max_bytes": "64KiB"}
+_IMAGE: dict[str, Any] = {"kind": "image", "formats": ["jpeg", "png"], "max_bytes": "64KiB"}
 _IMAGE |= {"min_side": 4, "max_side": 64, "max_pixels": 4096}
-_PEOPLE = {"age": _tensor("int64", [1], min=0, max=150), "weight": _tensor("float32", [2])}
+_PEOPLE: dict[str, Any] = {"age": _tensor("int64", [1], min=0, max=150), "weight": _tensor("float32", [2])}
 _PEOPLE |= {"name": {"kind": "text", "max_bytes": 64, "max_characters": 32, "shape": [1]}}
 _EXAMPLES = {"kind": "example", "max_bytes": "4KiB", "features": _PEOPLE}
-_PERSON = {"age": [42], "weight": [0.5, 1.5], "name": [b"Ada"]}
-_CHILD = {"age": [7], "weight": [-1.0, 2.0], "name": [b"Bob"]}
+_PERSON: dict[str, Any] = {"age": [42], "weight": [0.5, 1.5], "name": [b"Ada"]}
+_CHILD: dict[str, Any] = {"age": [7], "weight": [-1.0, 2.0], "name": [b"Bob"]}
 _SCORES = {"scores": _output("float32", [3], decimals=4)}
 
 
