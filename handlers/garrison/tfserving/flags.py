@@ -62,8 +62,16 @@ def read_flags(path: Path) -> dict[str, str]:
 
 
 def render_flags(flags: Mapping[str, str], places: Mapping[str, str]) -> list[str]:
-    """Return the flags as arguments, with `$$NAME$$` replaced by the place of that name."""
-    return [f"--{key}={_fill_in(value, places)}" for key, value in flags.items()]
+    """Return the flags as arguments, with `$$NAME$$` replaced by what is given for that name.
+
+    Raises:
+        ConfigError: a name was not given.
+    """
+    arguments = [f"--{key}={_fill_in(value, places)}" for key, value in flags.items()]
+    unfilled = [argument for argument in arguments if "$$" in argument]
+    if unfilled:
+        raise ConfigError(f"{FILE}: {', '.join(unfilled)}: nothing stands for this name")
+    return arguments
 
 
 def _fill_in(value: str, places: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@
     batching    what upstream's batching refuses, and where it hangs
     tensors     TensorProto to numpy and back
     inference   Predict, Classify, Regress and MultiInference on a loaded version
-    warmup      replays recorded requests when a version is loaded
     services    the gRPC services
 
 What it answers, and its mistakes, follow upstream's sources (tensorflow/serving 2.18 to 2.20), named in each

@@ -82,3 +82,8 @@ def refuse(directory: Path, change: Change) -> str:
 
 def replace_line(text: str, flag: str, change: Change) -> str:
     return "".join(f"{change(line)}\n" if line.startswith(f"{flag}=") else f"{line}\n" for line in text.splitlines())
+
+
+def test_a_name_that_nothing_stands_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match="BATCHING_FILE"):
+        render_flags(read_flags(SHIPPED), {"SOCKETS": "/s", "RUN": "/r", "MESSAGE_BYTES": "1000", "BATCHING": "true"})
