@@ -63,8 +63,8 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
     if settings.metrics is not None:
-        listeners.append(render_metrics_listener(settings.metrics, sockets.servers))
-        clusters += render_metrics_clusters(sockets.admin, sockets.servers)
+        listeners.append(render_metrics_listener(settings.metrics, sockets.servers, sockets.guards))
+        clusters += render_metrics_clusters(sockets.admin, sockets.servers, sockets.guards)
         runtime[CONNECTION_LIMIT] = MAX_CONNECTIONS
     return config
 

@@ -1,22 +1,24 @@
-"""The metrics' listener: plain HTTP at an address of its own, for Prometheus; two kinds of pages, all else is 404.
+"""The metrics' listener: plain HTTP at an address of its own, for Prometheus; three kinds of pages, all else is 404.
 
     GET /metrics            what Envoy counts, of its admin interface this one page
     GET /metrics/servers/N  what the Nth model server's workers count (from 0, in the order of --sockets)
+    GET /metrics/guards/N   what the Nth process of the guard counts (from 0, in the order of --guard)
 
 Nobody is asked who he is: it is for a network that only Prometheus reaches, and by default for this machine alone. It
 shares nothing with the clients' listener, has few connections, and is not counted against theirs.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from garrison.gateway.connection import TYPE
 from garrison.gateway.settings import MetricsListener
-from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, CONNECT_TIMEOUT_S, ServerSockets
+from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, CONNECT_TIMEOUT_S, GuardSockets, ServerSockets
 
 NAME = "metrics"
-PATH, SERVERS_PATH = "/metrics", "/metrics/servers/"
+PATH, SERVERS_PATH, GUARDS_PATH = "/metrics", "/metrics/servers/", "/metrics/guards/"
 ENVOY_PAGE = "/stats/prometheus"
 MAX_CONNECTIONS = 16
 # In what Envoy calls its runtime.
@@ -28,7 +30,18 @@ _HEADERS_KB, _HEADERS = 8, 30
 _ROUTER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
-def render_metrics_listener(metrics: MetricsListener, servers: Sequence[ServerSockets]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Watched:
+    """One page that is not Envoy's own: its path, the cluster behind it, and that one's socket."""
+
+    path: str
+    cluster: str
+    socket: Path
+
+
+def render_metrics_listener(
+    metrics: MetricsListener, servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]
+) -> dict[str, Any]:
     """Render the listener."""
     manager = {
         "@type": TYPE,
@@ -54,7 +67,7 @@ def render_metrics_listener(metrics: MetricsListener, servers: Sequence[ServerSo
                 "typed_config": {"@type": _ROUTER_TYPE, "suppress_envoy_headers": True},
             }
         ],
-        "route_config": _render_routes(servers),
+        "route_config": _render_routes(_list_watched(servers, guards)),
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     return {
@@ -67,15 +80,22 @@ def render_metrics_listener(metrics: MetricsListener, servers: Sequence[ServerSo
     }
 
 
-def render_metrics_clusters(admin: Path, servers: Sequence[ServerSockets]) -> list[dict[str, Any]]:
-    """Render what is behind the listener: Envoy itself, and each server's socket for metrics."""
-    watched = [(f"metrics {number}", server.watch) for number, server in enumerate(servers)]
+def render_metrics_clusters(
+    admin: Path, servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]
+) -> list[dict[str, Any]]:
+    """Render what is behind the listener: Envoy itself, and each server's and each guard's socket for metrics."""
+    watched = [(one.cluster, one.socket) for one in _list_watched(servers, guards)]
     return [_render_cluster(name, path) for name, path in (("metrics envoy", admin), *watched)]
 
 
-def _render_routes(servers: Sequence[ServerSockets]) -> dict[str, Any]:
+def _list_watched(servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]) -> list[_Watched]:
+    found = [_Watched(f"{SERVERS_PATH}{n}", f"metrics {n}", server.watch) for n, server in enumerate(servers)]
+    return found + [_Watched(f"{GUARDS_PATH}{n}", f"metrics guard {n}", guard.watch) for n, guard in enumerate(guards)]
+
+
+def _render_routes(watched: Sequence[_Watched]) -> dict[str, Any]:
     routes = [_render_route(PATH, "metrics envoy", ENVOY_PAGE)]
-    routes += [_render_route(f"{SERVERS_PATH}{number}", f"metrics {number}", PATH) for number in range(len(servers))]
+    routes += [_render_route(one.path, one.cluster, PATH) for one in watched]
     host = {"name": NAME, "domains": ["*"], "routes": routes}
     return {"name": NAME, "virtual_hosts": [host], "response_headers_to_remove": ["server", "x-request-id"]}
 

@@ -45,16 +45,17 @@ class ServerSockets:
 
 @dataclass(frozen=True)
 class GuardSockets:
-    """Where one guard takes REST and gRPC, and where it says whether it does."""
+    """Where one guard takes REST and gRPC, where it says whether it does, and where its metrics are."""
 
     rest: Path
     grpc: Path
     readiness: Path
+    watch: Path
 
     @classmethod
     def in_directory(cls, directory: Path) -> "GuardSockets":
         """Return the sockets that a guard makes in a directory."""
-        return cls(directory / GUARD_REST, directory / GUARD_GRPC, directory / READY)
+        return cls(directory / GUARD_REST, directory / GUARD_GRPC, directory / READY, directory / WATCH)
 
 
 def render_clusters(

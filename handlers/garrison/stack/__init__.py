@@ -8,6 +8,7 @@
     memory      what the kernel killed because memory was full
     gateway     Envoy with a rendered configuration; imports nothing that only a model server has
     local       Envoy beside TorchServe: renders the configuration for the models that are served
+    guard       the guard's processes, each with its directory of sockets
     status      is it ready? for health checks
 
 `garrison serve` runs `server` and `local`, `serve --server-only` the first, `gateway run` runs `gateway`.

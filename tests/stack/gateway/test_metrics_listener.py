@@ -1,4 +1,4 @@
-"""The metrics' listener: two kinds of pages for Prometheus, on an address of its own; nothing of it is for clients."""
+"""The metrics' listener: three kinds of pages for Prometheus, at its own address; nothing of it is for clients."""
 
 import contextlib
 import http
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from garrison.gateway.metrics import MAX_CONNECTIONS
+from garrison.gateway.upstreams import GuardSockets
 from garrison.unix_http import Page, UnixServer
 from stack.gateways import DIGITS, WAIT_S, Gateway, Place, free_port, open_gateway, open_place
 from stack.observing import wait_for
@@ -47,12 +48,17 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
     metrics = Metrics(free_port())
     with open_place(tmp_path_factory.mktemp("watched")) as place:
         place.settings += f"\nmetrics: {{port: {metrics.port}}}\n"
-        server = UnixServer(place.directory / "watch.sock", metrics.answer)
+        place.guards = (GuardSockets.in_directory(place.directory / "guard"),)
+        place.guards[0].watch.parent.mkdir()
+        listeners = [
+            UnixServer(path, metrics.answer) for path in (place.directory / "watch.sock", place.guards[0].watch)
+        ]
         try:
             with open_gateway(place) as gateway:
                 yield gateway, metrics, place
         finally:
-            server.close()
+            for listener in listeners:
+                listener.close()
 
 
 @pytest.fixture
@@ -83,8 +89,9 @@ def count_answers(text: str, kind: str) -> int:
     return int(count)
 
 
-def test_a_server_s_metrics_are_one_page(metrics: Metrics) -> None:
-    assert metrics.send(path="/metrics/servers/0") == (200, COUNTS.decode())
+@pytest.mark.parametrize("path", ["/metrics/servers/0", "/metrics/guards/0"])
+def test_a_server_s_metrics_are_one_page_and_a_guard_s(metrics: Metrics, path: str) -> None:
+    assert metrics.send(path=path) == (200, COUNTS.decode())
     assert metrics.asked == ["/metrics"]
 
 
@@ -96,6 +103,7 @@ def test_a_server_s_metrics_are_one_page(metrics: Metrics) -> None:
         ("GET", "/metrics?filter=ssl"),
         ("GET", "/metrics/servers"),
         ("GET", "/metrics/servers/1"),
+        ("GET", "/metrics/guards/1"),
         ("GET", "/metrics/servers/0/x"),
         ("GET", "/stats"),
         ("GET", "/stats/prometheus"),
