@@ -90,6 +90,7 @@ def make_server(contracts: Sequence[Contract], handlers: Sequence[grpc.GenericRp
         ("grpc.so_reuseport", 0),
         ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
         ("grpc.per_message_decompression", 0),
+        ("grpc.http.tarpit", 0),  # who asks is the gateway: a refusal that waits holds a place of others
         ("grpc.http2.max_ping_strikes", _PING_STRIKES),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MS),
     ]
