@@ -1,4 +1,4 @@
-"""A guard as it runs for real, a process of its own, in front of a TensorFlow Serving that writes down what it is asked.
+"""A guard as it runs for real, a process of its own, before a TensorFlow Serving that writes down what it is asked.
 
 Behind `Fortress.naive` stands the same server with nothing in front of it but a proxy, as gRPC's examples have it: what
 gets through there is what an attack would do.
@@ -207,5 +207,5 @@ def _answer(message: bytes) -> bytes:
     with contextlib.suppress(Exception):
         wanted = messages.PredictRequest.FromString(message).output_filter
         scores = np.array([[0.25, 0.75]], dtype=np.float32)
-        return b"".join(write_tensors(b"\x0a", {name: scores for name in wanted}))
+        return b"".join(write_tensors(b"\x0a", dict.fromkeys(wanted, scores)))
     return b""
