@@ -66,9 +66,11 @@ campaign-fuzz: ## Fuzz every check, a million times each; for about an hour. Use
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.fuzz $(CAMPAIGN)
 
 campaign-guard-fuzz: ## Fuzz the guard, 250,000 times each of six checks; ten minutes. Uses atheris where it is installed.
+	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.guard_fuzz $(CAMPAIGN)
 
 campaign-guard: ## Measure what the guard costs, next to the backend alone; a minute.
+	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.guard $(CAMPAIGN)
 
 campaign-soak: ## Ask the whole stack 100,000 times, compare every answer, watch the memory.
