@@ -24,6 +24,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
         campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
         campaign-rotation campaign-tampering campaign-tfserving campaign-verification
+        campaign-rotation campaign-tampering campaign-verification campaign-guard campaign-guard-fuzz
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -64,6 +65,14 @@ stack-test: ## Start the images that were built last, attack them, take them dow
 campaign-fuzz: ## Fuzz every check, a million times each; for about an hour. Uses atheris where it is installed.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.fuzz $(CAMPAIGN)
+
+campaign-guard-fuzz: ## Fuzz the guard, 250,000 times each of six checks; ten minutes. Uses atheris where it is installed.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.guard_fuzz $(CAMPAIGN)
+
+campaign-guard: ## Measure what the guard costs, next to the backend alone; a minute.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.guard $(CAMPAIGN)
 
 campaign-soak: ## Ask the whole stack 100,000 times, compare every answer, watch the memory.
 	@scripts/setup --dev

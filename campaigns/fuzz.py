@@ -8,6 +8,7 @@ after every check, so a campaign may be cut short: each check says of which comm
 
 import argparse
 import hashlib
+import importlib
 import importlib.util
 import json
 import shutil
@@ -21,22 +22,26 @@ from typing import Any
 
 from campaigns.fuzzing import read_last
 from campaigns.result import REPOSITORY, RESULTS, Campaign, make_parser, start
-from campaigns.targets import TARGETS
 
 EXECUTIONS = 1_000_000
+MODULE = "campaigns.targets"
 WAYS = ("guided", "mutated")
 MOST_CPU_MS = 1_000
 MOST_GROWTH_MB = 128
 STUCK_S = 300  # without a sign of life; imports take seconds and executions milliseconds, but the machine may be busy
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run every check, and write what came out."""
-    options = parse_arguments(arguments)
-    campaign = start("fuzz", options)
+def main(
+    arguments: Sequence[str] | None = None, name: str = "fuzz", module: str = MODULE, executions: int = EXECUTIONS
+) -> int:
+    """Run every check of a module, and write what came out."""
+    targets = list(importlib.import_module(module).TARGETS)
+    options = parse_arguments(arguments, name, targets, executions)
+    options.targets = module
+    campaign = start(name, options)
     ways = WAYS if importlib.util.find_spec("atheris") else WAYS[1:]
-    checks = options.check or list(TARGETS)
-    figures: dict[str, Any] = {"ways": list(ways), "checks": read_earlier(options.output)}
+    checks = options.check or targets
+    figures: dict[str, Any] = {"ways": list(ways), "checks": read_earlier(options.output, targets)}
     left = len(checks) * len(ways)
     for check in checks:
         parts: dict[str, dict[str, Any]] = {}
@@ -51,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return campaign.finish(figures, judge_all(figures, options.executions))
 
 
-def read_earlier(output: Path) -> dict[str, Any]:
+def read_earlier(output: Path, targets: Sequence[str]) -> dict[str, Any]:
     """Return what earlier runs found, until this one has run the check as well."""
     if not output.exists():
         return {}
     checks: dict[str, Any] = json.loads(output.read_text())["figures"]["checks"]
-    return {name: one for name, one in checks.items() if name in TARGETS}
+    return {name: one for name, one in checks.items() if name in targets}
 
 
 def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
@@ -65,7 +70,19 @@ def run_part(campaign: Campaign, check: str, way: str, options: argparse.Namespa
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         directory = Path(name)
         command = [
-            *(sys.executable, "-m", "campaigns.fuzzing", "--check", check, "--way", way, "--directory", name),
+            *(
+                sys.executable,
+                "-m",
+                "campaigns.fuzzing",
+                "--targets",
+                options.targets,
+                "--check",
+                check,
+                "--way",
+                way,
+                "--directory",
+                name,
+            ),
             *("--seed", str(options.seed), "--executions", str(-(-options.executions // ways))),
             *("--seconds", str(seconds)),
         ]
@@ -152,12 +169,14 @@ def judge(check: str, figures: dict[str, Any], wanted: int) -> list[str]:
     return misses
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(
+    arguments: Sequence[str] | None, name: str, targets: Sequence[str], executions: int
+) -> argparse.Namespace:
     """Read the command line."""
-    parser = make_parser("fuzz", __doc__)
-    parser.add_argument("--executions", type=int, default=EXECUTIONS, help="of each check")
+    parser = make_parser(name, __doc__)
+    parser.add_argument("--executions", type=int, default=executions, help="of each check")
     parser.add_argument("--seconds", type=float, default=4 * 3600, help="for all checks together")
-    parser.add_argument("--check", action="append", choices=list(TARGETS), help="only this one, or these in this order")
+    parser.add_argument("--check", action="append", choices=targets, help="only this one, or these in this order")
     parser.add_argument("--findings", type=Path, default=RESULTS.parent / "findings")
     return parser.parse_args(arguments)
 

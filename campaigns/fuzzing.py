@@ -132,9 +132,8 @@ def main() -> None:
 def run_mutated(options: argparse.Namespace) -> None:
     """Let the mutator choose the inputs."""
     from campaigns.mutation import Mutator
-    from campaigns.targets import TARGETS
 
-    target = TARGETS[options.check]
+    target = importlib.import_module(options.targets).TARGETS[options.check]
     seeds = target.make_seeds()
     executions = Executions(target.make_execute(), options.executions, options.seconds, options.directory)
     mutator = Mutator(seeds, target.tokens, options.seed)
@@ -152,7 +151,7 @@ def run_guided(options: argparse.Namespace) -> None:
     from campaigns.mutation import Mutator
 
     with atheris.instrument_imports(include=GUIDED_PACKAGES):
-        target = importlib.import_module("campaigns.targets").TARGETS[options.check]
+        target = importlib.import_module(options.targets).TARGETS[options.check]
         check = target.make_execute()
     seeds = target.make_seeds()
     corpus, words = options.directory / "corpus", options.directory / "words"
@@ -187,6 +186,7 @@ def _escape(token: bytes) -> str:
 def parse_arguments() -> argparse.Namespace:
     """Read the options that `campaigns.fuzz` gives."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--targets", default="campaigns.targets", help="the module of the checks")
     parser.add_argument("--check", required=True)
     parser.add_argument("--way", choices=("guided", "mutated"), required=True)
     parser.add_argument("--seed", type=int, required=True)

@@ -148,7 +148,7 @@ async def asking_grpc(socket: Path, model: str) -> AsyncIterator[Ask]:
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
     message = make_message(model)
     async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
-        call = channel.unary_unary(PREDICT)
+        call: Any = channel.unary_unary(PREDICT)
 
         async def ask() -> None:
             answer = await call(message, metadata=METADATA, timeout=CALL_TIMEOUT_S)

@@ -41,12 +41,12 @@ class GuardHandler(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
     def _make_handler(self, method: Method) -> Any:
-        async def answer(data: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+        async def answer(_: Any, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
             began = time.perf_counter()
             call: Call | None = None
             try:
                 call = Call(read_metadata(context, PROTOCOL), context.time_remaining())
-                answered = await method(call, data)
+                answered = await method(call, await read_message(context))
             except Exception as error:  # noqa: BLE001 - whatever it is, a client hears words of the catalogue
                 words = self._refuse(error, call)
             else:
@@ -55,7 +55,7 @@ class GuardHandler(grpc.GenericRpcHandler):
             await abort(context, words)
             return b""
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.stream_unary_rpc_method_handler(answer)
 
     def _refuse(self, error: Exception, call: Call | None) -> Words:
         caller, model = (None, "") if call is None else (call.caller, call.model)
@@ -90,6 +90,7 @@ def make_server(contracts: Sequence[Contract], handlers: Sequence[grpc.GenericRp
         ("grpc.so_reuseport", 0),
         ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
         ("grpc.per_message_decompression", 0),
+        ("grpc.http.tarpit", 0),  # who asks is the gateway: a refusal that waits holds a place of others
         ("grpc.http2.max_ping_strikes", _PING_STRIKES),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MS),
     ]
@@ -107,6 +108,20 @@ def read_metadata(context: "grpc.aio.ServicerContext[Any, Any]", protocol: str) 
     """
     found: dict[str, Any] = dict(context.invocation_metadata() or ())
     return read_caller(found.get(CLIENT_HEADER), found.get(SCOPES_HEADER), found.get(REQUEST_HEADER), protocol)
+
+
+async def read_message(context: "grpc.aio.ServicerContext[bytes, Any]") -> bytes:
+    """Return a call's message; for handlers of a stream of which only the first message counts.
+
+    grpc.aio never ends a call to a unary handler that has no message: it would hold a place until its client lets go.
+
+    Raises:
+        Malformed: there is none.
+    """
+    data = await context.read()
+    if not isinstance(data, bytes):
+        raise refuse_for("bad_message", "no message")
+    return data
 
 
 async def abort(context: "grpc.aio.ServicerContext[Any, Any]", words: Words) -> None:

@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from garrison.checks.reasons import refuse, too_many_bytes
 from garrison.contract import Contract
 from garrison.errors import RequestRefused
-from garrison.guard.grpc_server import abort, read_metadata
+from garrison.guard.grpc_server import abort, read_message, read_metadata
 from garrison.guard.refusals import Verdict, Words, refuse_for
 from garrison.guard.report import Report
 from garrison.guard.rooms import Rooms
@@ -72,9 +72,9 @@ class TorchServeHandler(grpc.GenericRpcHandler):
         self._rooms = Rooms(contracts)
         self._report = report
         self._handlers: dict[str, Any] = {
-            f"{SERVICE}Ping": grpc.unary_unary_rpc_method_handler(self._ping),
-            f"{SERVICE}Predictions": grpc.unary_unary_rpc_method_handler(self._predict),
-            f"{SERVICE}StreamPredictions": grpc.unary_stream_rpc_method_handler(self._stream),
+            f"{SERVICE}Ping": grpc.stream_unary_rpc_method_handler(self._ping),
+            f"{SERVICE}Predictions": grpc.stream_unary_rpc_method_handler(self._predict),
+            f"{SERVICE}StreamPredictions": grpc.stream_stream_rpc_method_handler(self._stream),
         }
 
     def service(self, handler_call_details: Any) -> Any:
@@ -84,24 +84,24 @@ class TorchServeHandler(grpc.GenericRpcHandler):
     async def close(self) -> None:
         """Do nothing: a connection lasts no longer than its request."""
 
-    async def _ping(self, data: bytes, context: Any) -> bytes:
+    async def _ping(self, _: Any, context: Any) -> bytes:
         """Say in TorchServe's words whether each of its models has a worker."""
         async with self._telling(context) as asked:
             caller = asked.caller = read_metadata(context, PROTOCOL)
             if not any(scope.endswith(f":{DESCRIBE}") for scope in caller.scopes):
                 raise refuse_for("not_found", "no model of this caller's to describe")
-            _EMPTY.check(data, MAX_FIELDS)
+            _EMPTY.check(await read_message(context), MAX_FIELDS)
             health = json.dumps({"status": "Healthy" if await self._is_ready() else "Unhealthy"}, indent=2)
             said: bytes = messages.TorchServeHealthResponse(health=health).SerializeToString()
         return said
 
-    async def _predict(self, data: bytes, context: Any) -> bytes:
-        async with self._telling(context) as asked, self._asking(asked, data, context) as answer:
+    async def _predict(self, _: Any, context: Any) -> bytes:
+        async with self._telling(context) as asked, self._asking(asked, context) as answer:
             body = await answer.read(_most(asked))
         return _respond(body)
 
-    async def _stream(self, data: bytes, context: Any) -> None:
-        async with self._telling(context) as asked, self._asking(asked, data, context) as answer:
+    async def _stream(self, _: Any, context: Any) -> None:
+        async with self._telling(context) as asked, self._asking(asked, context) as answer:
             async for piece in answer.pieces(_most(asked)):
                 await context.write(_respond(piece))
 
@@ -118,10 +118,10 @@ class TorchServeHandler(grpc.GenericRpcHandler):
                 self._report.answered(PROTOCOL, asked.contract.model, time.perf_counter() - began)
 
     @asynccontextmanager
-    async def _asking(self, asked: _Asked, data: bytes, context: Any) -> AsyncIterator[Answer]:
+    async def _asking(self, asked: _Asked, context: Any) -> AsyncIterator[Answer]:
         """Check a request, and give TorchServe's answer to it if that is one."""
         caller = asked.caller = read_metadata(context, PROTOCOL)  # 1
-        request = _parse(data)  # 2
+        request = _parse(await read_message(context))  # 2
         contract = asked.contract = self._find(caller, request)  # 3
         body = _read_input(request, contract)
         headers = {"content-type": "application/octet-stream", CLIENT_HEADER: caller.client}

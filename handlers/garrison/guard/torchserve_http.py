@@ -72,19 +72,29 @@ async def ask(socket: Path, method: str, target: str, body: bytes, headers: Mapp
         raise refuse_for("model_unavailable", f"TorchServe's socket: {type(error).__name__}") from error
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-        writer.writelines(_write(connection, method, target, body, headers))
-        events = _read(connection, reader)
-        head = await anext(events, None)
-        if not isinstance(head, h11.Response):
-            raise refuse_for("model_failed", "TorchServe gave no answer")
-        yield Answer(head, events)
+        writer.writelines(write_request(connection, method, target, body, headers))
+        yield await read_answer(connection, reader)
     finally:
         writer.transport.abort()
 
 
-def _write(
+async def read_answer(connection: h11.Connection, reader: asyncio.StreamReader) -> Answer:
+    """Return an answer once its head is there.
+
+    Raises:
+        Failed: what comes is no answer.
+    """
+    events = _read(connection, reader)
+    head = await anext(events, None)
+    if not isinstance(head, h11.Response):
+        raise refuse_for("model_failed", "TorchServe gave no answer")
+    return Answer(head, events)
+
+
+def write_request(
     connection: h11.Connection, method: str, target: str, body: bytes, headers: Mapping[str, str]
 ) -> list[bytes]:
+    """Return a request as it goes out; its connection ends with the answer."""
     fixed = {"host": "localhost", "connection": "close", "content-length": str(len(body))}
     request = h11.Request(method=method, target=target, headers=[*fixed.items(), *headers.items()])
     events = [request, h11.Data(body), h11.EndOfMessage()]
