@@ -23,8 +23,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
         campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
-        campaign-rotation campaign-tampering campaign-tfserving campaign-verification
-        campaign-rotation campaign-tampering campaign-verification campaign-guard campaign-guard-fuzz
+        campaign-rotation campaign-tampering campaign-tfserving campaign-verification campaign-guard campaign-guard-fuzz
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile

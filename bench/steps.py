@@ -52,7 +52,7 @@ def _measure_checks(handler: SafeHandler, bodies: list[bytes]) -> Steps:
         lambda: [read_header(name, body, item.max_frames) for name, body in zip(formats, bodies, strict=True)],
         len(bodies),
     )
-    decode = _time(lambda: [image._decode(name, found, item) for name, found in pairs], len(bodies))
+    decode = _time(lambda: [image._decode(name, found, item.resize) for name, found in pairs], len(bodies))
     return {"header": header, "decode": decode, "colour, resize, array": round(max(0.0, whole - header - decode), 3)}
 
 
