@@ -113,7 +113,7 @@ def running(directory: Path, guards: int, options: Sequence[str] = ()) -> Iterat
 @contextlib.contextmanager
 def start(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command until the end of the block."""
-    quiet = {**os.environ, "GRPC_VERBOSITY": "NONE", "MALLOC_ARENA_MAX": "2"}
+    quiet = {**os.environ, "GRPC_VERBOSITY": "NONE"}
     process = subprocess.Popen(command, cwd=REPOSITORY, env=quiet, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
     try:
         yield process
