@@ -113,7 +113,11 @@ def test_a_base_of_any_form_has_to_be_pinned(tmp_path, text):
     assert len(find_unpinned([path])) == 1
 
 
-SERVED = DOCKERFILE.replace("FROM $", "ARG SERVING=example/serving\nARG SERVING_VERSION=1.2\nFROM ${SERVING}:${SERVING_VERSION} AS upstream\nFROM $", 1)
+SERVED = DOCKERFILE.replace(
+    "FROM $",
+    "ARG SERVING=example/serving\nARG SERVING_VERSION=1.2\nFROM ${SERVING}:${SERVING_VERSION} AS upstream\nFROM $",
+    1,
+)
 
 
 def test_where_a_binary_comes_from_is_pinned_like_a_base(run, directory):

@@ -53,7 +53,9 @@ _PREFIXES = {
 def choose_protocols(listed: Sequence[str], contracts: Sequence[Contract]) -> tuple[str, ...]:
     """Return the protocols that are listed; without a list those that the models' servers are known for."""
     servers = {contract.server for contract in contracts} or {contracts_of.TORCHSERVE}
-    return tuple(listed) or tuple(protocol for server in _KNOWN_FOR if server in servers for protocol in _KNOWN_FOR[server])
+    return tuple(listed) or tuple(
+        protocol for server in _KNOWN_FOR if server in servers for protocol in _KNOWN_FOR[server]
+    )
 
 
 def find_endpoints(protocols: Sequence[str], contracts: Sequence[Contract]) -> tuple[Endpoint, ...]:
