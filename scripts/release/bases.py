@@ -1,13 +1,13 @@
 """What images are built on: Dockerfiles enter, what is not pinned to a digest leaves, or Dockerfiles that are.
 
 A Dockerfile names its base in `ARG BASE=debian` and `ARG BASE_VERSION=bookworm-slim`; pinned, the second is
-`bookworm-slim@sha256:...`. An image that only a file is taken of is named alike, in `SERVING` and `SERVING_VERSION`. The
-digest is asked of the registry, never made up. A stage whose name is made of an argument is one of the file's own.
+`bookworm-slim@sha256:...`. An image that only a file is taken of is named alike, in `SERVING` and `SERVING_VERSION`.
+The digest is asked of the registry, never made up. A stage whose name is made of an argument is one of the file's own.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from release.docker import ask_docker
@@ -45,10 +45,7 @@ def pin(dockerfiles: Sequence[Path]) -> dict[str, str]:
     bases = {path: _read_bases(path, text) for path, text in texts.items()}
     digests = {base: ask_digest(base) for base in sorted({base for named in bases.values() for base in named.values()})}
     for path, text in texts.items():
-        for key, base in bases[path].items():
-            pinned = f"ARG {key}_VERSION={base.rpartition(':')[2]}@{digests[base]}"
-            text = re.sub(rf"^ARG {key}_VERSION=\S+$", pinned, text, flags=re.MULTILINE)
-        path.write_text(text)
+        path.write_text(_write_digests(text, bases[path], digests))
     return digests
 
 
@@ -76,6 +73,13 @@ def _read_bases(path: Path, text: str) -> dict[str, str]:
     if BASES[0] not in bases or not sound:
         raise ReleaseError(f"{path.name}: write `ARG BASE=debian` and `ARG BASE_VERSION=bookworm-slim`, for example")
     return bases
+
+
+def _write_digests(text: str, bases: Mapping[str, str], digests: Mapping[str, str]) -> str:
+    for key, base in bases.items():
+        pinned = f"ARG {key}_VERSION={base.rpartition(':')[2]}@{digests[base]}"
+        text = re.sub(rf"^ARG {key}_VERSION=\S+$", pinned, text, flags=re.MULTILINE)
+    return text
 
 
 def _find_bases(text: str) -> list[tuple[str, str, str]]:
