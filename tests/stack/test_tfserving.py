@@ -172,7 +172,10 @@ def test_without_a_binary_it_says_what_is_needed(one: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ("protocols: [torchserve]\n", "none that is there leads to half_plus_two; add tfserving-rest and tfserving-grpc"),
+        (
+            "protocols: [torchserve]\n",
+            "none that is there leads to half_plus_two; add tfserving-rest and tfserving-grpc",
+        ),
         ("protocols: [tfserving-rest, torchserve]\n", "torchserve: there is no model for it"),
     ],
     ids=["no protocol for it", "a protocol without a model"],
