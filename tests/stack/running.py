@@ -311,13 +311,26 @@ def pack_sample(model: str, export_path: Path, changes: Mapping[str, str] | None
     return pack_contract(text, source / "model.pt", export_path, "--extra-files", ",".join(map(str, extra)))
 
 
+def pack_saved_model(model: str, export_path: Path, changes: Mapping[str, str] | None = None) -> Path:
+    """Pack a sample for TensorFlow Serving, as `pack_sample` does the others."""
+    text = (MODELS / model / "contract.yaml").read_text()
+    for old, new in (changes or {}).items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return _pack(text, export_path, "--saved-model", MODELS / model / "1")
+
+
 def pack_contract(contract: str, weights: Path, export_path: Path, *options: object) -> Path:
     """Run `garrison pack` on a contract's text and return the directory to serve."""
+    return _pack(contract, export_path, "--serialized-file", weights, *options)
+
+
+def _pack(contract: str, export_path: Path, *options: object) -> Path:
     with tempfile.TemporaryDirectory() as sources:
         file = Path(sources) / "contract.yaml"
         file.write_text(contract)
         places = ("--export-path", export_path, "--sign-key", make_test_key()[0])
-        arguments = ("pack", "--contract", file, "--serialized-file", weights, *options, *places)
+        arguments = ("pack", "--contract", file, *options, *places)
         subprocess.run([sys.executable, "-m", "garrison.cli", *map(str, arguments)], check=True, capture_output=True)
     return export_path
 

@@ -18,7 +18,7 @@ from standins.saved_models.catalogue import SAMPLES, Ask, Sample
 from standins.saved_models.requests import ask_over, grpc_request, path_of, read_outputs, rest_body
 from standins.starting import BINARY, StandIn
 
-SPOKEN = "protocols: [tfserving-rest, tfserving-grpc]\n"
+SPOKEN = ""  # what SavedModels need is spoken without being listed
 ASKED = [pytest.param(sample, ask, id=f"{sample.name}-{i}") for sample in SAMPLES for i, ask in enumerate(sample.asks)]
 JSON = {"content-type": "application/json"}
 WAIT_S = 30
@@ -172,7 +172,10 @@ def test_without_a_binary_it_says_what_is_needed(one: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ("", "none that is there leads to half_plus_two; add tfserving-rest and tfserving-grpc"),
+        (
+            "protocols: [torchserve]\n",
+            "none that is there leads to half_plus_two; add tfserving-rest and tfserving-grpc",
+        ),
         ("protocols: [tfserving-rest, torchserve]\n", "torchserve: there is no model for it"),
     ],
     ids=["no protocol for it", "a protocol without a model"],

@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUIREMENTS = REPOSITORY / "requirements"
 LOCKS = sorted(path.stem for path in REQUIREMENTS.glob("*.lock"))
-SHIPPED = ("server", "gateway", "tools")
+SHIPPED = ("server", "gateway", "tools", "guard", "tfserving")
 FROM_A_FILE = (*SHIPPED, "build", "sbom", "lint")
 TORCH = {"torch"}
 # Names that an image never ships: what installs, builds, compiles, draws or tests.
@@ -63,6 +63,22 @@ import garrison.cell.probe, garrison.eventlog, garrison.stack.admitted, garrison
 print(model.record.model)
 assert not {"jwt", "rich", "sigstore", "requests"} & sys.modules.keys()
 """
+TENSORFLOW = """
+from pathlib import Path
+from garrison.admission.serving import open_store
+from garrison.admission.sign.trust import load_trust
+from garrison.admission.store import Store
+import garrison.eventlog, garrison.stack.runner, garrison.stack.tfserving
+[model] = open_store(Store(Path(sys.argv[1])), load_trust(Path(sys.argv[2])))
+print(model.record.model)
+assert not {"numpy", "PIL", "jwt", "rich", "sigstore", "requests"} & sys.modules.keys()
+"""
+GUARD = (
+    TENSORFLOW.replace("garrison.stack.tfserving", "garrison.stack.guard, garrison.guard.__main__").replace(
+        '"numpy", "PIL", ', ""
+    )
+    + "import garrison.guard.rest, garrison.guard.torchserve, uvicorn, h11"
+)
 PARENT = """
 from pathlib import Path
 from garrison.gateway.binary import find_envoy
@@ -155,6 +171,12 @@ def test_the_launcher_verifies_a_store_with_the_servers_lock(state):
     assert (done.returncode, done.stdout) == (0, "digits\n"), done.stderr
 
 
+@pytest.mark.parametrize(("lock", "code"), [("tfserving", TENSORFLOW), ("guard", GUARD)], ids=["tfserving", "guard"])
+def test_a_launcher_beside_tensorflow_verifies_a_store_with_its_lock(state, lock, code):
+    done = run_only(set(locked(lock)), code, state / "store", state / "development")
+    assert (done.returncode, done.stdout) == (0, "digits\n"), done.stderr
+
+
 def test_the_gateways_parent_needs_no_more_than_its_lock(tmp_path):
     done = run_only(set(locked("gateway")), PARENT, tmp_path / "certificates")
     assert done.returncode == 0, done.stderr
@@ -162,11 +184,16 @@ def test_the_gateways_parent_needs_no_more_than_its_lock(tmp_path):
 
 @pytest.mark.parametrize(
     ("lock", "arguments"),
-    [("gateway", ("status", "--gateway")), ("server", ("status", "--sockets"))],
-    ids=["gateway", "server"],
+    [
+        ("gateway", ("status", "--gateway")),
+        ("server", ("status", "--sockets")),
+        ("tfserving", ("status", "--sockets")),
+        ("guard", ("status", "--guard")),
+    ],
+    ids=["gateway", "server", "tfserving", "guard"],
 )
 def test_an_images_health_is_asked_with_its_lock(tmp_path, lock, arguments):
-    done = run_only(set(locked(lock)), COMMAND, *arguments, *([tmp_path] if arguments[-1] == "--sockets" else []))
+    done = run_only(set(locked(lock)), COMMAND, *arguments, *([] if arguments[-1] == "--gateway" else [tmp_path]))
     assert done.returncode == 1 and "not installed here" not in done.stderr, done.stderr
 
 

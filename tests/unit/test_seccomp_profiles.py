@@ -18,7 +18,7 @@ from garrison.cell.syscalls import ATTACKS, INFERENCE, LOADING, NUMBERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALLOW, ERROR, TRACE = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"
-NAMES = ("torchserve", "gateway", "tools", "fetch")
+NAMES = ("torchserve", "gateway", "tools", "fetch", "guard", "tfserving")
 PROFILES = {name: json.loads((REPOSITORY / "config" / f"seccomp-{name}.json").read_text()) for name in NAMES}
 SEEN: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(
     (REPOSITORY / "tests" / "containers" / "seen_calls.json").read_text()
@@ -28,6 +28,8 @@ RUN = {
     "torchserve": ("launcher", "jvm", "supervisor", "worker", "sealed"),
     "gateway": ("gateway", "envoy", "budget"),
     "tools": ("tools",),
+    "guard": ("guard-launcher", "guard"),
+    "tfserving": ("tfserving-launcher", "tfserving"),
 }
 # What was seen and is refused all the same; each was tried without.
 DONE_WITHOUT = {
@@ -37,6 +39,15 @@ DONE_WITHOUT = {
     ("tools", "socket", "a:80001"): "urllib3 looks whether there is IPv6, at import",
     ("tools", "connect", ""): "as the first",
     ("tools", "bind", ""): "as the second",
+    ("guard", "mbind", ""): "OpenBLAS asks for memory of all nodes, and takes what it gets",
+    ("guard", "socket", "2:1"): "gRPC looks whether there is IPv4, and then listens on unix sockets only",
+    ("tfserving-launcher", "socket", "2:1"): "gRPC looks whether there is IPv4, and connects to a unix socket",
+    ("tfserving", "mbind", ""): "the stand-in's OpenBLAS asks for memory of all nodes, and takes what it gets",
+    ("tfserving", "link", ""): "the stand-in's Python tries whether its semaphores work",
+    ("tfserving", "getpgrp", ""): "the shell that starts the stand-in outside of a container",
+    ("tfserving", "socket", "2:1"): "gRPC looks whether there is IPv4, and then listens on a unix socket",
+    ("tfserving", "ioctl", "540f"): "the same shell asks who has the terminal",
+    ("tfserving", "socket", "a:80001"): "the stand-in's urllib3 looks whether there is IPv6, at import",
 }
 ENOSYS = {"clone3": 38}  # an error of its own: glibc then uses clone
 # In the model server's container answered by an error, and so not counted in cells: whoever runs machine code outside
@@ -165,6 +176,8 @@ def test_no_process_gets_a_namespace_of_its_own(profile: dict[str, Any], flag: i
         ("torchserve", {(family, STREAM) for family in (UNIX, IPV4, IPV6)}),
         ("gateway", {(family, STREAM) for family in (UNIX, IPV4, IPV6)}),
         ("tools", set()),
+        ("guard", {(UNIX, STREAM)}),
+        ("tfserving", {(UNIX, STREAM)}),
         ("fetch", {(family, kind) for family in (IPV4, IPV6) for kind in range(16)}),
     ],
 )

@@ -32,7 +32,7 @@ def render_connection_manager(source: GatewaySource) -> dict[str, Any]:
         "early_header_mutation_extensions": [_drop_claimed_identity()],
         "http_filters": render_filters(source),
         "route_config": render_routes(source.settings, source.contracts),
-        "local_reply_config": render_local_replies(grpc=speaks_grpc(source.settings.protocols)),
+        "local_reply_config": render_local_replies(grpc=speaks_grpc(source.protocols)),
         "access_log": render_access_logs(),
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}

@@ -83,8 +83,8 @@ def _describe(source: GatewaySource, plan: Plan | None) -> dict[str, Any]:
 def _check_source(source: GatewaySource) -> None:
     models, sockets = [contract.model for contract in source.contracts], source.sockets
     problems = [f"model {m}: two contracts; serve one version" for m in sorted(set(models)) if models.count(m) > 1]
-    for_guard = [protocol for protocol in source.settings.protocols if protocol in GUARD_PROTOCOLS]
-    if not sockets.servers and len(for_guard) < len(source.settings.protocols):
+    for_guard = [protocol for protocol in source.protocols if protocol in GUARD_PROTOCOLS]
+    if not sockets.servers and len(for_guard) < len(source.protocols):
         problems.append("there is no server to send requests to; name the directory of its sockets")
     if for_guard and not sockets.guards:
         found = f"gateway.yaml: protocols: {', '.join(for_guard)}: there is no guard"
@@ -140,7 +140,7 @@ def _render_action(name: str, heap_share: float) -> dict[str, Any]:
 
 def _render_upstreams(source: GatewaySource) -> list[dict[str, Any]]:
     sockets = source.sockets
-    return render_clusters(sockets.servers, source.contracts, sockets.guards, source.settings.protocols)
+    return render_clusters(sockets.servers, source.contracts, sockets.guards, source.protocols)
 
 
 def _render_issuer(source: GatewaySource) -> list[dict[str, Any]]:

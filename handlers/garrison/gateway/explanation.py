@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from garrison.contract import Contract
 from garrison.gateway.authentication import KINDS, Authentication
 from garrison.gateway.clients import VERBS, AllowedModel, Client, ClientLimits
-from garrison.gateway.routes import Endpoint, find_endpoints
+from garrison.gateway.routes import Endpoint, choose_protocols, find_endpoints
 from garrison.gateway.settings import GatewaySettings
 
 NEEDS = {
@@ -59,12 +59,13 @@ class Explanation:
 def explain_gateway(settings: GatewaySettings, clients: Sequence[Client], contracts: Sequence[Contract]) -> Explanation:
     """Explain what a gateway with these settings, clients and models does."""
     authentication = settings.authentication
-    endpoints = find_endpoints(settings.protocols, contracts)
+    protocols = choose_protocols(settings.protocols, contracts)
+    endpoints = find_endpoints(protocols, contracts)
     versions = {contract.model: contract.version for contract in contracts}
     return Explanation(
         address=settings.address,
         tls_profile=settings.tls_profile,
-        protocols=settings.protocols,
+        protocols=protocols,
         ways=_name_ways(authentication.accept),
         ways_of_models={model: _name_ways(ways) for model, ways in authentication.models.items()},
         open=tuple(_name_endpoint(endpoint) for endpoint in endpoints if not endpoint.is_guarded),

@@ -58,7 +58,7 @@ def authenticate(source: GatewaySource) -> dict[str, Any]:
     providers = render_providers(source)
     config = {
         "providers": providers,
-        "rules": [*render_rules(tuple(providers), guarded(source.settings.protocols)), *render_look(tuple(providers))],
+        "rules": [*render_rules(tuple(providers), guarded(source.protocols)), *render_look(tuple(providers))],
         "strip_failure_response": True,
     }
     return _filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)

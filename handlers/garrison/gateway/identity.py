@@ -32,7 +32,7 @@ def render_tables(source: GatewaySource) -> str:
         "MODEL_WAYS": {model: write_ways(ways) for model, ways in sorted(authentication.models.items())},
     }
     lines = [f"local {name} = {_write_table(table)}" for name, table in tables.items()]
-    return "\n".join([*lines, *_render_settings(authentication), _render_guarded(source.settings.protocols)]) + "\n"
+    return "\n".join([*lines, *_render_settings(authentication), _render_guarded(source.protocols)]) + "\n"
 
 
 def write_ways(ways: Sequence[Sequence[str]]) -> str:

@@ -115,7 +115,7 @@ def check_limits(source: GatewaySource) -> list[str]:
     """Return what is wrong with the limits as a whole, which no single entry shows."""
     headers = source.settings.limits.max_request_headers_bytes
     largest = {contract.model: contract.max_body_bytes + headers for contract in source.contracts}
-    nameless = [name for name in (TFSERVING_GRPC, TORCHSERVE_GRPC) if name in source.settings.protocols]
+    nameless = [name for name in (TFSERVING_GRPC, TORCHSERVE_GRPC) if name in source.protocols]
     return [problem for client in source.clients for problem in _check_client(client, largest, nameless)]
 
 

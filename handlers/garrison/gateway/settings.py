@@ -49,7 +49,10 @@ class MetricsListener:
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """Where the gateway listens, what it speaks, whom it lets in, and its bounds."""
+    """Where the gateway listens, what it speaks, whom it lets in, and its bounds.
+
+    `protocols` are those that are listed; empty, where none are: then the models decide, see `choose_protocols`.
+    """
 
     address: str
     tls_profile: str
@@ -91,7 +94,7 @@ def load_gateway(path: Path) -> GatewaySettings:
 
 
 def _read_protocols(settings: Settings) -> tuple[str, ...]:
-    protocols = settings.choices("protocols", PROTOCOLS, default=(TORCHSERVE,))
+    protocols = settings.choices("protocols", PROTOCOLS) if "protocols" in settings else ()
     if KSERVE_V1 in protocols and TFSERVING_REST in protocols:
         same = "both are POST /v1/models/NAME:predict, to different servers"
         settings.problem("protocols", f"{KSERVE_V1} and {TFSERVING_REST}: {same}; take one out, or use {KSERVE_V2}")

@@ -8,6 +8,7 @@ from garrison.contract import Contract
 from garrison.gateway.certificates import Certificate
 from garrison.gateway.client_authority import ClientAuthority
 from garrison.gateway.clients import Client
+from garrison.gateway.routes import choose_protocols
 from garrison.gateway.settings import GatewaySettings
 from garrison.gateway.upstreams import GuardSockets, ServerSockets
 
@@ -44,3 +45,8 @@ class GatewaySource:
     sockets: GatewaySockets
     port: int
     budgets: Path = Path("/state/budgets")  # the directory of the file where budgets are counted; in our image, here
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What the gateway speaks: what the settings list, or else what the models need."""
+        return choose_protocols(self.settings.protocols, self.contracts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from garrison.admission.store import AdmittedModel
 from garrison.contract import TFSERVING, TORCHSERVE
 from garrison.errors import ConfigError
-from garrison.gateway.routes import select_contracts
+from garrison.gateway.routes import choose_protocols, select_contracts
 from garrison.gateway.settings import GUARD_PROTOCOLS, TORCHSERVE_GRPC
 from garrison.stack.admitted import ServerSettings, open_admitted
 from garrison.stack.guard import GuardPart, GuardPlaces
@@ -44,7 +44,8 @@ def make_parts(embedded: Embedded, lifetime: Lifetime) -> list[Part]:
         ArtifactRefused: models are refused, or one was changed.
     """
     models = open_admitted(embedded.settings, lifetime.log)
-    protocols = embedded.gateway.settings().protocols
+    contracts = [model.packed.contract for model in models]
+    protocols = choose_protocols(embedded.gateway.settings().protocols, contracts)
     check_protocols(protocols, models)
     behind = {server: _select(models, server) for server in (TORCHSERVE, TFSERVING)}
     parts: list[Part] = []

@@ -48,6 +48,18 @@ def ask_server(directory: Path) -> Status:
     return _tell_server(ready=False)
 
 
+def ask_guard(directory: Path) -> Status:
+    """Ask each process of a guard whether it takes requests, and whether the servers behind it have their models."""
+    found = sorted(path for path in directory.glob("[0-9]*") if path.is_dir())
+    refusing = [path.name for path in found if not ask_server(path).ready]
+    if not found:
+        return Status("guard", ready=False, message=f"no guard has sockets in {directory}")
+    if refusing:
+        told = f"process {', '.join(refusing)} of {len(found)} takes no requests, or a model is not there behind it"
+        return Status("guard", ready=False, message=f"not ready: {told}")
+    return Status("guard", ready=True, message=f"ready: {len(found)} processes take requests, and every model is there")
+
+
 def _tell_server(models: tuple[ServedModel, ...] = (), *, ready: bool) -> Status:
     no = "not ready: a model has no worker yet, or the server stops"
     return Status("server", ready=ready, message="ready: every model has a worker" if ready else no, models=models)

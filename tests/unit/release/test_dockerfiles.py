@@ -22,4 +22,4 @@ def test_nothing_is_copied_from_the_checkout_into_an_image(dockerfile: Path) -> 
 
 
 def test_there_are_dockerfiles() -> None:
-    assert len(DOCKERFILES) == 3
+    assert len(DOCKERFILES) == 5

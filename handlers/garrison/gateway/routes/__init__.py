@@ -19,7 +19,7 @@ from garrison.gateway.settings import (
     TORCHSERVE_GRPC,
 )
 
-__all__ = ["Endpoint", "find_endpoints", "guarded", "select_contracts", "speaks_grpc"]
+__all__ = ["Endpoint", "choose_protocols", "find_endpoints", "guarded", "select_contracts", "speaks_grpc"]
 
 _FINDERS: dict[str, Callable[[Sequence[Contract]], Iterator[Endpoint]]] = {
     TORCHSERVE: torchserve.find_endpoints,
@@ -37,6 +37,10 @@ _SERVERS = {  # whose models a protocol is for
     TFSERVING_REST: contracts_of.TFSERVING,
     TFSERVING_GRPC: contracts_of.TFSERVING,
 }
+_KNOWN_FOR = {
+    contracts_of.TORCHSERVE: (TORCHSERVE,),
+    contracts_of.TFSERVING: (TFSERVING_REST, TFSERVING_GRPC),
+}
 _PREFIXES = {
     TORCHSERVE: torchserve.PREFIXES,
     KSERVE_V1: (kserve.V1_MODELS,),
@@ -44,6 +48,14 @@ _PREFIXES = {
     TFSERVING_REST: (guard.MODELS,),
     **guard.SERVICES,
 }
+
+
+def choose_protocols(listed: Sequence[str], contracts: Sequence[Contract]) -> tuple[str, ...]:
+    """Return the protocols that are listed; without a list those that the models' servers are known for."""
+    servers = {contract.server for contract in contracts} or {contracts_of.TORCHSERVE}
+    return tuple(listed) or tuple(
+        protocol for server in _KNOWN_FOR if server in servers for protocol in _KNOWN_FOR[server]
+    )
 
 
 def find_endpoints(protocols: Sequence[str], contracts: Sequence[Contract]) -> tuple[Endpoint, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from garrison.contract import Contract
 from garrison.gateway.cors import CORS, render_policy
-from garrison.gateway.routes import Endpoint, find_endpoints, guarded
+from garrison.gateway.routes import Endpoint, choose_protocols, find_endpoints, guarded
 from garrison.gateway.routes.endpoint import GATEWAY, GUARD_GRPC, GUARD_REST
 from garrison.gateway.routes.management import PATHS
 from garrison.gateway.settings import GUARD_PROTOCOLS, TFSERVING_REST, GatewaySettings
@@ -28,11 +28,12 @@ KINDS = {GUARD_REST: GUARD, GUARD_GRPC: GRPC}  # of an endpoint, by who answers;
 
 def render_routes(settings: GatewaySettings, contracts: Sequence[Contract]) -> dict[str, Any]:
     """Render the route table: what exists, then what is noted when somebody looks for it."""
-    endpoints = find_endpoints(settings.protocols, contracts)
+    protocols = choose_protocols(settings.protocols, contracts)
+    endpoints = find_endpoints(protocols, contracts)
     cors = render_policy(settings)
     routes = [_render(endpoint, method, cors) for endpoint in endpoints for method in endpoint.methods]
     routes += [_render_management(path) for path in PATHS]
-    routes += _render_elsewhere(settings, cors)
+    routes += _render_elsewhere(protocols, cors)
     return {
         "name": "garrison",
         "max_direct_response_body_size_bytes": MOST_ANSWER_BYTES,
@@ -116,7 +117,7 @@ def _render_management(path: str) -> dict[str, Any]:
     }
 
 
-def _render_elsewhere(settings: GatewaySettings, cors: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _render_elsewhere(protocols: Sequence[str], cors: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
     """Render nothing, for all other paths below the guarded prefixes, where browsers may ask.
 
     A preflight carries no key. So it gets the same answer for a model that is there and for one that is not, and so
@@ -126,9 +127,7 @@ def _render_elsewhere(settings: GatewaySettings, cors: dict[str, Any] | None) ->
     if cors is None:
         return
     action = {"cluster": NOWHERE, "cluster_not_found_response_code": "NOT_FOUND", "timeout": "1s"}
-    rest = [
-        protocol for protocol in settings.protocols if protocol not in GUARD_PROTOCOLS or protocol == TFSERVING_REST
-    ]
+    rest = [protocol for protocol in protocols if protocol not in GUARD_PROTOCOLS or protocol == TFSERVING_REST]
     for prefix in guarded(rest):
         yield {
             "match": {"prefix": prefix},
