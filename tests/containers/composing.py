@@ -24,12 +24,22 @@ from stack.running import CLIENTS, REPOSITORY, SAMPLE_MODELS, Answer, Target, fr
 IMAGES = REPOSITORY / "build" / "images.json"
 SERVICES = {  # each service of the compose files, and its image
     "unsafe-development": "tools",
+    "unsafe-development-tfserving": "tools",
     "admit": "tools",
     "render": "tools",
     "keys": "tools",
     "torchserve": "torchserve",
+    "tfserving": "tfserving",
+    "guard": "guard",
     "gateway": "gateway",
 }
+TFSERVING = "tfserving"  # the profile
+SAVED_MODELS = ("digits_tf",)
+STAND_IN = {  # what tests/standins/image looks for, in place of TensorFlow Serving's binary
+    REPOSITORY / ".venv" / "tensorflow": "/usr/lib/tensorflow",
+    REPOSITORY / "tests": "/usr/lib/standin",
+}
+MOUNTED = [f"{source}:{target}:ro" for source, target in STAND_IN.items()]
 PYTHON = "/opt/garrison/bin/python"
 COMMAND_TIMEOUT_S = 120
 READY_TIMEOUT_S = 240
@@ -68,7 +78,7 @@ class ComposedStack:
     """The containers of compose.yaml, as a project of their own; use as a context manager.
 
     `changes` are merged into the services; `files` are further compose files of this repository, and `without` the
-    services that these take out.
+    services that these take out; `profiles` are those of the services that run besides.
     """
 
     def __init__(
@@ -77,13 +87,16 @@ class ComposedStack:
         files: Sequence[str] = (),
         clients: str = CLIENTS,
         without: Sequence[str] = (),
+        profiles: Sequence[str] = (),
     ) -> None:
+        self.profiles = tuple(profiles)
+        self._asked = SAMPLE_MODELS + (SAVED_MODELS if TFSERVING in profiles else ())
         self.directory = Path(tempfile.mkdtemp(prefix="garrison-compose-"))
         self.directory.chmod(0o755)
         self.project = f"garrison-test-{secrets.token_hex(4)}"
         self.config = self.directory / "config"
         shutil.copytree(REPOSITORY / "config", self.config)
-        (self.config / "clients.yaml").write_text(clients % ", ".join(SAMPLE_MODELS))
+        (self.config / "clients.yaml").write_text(clients % ", ".join(self._asked))
         self.target = Target(free_port(), self.directory / "ca.pem")
         self.files = [REPOSITORY / name for name in ("compose.yaml", *files)]
         self._write_override(changes or {}, without)
@@ -94,7 +107,7 @@ class ComposedStack:
             name: {
                 "image": images[image],
                 "pull_policy": "never",
-                "volumes": [f"{self.config}:/etc/garrison:ro"],
+                "volumes": [f"{self.config}:/etc/garrison:ro", *(MOUNTED if name == TFSERVING else ())],
                 **changes.get(name, {}),
             }
             for name, image in SERVICES.items()
@@ -112,7 +125,9 @@ class ComposedStack:
     def command(self, *arguments: object) -> list[str]:
         """Return the command line of `docker compose` on this project."""
         files = [part for file in self.files for part in ("--file", file)]
-        command = ("docker", "compose", "--project-name", self.project, "--project-directory", REPOSITORY, *files)
+        profiles = [part for name in self.profiles for part in ("--profile", name)]
+        project = ("--project-name", self.project, "--project-directory", REPOSITORY)
+        command = ("docker", "compose", *profiles, *project, *files)
         return [*map(str, (*command, *arguments))]
 
     def environment(self) -> dict[str, str]:
@@ -131,7 +146,7 @@ class ComposedStack:
         keys = self.directory / "keys"
         self.compose("cp", "unsafe-development:/state/keys", keys)
         own(keys)
-        self.target.keys.update(make_keys(keys, SAMPLE_MODELS))
+        self.target.keys.update(make_keys(keys, self._asked))
 
     def _fetch_authority(self) -> None:
         """Copy the development authority out of the gateway, which makes it when it starts."""
@@ -177,7 +192,7 @@ class ComposedStack:
 
     def down(self) -> None:
         """Stop and remove containers, network and volumes."""
-        self.compose("--profile", "tools", "down", "--volumes", "--remove-orphans", timeout_s=180)
+        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", timeout_s=180)
 
     def __enter__(self) -> "ComposedStack":
         try:

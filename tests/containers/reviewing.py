@@ -19,15 +19,19 @@ Service = Mapping[str, Any]
 # What each service may write to, besides its /run.
 WRITABLE_MOUNTS: Mapping[str, set[str]] = {
     "unsafe-development": {"/packed", "/trust", "/state"},
+    "unsafe-development-tfserving": {"/packed", "/trust", "/state"},
     "admit": {"/store"},
     "render": {"/gateway"},
     "torchserve": {"/sockets/torchserve"},
     "torchserve-2": {"/sockets/torchserve-2"},
+    "tfserving": {"/sockets/tfserving"},
+    "guard": {"/sockets/guard"},
     "gateway": {"/state/certificates", "/state/budgets"},
     "keys": {"/state"},
 }
 ONLY_PUBLISHED = "gateway"
-LONG_RUNNING = {"torchserve", "torchserve-2", "gateway"}
+LONG_RUNNING = {"torchserve", "torchserve-2", "tfserving", "guard", "gateway"}
+PROCESSES = {"torchserve": 2048, "torchserve-2": 2048, "tfserving": 512}  # at most; of all others 128
 REVIEWED_KEYS = {
     "build", "cap_drop", "cgroup", "command", "cpus", "depends_on", "deploy", "dns", "entrypoint", "environment",
     "healthcheck", "image", "ipc", "logging", "mem_limit", "memswap_limit", "network_mode", "networks",
@@ -109,7 +113,7 @@ def has_security_options(_: str, service: Service) -> bool:
 def has_limits(name: str, service: Service) -> bool:
     """Whether memory, swap, processes and processor time are limited."""
     memory, swap = int(service.get("mem_limit", 0)), int(service.get("memswap_limit", 0))
-    processes = 2048 if name.startswith("torchserve") else 128
+    processes = PROCESSES.get(name, 128)
     return 0 < memory == swap and 0 < service.get("pids_limit", 0) <= processes and 0 < service.get("cpus", 0) <= 2
 
 
@@ -172,7 +176,9 @@ def has_plain_environment(_: str, service: Service) -> bool:
     """Whether neither the environment nor the arguments of the build hold, or are called, a secret."""
     environment, arguments = service.get("environment", {}), service.get("build", {}).get("args", {})
     plain = not any(SECRET.search(f"{name}={value}") for name, value in (environment | arguments).items())
-    return plain and set(environment) <= REVIEWED_ENVIRONMENT and set(arguments) <= {"TORCH"}
+    return (
+        plain and set(environment) <= REVIEWED_ENVIRONMENT and set(arguments) <= {"TORCH", "DEVICE", "SERVING_VERSION"}
+    )
 
 
 def has_command(_: str, service: Service) -> bool:

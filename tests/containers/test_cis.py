@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from containers.composing import SERVICES, ComposedStack, docker
+from containers.composing import SERVICES, STAND_IN, ComposedStack, docker
 from containers.reviewing import SECRET
 from release.layers import Entry, open_image
 from stack.running import REPOSITORY
 
-LONG_RUNNING = ("torchserve", "gateway")
+LONG_RUNNING = ("torchserve", "tfserving", "guard", "gateway")
 STARTED = tuple(name for name in SERVICES if name != "keys")  # which runs on demand
 DOCKERFILES = {path.name: path.read_text() for path in sorted(REPOSITORY.glob("Dockerfile.*"))}
 BUILD_SCRIPTS = {path.name: path.read_text() for path in sorted(REPOSITORY.glob("scripts/image-*"))}
@@ -64,9 +64,16 @@ class Row:
 
 
 def has_stages_of_trust(_: Built) -> bool:
-    """Each stage is built on BASE, on another stage, or on nothing; BASE is Debian's own image."""
+    """Each stage is built on BASE, on another stage, or on nothing; BASE is Debian's own image.
+
+    That of TensorFlow Serving takes one file of upstream's, for one of two devices.
+    """
     for text in DOCKERFILES.values():
-        stages = {"${BASE}:${BASE_VERSION}", "scratch"}
+        stages = {"${BASE}:${BASE_VERSION}", "scratch", "binary-${DEVICE}"}
+        if re.search(
+            r"^ARG SERVING=tensorflow/serving\nARG SERVING_VERSION=[\d.]+(@sha256:[0-9a-f]{64})?$", text, re.M
+        ):
+            stages.add("${SERVING}:${SERVING_VERSION}")
         for origin, name in re.findall(r"^FROM (\S+)(?: AS (\S+))?$", text, re.M):
             if origin not in stages:
                 return False
@@ -109,7 +116,7 @@ def has_no_shared_mount(built: Built) -> bool:
 def binds_only_reviewed(built: Built) -> bool:
     """Of this machine: what the tests put in the place of config/, and the sample models and scripts, to read."""
     binds = [mount for one in built.containers.values() for mount in one["Mounts"] if mount["Type"] == "bind"]
-    allowed = {"/etc/garrison", "/models", "/scripts"}
+    allowed = {"/etc/garrison", "/models", "/scripts", *STAND_IN.values()}
     return all(not mount["RW"] and mount["Destination"] in allowed for mount in binds)
 
 
@@ -164,7 +171,7 @@ ROWS = [
         "HEALTHCHECK",
         lambda built: (
             {name: one["Config"]["Healthcheck"]["Test"][0] for name, one in built.images.items()}
-            == {"torchserve": "CMD", "gateway": "CMD", "tools": "NONE"}
+            == {**dict.fromkeys(("torchserve", "tfserving", "guard", "gateway"), "CMD"), "tools": "NONE"}
         ),
     ),
     Row(

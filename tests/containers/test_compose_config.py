@@ -212,6 +212,29 @@ def test_the_gateways_side_of_the_sockets_is_read_only(config: dict[str, Any]) -
     assert sharing == {"torchserve", "gateway"}
 
 
+@pytest.mark.parametrize(
+    ("volume", "target", "server", "client"),
+    [
+        ("sockets-tfserving", "/sockets/tfserving", "tfserving", "guard"),
+        ("sockets-guard", "/sockets/guard", "guard", "gateway"),
+    ],
+    ids=["to TensorFlow Serving", "to the guard"],
+)
+def test_a_directory_of_sockets_is_of_two(
+    config: dict[str, Any], volume: str, target: str, server: str, client: str
+) -> None:
+    mounts = {
+        name: mount
+        for name, service in config["services"].items()
+        for mount in service.get("volumes", ())
+        if mount["source"] == volume
+    }
+    assert {name: (mount["target"], mount.get("read_only", False)) for name, mount in mounts.items()} == {
+        server: (target, False),
+        client: (target, True),
+    }
+
+
 def test_production_has_nothing_unsafe() -> None:
     production = configure(MAIN, "compose.production.yaml")
     assert not any("unsafe" in name for name in production["services"])

@@ -15,6 +15,7 @@ from containers.own_models import OwnModelsStack
 from containers.recording import Measured
 from stack.observing import wait_for
 
+USED = {"torchserve", "gateway", "tools"}
 RECOVERY_TIMEOUT_S = 180
 CALM_S = 1.0
 ONE_SHOTS = ("unsafe-development", "admit", "render")
@@ -24,7 +25,7 @@ ONE_SHOTS = ("unsafe-development", "admit", "render")
 def engine() -> Iterator[Engine]:
     """An engine with the images; `docker` means this one, as long as it is there."""
     with Engine() as own, pytest.MonkeyPatch.context() as patch:
-        own.load([*load_images().values()])
+        own.load([image for name, image in load_images().items() if name in USED])
         patch.setenv("DOCKER_HOST", own.address)
         yield own
 

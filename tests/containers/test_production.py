@@ -16,7 +16,7 @@ from garrison.gateway.signing import PUBLIC_FILES
 from stack.running import make_keys, pack_digits, trust_test_key
 
 SERVICES = ("admit", "gateway", "render", "torchserve")
-TAKEN_OUT = ("unsafe-development", "keys")
+TAKEN_OUT = ("unsafe-development", "unsafe-development-tfserving", "keys")
 TLS = """\
   certificate: /run/secrets/tls_certificate
   key: /run/secrets/tls_key

@@ -18,7 +18,10 @@ from stack.observing import wait_for
 from stack.running import REPOSITORY
 
 HERE = Path(__file__).resolve().parent
-PROFILES = {"torchserve": "torchserve", "gateway": "gateway", "tools": "tools", "fetch": "tools"}  # and its image
+PROFILES = {  # and its image
+    **{name: name for name in ("torchserve", "gateway", "tools", "guard", "tfserving")},
+    "fetch": "tools",
+}
 UNCONFINED = "unconfined"
 EVERYWHERE = ("--rm", "--cap-drop", "ALL", "--read-only", "--network", "none", "--pids-limit", "64", "--memory", "1g")
 NO_NEW_PRIVILEGES = ("--security-opt", "no-new-privileges")
@@ -85,14 +88,14 @@ def test_it_is_the_filter_that_refuses(confined: dict[str, Any]) -> None:
             assert came == "EPERM", what
 
 
-@pytest.mark.parametrize("image", ["torchserve", "gateway", "tools"])
+@pytest.mark.parametrize("image", ["torchserve", "gateway", "tools", "guard", "tfserving"])
 def test_without_a_profile_they_do_succeed(images: Mapping[str, str], image: str) -> None:
     found = run(images[image], UNCONFINED, "probe_calls.py")
     assert found["facts"]["Seccomp"] == "0"
     assert {what for what in HARMLESS if found["found"][what] != "done"} == set()
 
 
-@pytest.mark.parametrize("service", ["torchserve", "gateway"])
+@pytest.mark.parametrize("service", ["torchserve", "tfserving", "guard", "gateway"])
 def test_the_running_services_are_confined_and_answer_their_healthcheck(composed: ComposedStack, service: str) -> None:
     status = composed.python(service, "print(open('/proc/1/status').read())")
     assert f"Seccomp:\t{FILTERED}" in status
@@ -102,6 +105,8 @@ def test_the_running_services_are_confined_and_answer_their_healthcheck(composed
 def test_the_services_have_the_profiles_that_are_tested_here(composed: ComposedStack) -> None:
     for service, name in {
         "torchserve": "torchserve",
+        "tfserving": "tfserving",
+        "guard": "guard",
         "gateway": "gateway",
         "admit": "tools",
         "render": "tools",

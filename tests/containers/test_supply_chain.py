@@ -28,7 +28,10 @@ from stack.running import REPOSITORY
 
 BILL = "/usr/share/garrison/sbom.cdx.json"
 REQUIREMENTS = REPOSITORY / "requirements"
-LOCKS = {"torchserve": ("server", "torch-cpu"), "gateway": ("gateway",), "tools": ("tools",)}
+LOCKS = {
+    "torchserve": ("server", "torch-cpu"),
+    **{name: (name,) for name in ("gateway", "tools", "guard", "tfserving")},
+}
 SHIPPED = {
     "torchserve": {
         "pkg:pypi/torch@",
@@ -37,6 +40,8 @@ SHIPPED = {
         "pkg:generic/openjdk@",
     },
     "gateway": {"pkg:github/envoyproxy/envoy@", "pkg:deb/debian/libssl3@"},
+    "guard": {"pkg:pypi/uvicorn@", "pkg:pypi/grpcio@"},
+    "tfserving": {"pkg:github/tensorflow/serving@", "pkg:pypi/protobuf@"},
     "tools": {"pkg:pypi/model-signing@", "pkg:pypi/bandit@"},
 }
 COPY_TIMEOUT_S = 300

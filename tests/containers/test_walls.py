@@ -14,7 +14,7 @@ from containers.composing import PYTHON, SERVICES, ComposedStack, docker
 from containers.walls import PROBE, ROOMS, WALLS, Facts
 from release.layers import open_image
 
-LONG_RUNNING = ("torchserve", "gateway")
+LONG_RUNNING = ("torchserve", "tfserving", "guard", "gateway")
 PORT = 8443
 PROBE_TIMEOUT_S = 180
 START_TIMEOUT_S = 60
@@ -137,7 +137,7 @@ def test_a_careless_container_has_no_such_wall(
     assert list(WALLS[wall](look_carelessly(SERVICES[service]), ROOMS[service])) != []
 
 
-@pytest.mark.parametrize("service", ["admit", "torchserve", "gateway"])
+@pytest.mark.parametrize("service", ["admit", "torchserve", "tfserving", "guard", "gateway"])
 def test_an_images_files_are_roots_and_fixed(images: dict[str, str], service: str) -> None:
     with open_image(images[SERVICES[service]]) as image:
         entries = image.entries()

@@ -62,11 +62,16 @@ def tool(*writable: str) -> Room:
 
 
 SHARED = frozenset(f"/sockets/torchserve/{name}.sock" for name in ("inference", "ready", "watch"))
+BEHIND = frozenset(f"/sockets/tfserving/{name}.sock" for name in ("grpc", "ready"))
+GUARDS = frozenset(
+    f"/sockets/guard/{process}/{name}.sock" for process in (0, 1) for name in ("rest", "grpc", "ready", "watch")
+)
 ROOMS = {
     "admit": tool("/store"),
     "render": tool("/gateway"),
     "keys": tool("/state"),
     "unsafe-development": tool("/packed", "/trust", "/state"),
+    "unsafe-development-tfserving": tool("/packed", "/trust", "/state"),
     "torchserve": Room(
         user=10001,
         memory=6 * GIB,
@@ -86,6 +91,27 @@ ROOMS = {
             )
         ),
     ),
+    "tfserving": Room(
+        user=10001,
+        memory=6 * GIB,
+        processes=512,
+        processor=2,
+        writable={"/sockets/tfserving": False},
+        owned=frozenset({"/run", "/sockets/tfserving"}),
+        sockets=BEHIND,
+        connects=BEHIND,
+        programs=frozenset({"/usr/bin/tensorflow_model_server"}),
+    ),
+    "guard": Room(
+        user=10001,
+        memory=2 * GIB,
+        processes=128,
+        processor=2,
+        writable={"/sockets/guard": False},
+        owned=frozenset({"/run", "/sockets/guard"}),
+        sockets=BEHIND | GUARDS,
+        connects=BEHIND | GUARDS,
+    ),
     "gateway": Room(
         user=10002,
         memory=GIB,
@@ -93,8 +119,8 @@ ROOMS = {
         processor=2,
         writable={"/state/certificates": True, "/state/budgets": True},
         owned=frozenset({"/gateway", "/state", "/state/certificates", "/state/budgets", "/run"}),
-        sockets=SHARED,
-        connects=SHARED,
+        sockets=SHARED | GUARDS,
+        connects=SHARED | GUARDS,
         programs=frozenset({f"{SITE}/envoy/_bin/envoy"}),
         interfaces=frozenset({"lo", "eth0"}),
         listening=frozenset({8443}),
