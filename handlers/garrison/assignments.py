@@ -4,6 +4,7 @@ Shared by the settings of TorchServe and the flags of TensorFlow Serving. Every 
 with `#`, or one assignment without blanks around `=`; Java's other spellings (`:`, continuations, escapes) are refused.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from garrison.errors import ConfigError
@@ -32,6 +33,30 @@ def read_assignments(path: Path, problems: list[str]) -> dict[str, str]:
     return values
 
 
-def is_whole_number(text: str, low: int, high: int) -> bool:
-    """Say whether a value is a whole number from `low` to `high`."""
+def read_locked(
+    path: Path, locked: Mapping[str, str], tunable: Mapping[str, tuple[int, int]], kind: str
+) -> dict[str, str]:
+    """Return a file's keys and values: `locked` ones as they must be, `tunable` ones in their range, and no others.
+
+    `kind` is what a person calls such a line.
+
+    Raises:
+        ConfigError: with every line that is missing, unknown, repeated, or not what it must be.
+    """
+    problems: list[str] = []
+    values = read_assignments(path, problems)
+    for key, wanted in locked.items():
+        if values.get(key) != wanted:
+            problems.append(f"{path}: {key}: locked; write {key}={wanted}")
+    for key, (low, high) in tunable.items():
+        if not _is_whole_number(values.get(key, ""), low, high):
+            problems.append(f"{path}: {key}: write a whole number from {low} to {high}")
+    known = {*locked, *tunable}
+    problems.extend(f"{path}: {key}: unknown {kind}; take it out" for key in values if key not in known)
+    if problems:
+        raise ConfigError(*problems)
+    return values
+
+
+def _is_whole_number(text: str, low: int, high: int) -> bool:
     return text.isascii() and text.isdigit() and low <= int(text[:12]) <= high

@@ -7,7 +7,7 @@ limit. So the file has to hold exactly these flags; most are locked, the rest ma
 from collections.abc import Mapping
 from pathlib import Path
 
-from garrison.assignments import is_whole_number, read_assignments
+from garrison.assignments import read_locked
 from garrison.errors import ConfigError
 
 FILE = "tfserving.flags"
@@ -47,18 +47,7 @@ def read_flags(path: Path) -> dict[str, str]:
     Raises:
         ConfigError: with every line that is missing, unknown, repeated, or not what it must be.
     """
-    problems: list[str] = []
-    values = read_assignments(path, problems)
-    for key, wanted in LOCKED.items():
-        if values.get(key) != wanted:
-            problems.append(f"{path}: {key}: locked; write {key}={wanted}")
-    for key, (low, high) in TUNABLE.items():
-        if not is_whole_number(values.get(key, ""), low, high):
-            problems.append(f"{path}: {key}: write a whole number from {low} to {high}")
-    problems.extend(f"{path}: {key}: unknown flag; take it out" for key in values if key not in LOCKED | TUNABLE)
-    if problems:
-        raise ConfigError(*problems)
-    return values
+    return read_locked(path, LOCKED, TUNABLE, "flag")
 
 
 def render_flags(flags: Mapping[str, str], places: Mapping[str, str]) -> list[str]:

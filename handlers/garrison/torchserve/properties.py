@@ -6,8 +6,7 @@ setting refuses to start. The rest may be tuned within a range.
 
 from pathlib import Path
 
-from garrison.assignments import is_whole_number, read_assignments
-from garrison.errors import ConfigError
+from garrison.assignments import read_locked
 
 LOCKED = {
     "inference_address": "unix:$$GARRISON_SOCKETS$$/inference.sock",
@@ -49,14 +48,4 @@ def check_properties(path: Path) -> None:
     Raises:
         ConfigError: with every line that is missing, unknown, repeated, or not what it must be.
     """
-    problems: list[str] = []
-    values = read_assignments(path, problems)
-    for key, wanted in LOCKED.items():
-        if values.get(key) != wanted:
-            problems.append(f"{path}: {key}: locked; write {key}={wanted}")
-    for key, (low, high) in TUNABLE.items():
-        if not is_whole_number(values.get(key, ""), low, high):
-            problems.append(f"{path}: {key}: write a whole number from {low} to {high}")
-    problems.extend(f"{path}: {key}: unknown setting; take it out" for key in values if key not in LOCKED | TUNABLE)
-    if problems:
-        raise ConfigError(*problems)
+    read_locked(path, LOCKED, TUNABLE, "setting")
