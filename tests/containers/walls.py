@@ -16,13 +16,14 @@ PROBE = Path(__file__).with_name("probe.py").read_text()
 GIB = 1024**3
 SITE = "/opt/garrison/lib/python3.11/site-packages"
 CPU_PERIOD_US = 100_000
+ISOLATED = (["-I"], ["-IS"])
 PYTHON = re.compile(r".*/python[\d.]*")
 # Message queues belong to the container's own ipc namespace: nothing starts from there. The kernel's pressure gauges
 # can be told by anyone when to wake him.
 EVERYBODYS_PLACES = {"/dev/mqueue"}
 EVERYBODYS_FILES = {"/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/memory", "/proc/pressure/irq"}
 DEVICES = {f"/dev/{name}" for name in ("full", "null", "pts/ptmx", "random", "tty", "urandom", "zero")}
-ENVIRONMENT = {"PATH", "HOSTNAME", "LANG", "TMPDIR", "HOME", "PORT"}
+ENVIRONMENT = {"PATH", "HOSTNAME", "LANG", "TMPDIR", "HOME", "PORT", "LD_LIBRARY_PATH"}
 PROGRAMS = {"/opt/garrison/bin/garrison", "/usr/bin/python3.11", "/usr/lib/x86_64-linux-gnu/libc.so.6"}
 # What turns one breach into the next one: shells, compilers, package managers, tools of the network and of debuggers.
 UNWELCOME = re.compile(
@@ -199,7 +200,7 @@ def outside_volumes(facts: Facts, paths: Iterable[str]) -> list[str]:
 
 def tell_isolation(facts: Facts, _: Room) -> list[list[str]]:
     """Every Python is isolated from the environment and from the directory that it was started in."""
-    return [words[:2] for words in facts["processes"] if PYTHON.fullmatch(words[0]) and words[1:2] != ["-I"]]
+    return [words[:2] for words in facts["processes"] if PYTHON.fullmatch(words[0]) and words[1:2] not in ISOLATED]
 
 
 def tell_namespaces(facts: Facts, _: Room) -> list[str]:
