@@ -6,7 +6,7 @@ import re
 import pytest
 
 from garrison.contract import parse_contract
-from garrison.gateway.routes import find_endpoints, guarded
+from garrison.gateway.routes import choose_protocols, find_endpoints, guarded
 from garrison.gateway.routes.management import PATHS, PATTERN
 from garrison.gateway.routes.metadata import describe_model
 from garrison.gateway.settings import PROTOCOLS
@@ -55,6 +55,25 @@ def test_the_pattern_knows_each_path(path: str) -> None:
 @pytest.mark.parametrize("path", ["/modelsx", "/x/models", "/v1/models/x", "/v2/models/x", "/healthz", "/", "**"])
 def test_the_pattern_knows_no_other(path: str) -> None:
     assert not re.fullmatch(PATTERN, path)
+
+
+@pytest.mark.parametrize(
+    ("listed", "contracts", "spoken"),
+    [
+        ((), [], ("torchserve",)),
+        ((), [make_contract("faces")], ("torchserve",)),
+        ((), [make_saved_model_contract("sums")], ("tfserving-rest", "tfserving-grpc")),
+        (
+            (),
+            [make_saved_model_contract("sums"), make_contract("faces")],
+            ("torchserve", "tfserving-rest", "tfserving-grpc"),
+        ),
+        (("kserve-v2",), [make_saved_model_contract("sums"), make_contract("faces")], ("kserve-v2",)),
+    ],
+    ids=["no model", "for TorchServe", "SavedModels", "both", "what is listed goes before"],
+)
+def test_without_a_list_the_models_decide_what_is_spoken(listed, contracts, spoken) -> None:
+    assert choose_protocols(listed, contracts) == spoken
 
 
 def test_grpc_is_bounded_by_the_largest_and_slowest_model() -> None:
