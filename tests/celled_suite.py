@@ -56,8 +56,8 @@ def _replace_what_happens_outside() -> None:
     from garrison.admission.pack import packing
 
     packing._run_archiver = lay_out
-    packing._even_modes = lambda packed: None
-    packing._publish = lambda packed, target, staging, order: _copy(packed, target)
+    packing.even_modes = lambda packed: None
+    packing.Delivery.publish = lambda self, packed, target, staging: _copy(packed, target)
     Path.symlink_to = lambda self, target, target_is_directory=False: _copy(Path(target), self)
     _pytest.pathlib._force_symlink = lambda *_: None  # pytest's own, to the newest of its directories
     os.chdir = lambda path: None  # pytest's own, at the end, to where it already is
