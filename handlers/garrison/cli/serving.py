@@ -68,10 +68,9 @@ def _make_stack(options: argparse.Namespace, lifetime: "Lifetime") -> list["Part
 
     gateway = GatewayPlaces(find_config(options), options.state, options.port)
     embedded = Embedded(_find_settings(options), gateway, options.tensorflow_model_server, options.state)
-    parts = make_parts(embedded, lifetime)
     if options.unsafe_development:
         _ensure_client_keys(options.state / "keys")
-    return parts
+    return make_parts(embedded, lifetime)
 
 
 def _ensure_client_keys(directory: Path) -> None:
