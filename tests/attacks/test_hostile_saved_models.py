@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from attacks.artifacts import BenignCase, HostileCase
+from attacks.artifacts.graphs import make_writer
+from attacks.artifacts.hostile_programs import keep_in_function
 from attacks.artifacts.saved_models import list_benign, list_firing, list_hostile
 from garrison.admission.findings import refusals
 from garrison.admission.scan import scan_paths
@@ -42,6 +44,10 @@ def test_a_hostile_saved_model_is_refused_for_the_right_reason(case: HostileCase
 @pytest.mark.parametrize("case", BENIGN, ids=lambda case: case.name)
 def test_its_benign_twin_passes(case: BenignCase, tmp_path: Path) -> None:
     assert scan_saved_model(case.make(tmp_path)) == ()
+
+
+def test_a_function_may_read_the_asset_s_path_from_a_variable_of_its_own(tmp_path: Path) -> None:
+    assert scan_saved_model(make_writer(keep_in_function(b"dirty", "path"))(tmp_path)) == ()
 
 
 @pytest.mark.parametrize("name", [sample.name for sample in SAMPLES])

@@ -204,6 +204,47 @@ def _function(program: Program) -> Mapping[str, bytes]:
     return files
 
 
+def keep_in_function(shared_name: bytes, value: str) -> Build:
+    """Read in a function, by a handle of its own that bears the name of the graph's; that one is kept clean."""
+
+    def build(program: Program) -> Mapping[str, bytes]:
+        files = add_table(program)
+        keep_path(program, shared_name=b"clean")
+        program.text("elsewhere", "/etc/passwd")
+        types = {"dtype": Type(STRING)}
+        program.node("other", "VarHandleOp", shape=shape(), shared_name=b"dirty", **types)
+        program.node("soil", "AssignVariableOp", ["other", value], **types)
+        filler = program.graph.library.function.add()
+        filler.signature.name, filler.signature.is_stateful = "filler", True
+        filler.signature.input_arg.add(name="table", type=RESOURCE)
+        add_node(filler.node_def, "kept", "VarHandleOp", shape=shape(), shared_name=shared_name, **types)
+        add_node(filler.node_def, "read", "ReadVariableOp", ["kept:resource:0"], **types)
+        numbers = {"key_index": -2, "value_index": -1}
+        add_node(filler.node_def, "fill", "InitializeTableFromTextFileV2", ["table", "read:value:0"], **numbers)
+        program.node("call", "StatefulPartitionedCall", ["table", "^keep", "^soil"], f=Function("filler"))
+        program.node("all", "NoOp", ["^call", "^fill"])
+        program.initialise_with("all")
+        return files
+
+    return build
+
+
+def _two_lists(program: Program) -> Mapping[str, bytes]:
+    """Name the asset where TensorFlow 2 does; where TensorFlow 1 did, name another tensor, whose path is never set."""
+    files = add_table(program, "elsewhere")
+    program.text("elsewhere", "/etc/passwd")
+    value = messages.AssetFileDef(filename="words.txt", tensor_info={"name": "elsewhere:0"})
+    assets = program.meta_graph.collection_def["saved_model_assets"].any_list.value
+    assets.add(type_url="type.googleapis.com/tensorflow.AssetFileDef", value=value.SerializeToString())
+    return files
+
+
+def _two_names(program: Program) -> Mapping[str, bytes]:
+    files = add_table(program)
+    program.asset("letters.txt")
+    return {**files, "assets/letters.txt": b"a\n"}
+
+
 def _restored(program: Program) -> Mapping[str, bytes]:
     files = add_variable(program)
     program.text("elsewhere", "/srv/models/other/variables/variables")
@@ -236,6 +277,12 @@ def _paths() -> list[HostileCase]:
         hostile("a table from a path in a variable", "foreign_path", _variable),
         hostile("a path that is changed through a second handle", "foreign_path", _second_handle),
         hostile("a table that a function fills from two paths", "foreign_path", _function),
+        hostile(
+            "a function's variable named like the graph's", "foreign_path", keep_in_function(b"dirty", "elsewhere")
+        ),
+        hostile("a function's variable without a name of its own", "foreign_path", keep_in_function(b"", "elsewhere")),
+        hostile("a path that only the unused list of assets sets", "foreign_path", _two_lists),
+        hostile("a second name for an asset's tensor", "ambiguous_saved_model", _two_names),
         hostile("variables restored from another model", "foreign_path", _restored),
         hostile("an asset two directories up", "unsafe_asset", _asset("../../secret.txt")),
         hostile("an asset with an absolute path", "unsafe_asset", _asset("/etc/passwd")),

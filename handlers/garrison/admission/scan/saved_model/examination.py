@@ -118,16 +118,20 @@ def _examine_graph(meta_graph: Any, operators: Operators, files: dict[str, int],
 
 def _read_assets(meta_graph: Any) -> tuple[dict[str, str], list[Finding]]:
     """Return the assets' names by the tensors that the server gives their paths to."""
-    listed = list(meta_graph.asset_file_def)
-    for entry in meta_graph.collection_def[ASSETS_COLLECTION].any_list.value:
-        try:
-            listed.append(messages.AssetFileDef.FromString(entry.value))
-        except DecodeError:
-            return {}, [
-                Finding(PROGRAM_FILE, "bad_saved_model", "an asset that cannot be read; export the model again")
-            ]
-    assets = {asset.tensor_info.name: asset.filename for asset in listed}
-    return assets, [_refuse_name(name) for name in assets.values() if not is_plain(name)]
+    listed, earlier = list(meta_graph.asset_file_def), []
+    try:
+        for entry in meta_graph.collection_def[ASSETS_COLLECTION].any_list.value:
+            earlier.append(messages.AssetFileDef.FromString(entry.value))
+    except DecodeError:
+        detail = "an asset that cannot be read; export the model again"
+        return {}, [Finding(PROGRAM_FILE, "bad_saved_model", detail)]
+    served = listed or earlier  # as the loader: paths of the other list's are never set
+    named = [(asset.tensor_info.name, asset.filename) for asset in served]
+    problems = [_refuse_name(asset.filename) for asset in (*listed, *earlier) if not is_plain(asset.filename)]
+    if len(dict(named)) < len(named):
+        detail = "two assets for one tensor; export the model again"
+        problems.append(Finding(PROGRAM_FILE, "ambiguous_saved_model", detail))
+    return dict(named), problems
 
 
 def _refuse_name(name: str) -> Finding:

@@ -74,16 +74,20 @@ class _Tracer:
 
     def trace(self, start: Place, given: set[str]) -> set[str]:
         """Return the tensors that a tensor may be: those of `given`, and others by whatever name a person knows."""
-        found: set[str] = set()
+        return {" of function ".join(filter(None, reversed(place))) for place in self._sources(start, given)}
+
+    def _sources(self, start: Place, given: set[str]) -> set[Place]:
+        """Return where a tensor may come from: the graph or a function, and the tensor's name in it."""
+        found: set[Place] = set()
         seen, waiting = {start}, [start]
         while waiting:
             place = waiting.pop()
             if place[0] == GRAPH and _full_name(place[1]) in given:
-                found.add(_full_name(place[1]))
+                found.add((GRAPH, _full_name(place[1])))
                 continue
             before = self._step(place)
             if not before:
-                found.add(" of function ".join(filter(None, reversed(place))))
+                found.add(place)
             waiting.extend(one for one in before if one not in seen)
             seen.update(before)
         return found
@@ -116,11 +120,16 @@ class _Tracer:
         return [] if None in variables else found
 
     def _variables(self, handle: Place) -> set[Any]:
-        """Return which variables a handle may be of: two nodes of one name share one; None for what is not known."""
+        """Return which variables a handle may be of: two nodes of one name share one; None for what is not known.
+
+        A function's node may bear the name of one of the graph's, and is another. What its variable is called, if it
+        does not say so, is decided when the function is built into the graph: that is not known here.
+        """
         found: set[Any] = set()
-        for name in self.trace(handle, set()):
-            node = self._graph.nodes.get(node_of(name))
-            if node is None or node.op != _HANDLE:
+        for function, tensor in self._sources(handle, set()):
+            nodes = self._graph.nodes if function == GRAPH else self._nodes_in(function)
+            node = nodes.get(node_of(tensor))
+            if node is None or node.op != _HANDLE or (function != GRAPH and not node.attr["shared_name"].s):
                 return {None}
             found.add((node.attr["container"].s, node.attr["shared_name"].s or node.name.encode()))
         return found
