@@ -233,6 +233,23 @@ def test_multi_inference_refuses(tmp_path, request_, reason):
     assert play(tmp_path, [CONTRACT], use) == (("INVALID_ARGUMENT", reason), [])
 
 
+def test_the_tasks_of_one_call_share_its_time(tmp_path):
+    """Each of eight would otherwise have all of it, and a call without a deadline eight times the model's."""
+    classes, values = messages.ClassificationResponse(), messages.RegressionResponse()
+    classes.result.classifications.add()
+    values.result.regressions.add(value=1.5)
+    tasks = make_tasks(CLASSES, ("digits", "values", "tensorflow/serving/regress"))
+
+    async def use(guarded):
+        guarded.backend.delay_s = 0.3
+        await guarded.ask(f"{PREDICTION}MultiInference", tasks.SerializeToString())
+        return [call.left_s for call in guarded.backend.called]
+
+    told = {paths.CLASSIFY: classes.SerializeToString(), paths.REGRESS: values.SerializeToString()}
+    first_s, second_s = play(tmp_path, [CONTRACT], use, answers=told)
+    assert second_s <= first_s - 0.2
+
+
 def with_context() -> Any:
     given = messages.Input()
     given.example_list_with_context.context.features.feature["age"].bytes_list.value.append(bytes(1000))
