@@ -123,7 +123,7 @@ def _check_inputs(request: Any, signature: Signature) -> int:
         if signature.batched:
             rows, shape = shape[0], shape[1:]
             expect(1 <= rows <= CONTRACT.batch.max_instances, "the number of rows")
-        bounds = item.shape  # type: ignore[attr-defined]
+        bounds = item.shape  # type: ignore[attr-defined] # of a signature, each has one
         expect(len(shape) == len(bounds), "a rank")
         expect(all(low <= size <= high for size, (low, high) in zip(shape, bounds, strict=True)), "a dimension")
         if values.dtype.kind == "O":
@@ -176,7 +176,7 @@ def _zeros(output: Any, signature: Signature, rows: int) -> Any:
 
 def _make_serving() -> tuple[GuardServing, Memory]:
     memory = Memory()
-    return GuardServing([CONTRACT], memory, Rooms([CONTRACT])), memory  # type: ignore[arg-type]
+    return GuardServing([CONTRACT], memory, Rooms([CONTRACT])), memory  # type: ignore[arg-type] # stands in for the backend
 
 
 @functools.cache

@@ -19,7 +19,6 @@ serialised tf.Example; without `shape` it is one for each row.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 from garrison.contract.bounds import JSON_OVERHEAD_BYTES, MAX_INPUT_BYTES, Input
 from garrison.contract.image import IMAGE_FORMATS, MAX_SIDE_PIXELS
@@ -39,12 +38,6 @@ MAX_STRINGS = 2**20
 BASE64_GROWTH = 4 / 3
 
 Bounds = tuple[tuple[int, int], ...]  # smallest and largest size of each dimension
-
-
-class Element(Protocol):
-    """What stands in one place of a tensor of strings."""
-
-    max_bytes: int
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
 INPUTS = ("data", "body")
 MAX_FIELDS = 64  # of a message; it needs 6
 MAX_VERDICT_BYTES = 64 * 1024  # of an answer with a handler's refusal
-MAX_HEALTH_BYTES = 64 * 1024
 HEALTH_TIMEOUT_S = 2.0
 OK = 200
 _STATUSES = {

@@ -7,11 +7,9 @@ gets through there is what an attack would do.
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from campaigns.guarded import start, wait_until_ready
 from garrison.guard.backend import AVAILABLE, STATUS
 from garrison.guard.tensors import write_tensors
 from garrison.sockets import GUARD_GRPC, GUARD_REST, READY, WATCH
@@ -28,7 +27,6 @@ from garrison.tensorflow.messages import messages
 from garrison.unix_http import send_request
 from unit.guard.contracts import CLASSIFY, PIXELS, REGRESS, describe_contract, make_signature
 
-START_S = 30
 WAIT_S = 10
 TIMEOUT_S = 1  # of the contracts
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -165,24 +163,9 @@ def open_fortress() -> Iterator[Fortress]:
 def _start_guard(directory: Path) -> Iterator[int]:
     options = ["--directory", directory / "0", "--contracts", directory / "contracts"]
     command = [sys.executable, "-I", "-m", "garrison.guard", *options, "--backend", directory / "b.sock"]
-    quiet = {**os.environ, "GRPC_VERBOSITY": "NONE"}
-    process = subprocess.Popen(list(map(str, command)), env=quiet, stdout=subprocess.DEVNULL)
-    try:
-        _wait_until_ready(directory / "0" / READY)
+    with start(list(map(str, command))) as process:
+        wait_until_ready(directory / "0" / READY)
         yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_until_ready(socket: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if send_request(socket, "GET", "/serving", 2).status == 200:
-                return
-        time.sleep(0.05)
-    raise TimeoutError("no guard")
 
 
 def _listen(path: Path, handler: grpc.GenericRpcHandler, threads: int) -> Any:
