@@ -271,7 +271,8 @@ adopt_orphans()
 own = subprocess.Popen(["sleep", "60"])
 leaving = (
     "import os, subprocess, sys; "
-    "print(subprocess.Popen(['sleep', sys.argv[1]], stdout=-3, start_new_session=True).pid, flush=True); os._exit(0)"
+    "kept = subprocess.Popen(['sleep', sys.argv[1]], stdout=-3, start_new_session=True); "  # unreferenced, it is reaped
+    "print(kept.pid, flush=True); os._exit(0)"
 )
 def orphan(seconds):
     return int(subprocess.run([sys.executable, "-c", leaving, seconds], check=True, stdout=-1).stdout)
