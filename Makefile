@@ -23,7 +23,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
         campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
-        campaign-rotation campaign-tampering campaign-tfserving campaign-verification campaign-guard campaign-guard-fuzz
+        campaign-rotation campaign-tampering campaign-tfserving campaign-verification campaign-watch campaign-guard campaign-guard-fuzz
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -84,6 +84,10 @@ campaign-flood: ## Flood Garrison and stock TorchServe with bombs, side by side;
 campaign-cell: ## Measure what the cell costs, next to Garrison before it; for half an hour, wants a quiet machine.
 	@scripts/setup --dev --bench
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.cell $(CAMPAIGN)
+
+campaign-watch: ## Measure what the watch costs, next to Garrison before it; for ten minutes, wants a quiet machine.
+	@scripts/setup --dev --bench
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.watch $(CAMPAIGN)
 
 campaign-escapes: ## Try every escape in stock TorchServe, where it has to work; ten minutes.
 	@scripts/setup --dev

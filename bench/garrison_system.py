@@ -23,12 +23,16 @@ CLIENTS = "clients:\n  bench: {{models: [{model}], requests_per_second: 100000, 
 
 @dataclass
 class Garrison:
-    """Every gate on; the contract is in `contracts/`. `python` and `config` may be those of another release."""
+    """Every gate on; the contract is in `contracts/`. `python` and `config` may be those of another release.
+
+    `arguments` are further ones of `garrison serve`.
+    """
 
     name: str = "garrison"
     title: str = "Garrison (TLS, key, contract)"
     python: Path = Path(sys.executable)
     config: Path = field(default_factory=lambda: find_installed("config"))
+    arguments: tuple[str, ...] = ()
 
     def supports(self, prepared: Prepared) -> bool:
         """Serve everything."""
@@ -55,6 +59,7 @@ class Garrison:
             *places,
             "--log",
             directory / "log.jsonl",
+            *self.arguments,
         )
         command = [str(self.python), "-m", "garrison.cli", *map(str, arguments)]
         child = Child("Garrison", command, {"PATH": os.environ.get("PATH", "")}, directory, ignore)

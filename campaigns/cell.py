@@ -14,56 +14,27 @@ not shown; the run was too short then, or the machine too busy.
 """
 
 import argparse
-import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.garrison_system import Garrison
-from bench.load import run_load, write_bodies
-from bench.systems import Running
-from bench.usage import processor_seconds
-from bench.workloads import WORKLOADS, Prepared, prepare
+from bench.workloads import WORKLOADS, prepare
 from campaigns.earlier import check_out
 from campaigns.flooding import measure_flood
-from campaigns.paired import in_turn, mean_difference, mean_ratio
+from campaigns.paired import in_turn, mean_difference
 from campaigns.restarts import time_restart
 from campaigns.result import Campaign, make_parser, start
+from campaigns.sides import Side, compare_rates, run_sides
 
 BEFORE = "2f41d90be6d5"  # the last commit whose workers had no cell
 WORKLOAD = next(workload for workload in WORKLOADS if workload.name == "light-640")
 WORKERS, BATCH, DELAY_MS = 2, 8, 1
-CONNECTIONS = 8
-WARM_UP_S = 5
 MOST_LOST = 0.02
 MOST_STARTUP_S = 0.150
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two servers that are compared."""
-
-    name: str
-    running: Running
-    directory: Path
-    bodies: Sequence[Path]
-
-    def measure(self, seconds: float) -> tuple[float, float]:
-        """Return good answers a second, and milliseconds of processor time that each cost."""
-        before = processor_seconds(self.running.pid).total()
-        load = run_load(self.running.target, WORKLOAD.content_type, self.bodies, CONNECTIONS, seconds)
-        used = processor_seconds(self.running.pid).total() - before
-        if load.refused or load.broken:
-            raise RuntimeError(f"{self.name}: {load.refused} refused, {load.broken} without an answer")
-        return load.good / load.seconds, 1000 * used / load.good
-
-    def time_restart(self) -> float:
-        """Kill a worker and return how long the next one took to be ready, in seconds."""
-        return time_restart(self.directory / "run" / "management.sock", WORKLOAD.model, WORKERS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="cell-") as name:
         directory = Path(name)
         prepared = prepare(WORKLOAD, directory / "model", WORKERS, BATCH, DELAY_MS)
-        bodies = write_bodies(prepared.bodies, directory / "bodies")
-        with run_both(options.before, prepared, directory, bodies) as sides:
+        earlier = check_out(options.before, directory / "earlier")
+        without = Garrison("without", "before workers had cells", earlier.python, earlier.config)
+        with run_sides((without, Garrison("with")), prepared, directory) as sides:
             figures["throughput"] = compare_rates(campaign, sides, options)
             figures["start_up"] = compare_restarts(campaign, sides, options)
-        figures["flood"] = measure_flood(campaign, prepared, bodies, directory / "flood", options)
+        figures["flood"] = measure_flood(campaign, prepared, sides[0].bodies, directory / "flood", options)
     return campaign.finish(figures, list_misses(figures))
 
 
@@ -101,45 +73,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@contextlib.contextmanager
-def run_both(commit: str, prepared: Prepared, directory: Path, bodies: Sequence[Path]) -> Iterator[tuple[Side, Side]]:
-    """Run Garrison without cells and with them, side by side, until both are warm."""
-    earlier = check_out(commit, directory / "earlier")
-    without = Garrison("without", "before workers had cells", earlier.python, earlier.config)
-    with contextlib.ExitStack() as stack:
-        sides = []
-        for system in (without, Garrison("with")):
-            place = directory / system.name
-            place.mkdir()
-            sides.append(Side(system.name, stack.enter_context(system.run(prepared, place)), place, bodies))
-        for side in sides:
-            side.measure(WARM_UP_S)
-        yield sides[0], sides[1]
-
-
-def compare_rates(campaign: Campaign, sides: tuple[Side, Side], options: argparse.Namespace) -> dict[str, Any]:
-    """Measure throughput in pairs, and what an answer costs, which a busy machine changes less."""
-    rates, costs = [], []
-    for number in range(options.rounds):
-        measured = {side.name: side.measure(options.seconds) for side in in_turn(sides, number)}
-        (rate, cost), (celled_rate, celled_cost) = measured["without"], measured["with"]
-        rates.append((rate, celled_rate))
-        costs.append((cost, celled_cost))
-        told = f"{rate:.1f}/s, {cost:.2f} ms without, {celled_rate:.1f}/s, {celled_cost:.2f} ms with a cell"
-        campaign.tell(f"throughput {number + 1}: {told}")
-    return {
-        "ratio": mean_ratio(rates, options.seed).rounded(4),
-        "pairs_per_second": [[round(rate, 2) for rate in pair] for pair in rates],
-        "cpu_ratio": mean_ratio(costs, options.seed).rounded(4),
-        "pairs_cpu_ms": [[round(cost, 3) for cost in pair] for pair in costs],
-    }
-
-
 def compare_restarts(campaign: Campaign, sides: tuple[Side, Side], options: argparse.Namespace) -> dict[str, Any]:
     """Time restarts of a worker in pairs; the first of each side, which may compile, does not count."""
     pairs = []
     for number in range(options.restarts + 1):
-        times = {side.name: side.time_restart() for side in in_turn(sides, number)}
+        times = {
+            side.name: time_restart(side.directory / "run" / "management.sock", WORKLOAD.model, WORKERS)
+            for side in in_turn(sides, number)
+        }
         if number:
             pairs.append((times["without"], times["with"]))
         campaign.tell(f"start-up {number}: {times['without']:.3f} s without, {times['with']:.3f} s with a cell")
