@@ -34,14 +34,13 @@ CASES = {
     "bytearray(2 * 2**30)": ["ran out of memory", "cell.yaml"],
     "numpy.ones(2 * 2**27)": ["ran out of memory", "cell.yaml"],
     "torch.ones(2 * 2**28)": ["ran out of memory", "cell.yaml"],
+    "open('large', 'wb').write(bytes(20 * 2**20))": ["a file larger", "scratch.max_bytes"],
     "[open(f'file {number}', 'w') for number in range(100)]": ["more files", "scratch.max_files"],
     "[os.open('/dev/null', 0) for _ in range(1000)]": ["opened more files at once"],
     "[threading.Thread(target=time.sleep, args=(600,), daemon=True).start() for _ in range(200)]": [
         "more threads",
         "cell.yaml",
     ],
-    # The last: who has filled its scratch directory is ended soon.
-    "open('large', 'wb').write(bytes(20 * 2**20))": ["a file larger", "scratch.max_bytes"],
 }
 RUNNER = """
 import json, multiprocessing, os, pathlib, socket, subprocess, threading, time, urllib.request
@@ -57,6 +56,7 @@ for case in {cases!r}:
         told = "nothing"
     except Exception as error:
         told = describe_error(error, "handler.py")
+    pathlib.Path("large").unlink(missing_ok=True)  # whoever leaves the scratch directory full is ended
     print(json.dumps({{"event": "told", "case": case, "message": told}}))
 """
 
