@@ -22,6 +22,7 @@ WATCH = "watch.sock"
 GUARD_REST, GUARD_GRPC = "rest.sock", "grpc.sock"  # of a guard, beside its own READY
 STATUS = "status.sock"  # the server's own, in its run directory: what it serves, and with which workers
 ADMIN = "admin.sock"  # the gateway's own, in its run directory
+GATEWAY_WATCH = "gateway-watch.sock"  # where its launcher says what it counts
 BUDGET = "budget.sock"  # and that of the service which counts for it
 SERVING_PATH = "/serving"  # asked at READY: does this server take requests? Any other path: has each model a worker?
 LOCK_FILE = ".garrison"

@@ -125,7 +125,7 @@ def test_the_gateway_alone_needs_little(path):
     command = [sys.executable, "-I", "-c", code, name_of(PACKAGE / path)]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     ours = {name.split(".")[1] for name in loaded if name.startswith("garrison.")}
-    assert ours.isdisjoint({"admission", "torchserve", "checks", "cell", "watch"})
+    assert ours.isdisjoint({"admission", "torchserve", "checks", "cell"})
     third_party = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names) - {"garrison", "_cffi_backend"}
     assert {name for name in third_party if not name.startswith("_")} <= THIRD_PARTY_OF_THE_GATEWAY
 

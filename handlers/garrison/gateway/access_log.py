@@ -28,12 +28,13 @@ TEXTS = {
     "method": "%REQ(:METHOD):20%",
     "path": PATH,
     "protocol": "%PROTOCOL%",
-    "reason": "%RESP(X-GARRISON-REASON)%",
+    "reason": "%RESP(X-GARRISON-REASON)%%TRAILER(X-GARRISON-REASON)%",  # of gRPC in what comes last
     "detail": "%RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS%",
     "request_id": "%REQ(X-REQUEST-ID)%",
 }
 NUMBERS = {
     "status": "%RESPONSE_CODE%",
+    "grpc_status": "%GRPC_STATUS_NUMBER%",
     "duration_ms": "%DURATION%",
     "body_ms": "%REQUEST_DURATION%",  # until the request had arrived
     "upstream_ms": "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%",  # from there until the server answered

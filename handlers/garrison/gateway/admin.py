@@ -2,12 +2,13 @@
 
 import http.client
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.errors import Undecided
 from garrison.unix_http import send_request
 
-PATHS = ("/healthcheck/fail", "/drain_listeners", "/ready", "/listeners")
+PATHS = ("/healthcheck/fail", "/drain_listeners", "/ready", "/listeners", "/clusters")
 STAT_PREFIX = "gateway"
 ACTIVE_REQUESTS = f"http.{STAT_PREFIX}.downstream_rq_active"
 TIMEOUT_S = 5.0
@@ -16,6 +17,7 @@ _REFUSED = r"/stats?filter=\.update_(rejected|failure)$"
 _VERSION = re.compile(r'^(\S+)\.version_text: "([^"\n]*)"$', re.MULTILINE)
 _COUNT = re.compile(r"^(\S+): (\d+)$", re.MULTILINE)
 _HEALTHY = re.compile(r"^cluster\.(?:inference|guard-rest|guard-grpc)\.membership_healthy: (\d+)$", re.MULTILINE)
+_HOST = re.compile(r"^(inference|guard-rest|guard-grpc)::(/[^\n]*?)::(rq_active|health_flags)::(\S+)$", re.MULTILINE)
 _LISTENER = re.compile(r"^gateway::\[?([0-9a-fA-F.:]+?)\]?:([0-9]+)$", re.MULTILINE)
 
 
@@ -79,6 +81,30 @@ def count_servers(admin_socket: Path) -> int:
     if not found:
         raise Undecided("Envoy's statistics do not hold a server")
     return sum(map(int, found))
+
+
+@dataclass
+class Server:
+    """What Envoy knows of one server or guard, by one of the clusters that it is in."""
+
+    active: int = 0
+    healthy: bool = False
+
+
+def list_servers(admin_socket: Path) -> dict[tuple[str, str], Server]:
+    """Return how many requests each server has now, and whether it takes any, by cluster and socket.
+
+    Raises:
+        Undecided: Envoy does not answer.
+    """
+    found: dict[tuple[str, str], Server] = {}
+    for cluster, path, name, value in _HOST.findall(ask_admin(admin_socket, "GET", "/clusters")):
+        server = found.setdefault((cluster, path), Server())
+        if name == "rq_active":
+            server.active = int(value)
+        else:
+            server.healthy = value == "healthy"
+    return found
 
 
 def find_listener(admin_socket: Path) -> tuple[str, int]:

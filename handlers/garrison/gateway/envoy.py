@@ -20,7 +20,7 @@ from garrison.gateway.rendered import describe_certificate
 from garrison.gateway.settings import GUARD_PROTOCOLS, GatewaySettings
 from garrison.gateway.source import GatewaySource
 from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, render_clusters
-from garrison.sockets import BUDGET
+from garrison.sockets import BUDGET, GATEWAY_WATCH
 from garrison.unix_http import MAX_SOCKET_PATH_BYTES
 
 CIPHERS = (  # for TLS 1.2: forward secrecy and authenticated encryption; TLS 1.3 has no others
@@ -63,7 +63,7 @@ def render_envoy(source: GatewaySource) -> dict[str, Any]:
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
     if settings.metrics is not None:
-        listeners.append(render_metrics_listener(settings.metrics, sockets.servers, sockets.guards))
+        listeners.append(render_metrics_listener(settings.metrics, sockets.admin, sockets.servers, sockets.guards))
         clusters += render_metrics_clusters(sockets.admin, sockets.servers, sockets.guards)
         runtime[CONNECTION_LIMIT] = MAX_CONNECTIONS
     return config
@@ -76,7 +76,11 @@ def _plan_budgets(source: GatewaySource) -> Plan | None:
 
 def _describe(source: GatewaySource, plan: Plan | None) -> dict[str, Any]:
     """Return what a configuration notes for who runs Envoy with it; Envoy ignores it."""
-    noted = describe_certificate(source.certificate)
+    noted = {
+        **describe_certificate(source.certificate),
+        "models": sorted(contract.model for contract in source.contracts),
+        "clients": sorted(client.name for client in source.clients),
+    }
     return {"garrison": {**noted, "budgets": plan.describe()} if plan else noted}
 
 
@@ -91,7 +95,8 @@ def _check_source(source: GatewaySource) -> None:
         problems.append(f"{found}; name the directory of its sockets with --guard, or take this out")
     of_servers = (path for server in sockets.servers for path in (server.inference, server.readiness, server.watch))
     of_guards = (path for guard in sockets.guards for path in (guard.rest, guard.grpc, guard.readiness))
-    for path in map(str, (*of_servers, *of_guards, sockets.admin.with_name(BUDGET), sockets.admin)):
+    own = (sockets.admin.with_name(BUDGET), sockets.admin.with_name(GATEWAY_WATCH), sockets.admin)
+    for path in map(str, (*of_servers, *of_guards, *own)):
         if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
             most = f"a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes"
             problems.append(f"{path}: {most}; use a shorter directory")

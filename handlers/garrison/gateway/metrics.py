@@ -1,6 +1,7 @@
-"""The metrics' listener: plain HTTP at an address of its own, for Prometheus; three kinds of pages, all else is 404.
+"""The metrics' listener: plain HTTP at an address of its own, for Prometheus; four kinds of pages, all else is 404.
 
     GET /metrics            what Envoy counts, of its admin interface this one page
+    GET /metrics/gateway    what the gateway's launcher counts and knows: answers by model and by client, refusals
     GET /metrics/servers/N  what the Nth model server's workers count (from 0, in the order of --sockets)
     GET /metrics/guards/N   what the Nth process of the guard counts (from 0, in the order of --guard)
 
@@ -16,9 +17,11 @@ from typing import Any
 from garrison.gateway.connection import TYPE
 from garrison.gateway.settings import MetricsListener
 from garrison.gateway.upstreams import BUFFER_LIMIT_BYTES, CONNECT_TIMEOUT_S, GuardSockets, ServerSockets
+from garrison.sockets import GATEWAY_WATCH
 
 NAME = "metrics"
 PATH, SERVERS_PATH, GUARDS_PATH = "/metrics", "/metrics/servers/", "/metrics/guards/"
+GATEWAY_PATH = "/metrics/gateway"
 ENVOY_PAGE = "/stats/prometheus"
 MAX_CONNECTIONS = 16
 # In what Envoy calls its runtime.
@@ -40,7 +43,7 @@ class _Watched:
 
 
 def render_metrics_listener(
-    metrics: MetricsListener, servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]
+    metrics: MetricsListener, admin: Path, servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]
 ) -> dict[str, Any]:
     """Render the listener."""
     manager = {
@@ -67,7 +70,7 @@ def render_metrics_listener(
                 "typed_config": {"@type": _ROUTER_TYPE, "suppress_envoy_headers": True},
             }
         ],
-        "route_config": _render_routes(_list_watched(servers, guards)),
+        "route_config": _render_routes(_list_watched(admin, servers, guards)),
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     return {
@@ -84,12 +87,13 @@ def render_metrics_clusters(
     admin: Path, servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]
 ) -> list[dict[str, Any]]:
     """Render what is behind the listener: Envoy itself, and each server's and each guard's socket for metrics."""
-    watched = [(one.cluster, one.socket) for one in _list_watched(servers, guards)]
+    watched = [(one.cluster, one.socket) for one in _list_watched(admin, servers, guards)]
     return [_render_cluster(name, path) for name, path in (("metrics envoy", admin), *watched)]
 
 
-def _list_watched(servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]) -> list[_Watched]:
-    found = [_Watched(f"{SERVERS_PATH}{n}", f"metrics {n}", server.watch) for n, server in enumerate(servers)]
+def _list_watched(admin: Path, servers: Sequence[ServerSockets], guards: Sequence[GuardSockets]) -> list[_Watched]:
+    found = [_Watched(GATEWAY_PATH, "metrics gateway", admin.with_name(GATEWAY_WATCH))]
+    found += [_Watched(f"{SERVERS_PATH}{n}", f"metrics {n}", server.watch) for n, server in enumerate(servers)]
     return found + [_Watched(f"{GUARDS_PATH}{n}", f"metrics guard {n}", guard.watch) for n, guard in enumerate(guards)]
 
 

@@ -19,6 +19,7 @@ from garrison.gateway.certificates import Certificate
 
 DEVELOPMENT, OPERATOR = "development", "operator"
 LISTENER = "gateway"
+_SERVERS = {"inference": "torchserve", "guard-rest": "guard", "guard-grpc": "guard"}
 _MOST_BYTES = 64 * 2**20
 _DIGEST_SHOWN = 12  # hexadecimal digits
 _HIGHEST_PORT = 65_535
@@ -34,6 +35,8 @@ class Rendered:
     certificate: Certificate
     longest_s: int
     budgets: Plan | None = None  # where there is anything to count
+    models: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the whole of it
     digest: str = field(default="", compare=False)
 
@@ -80,6 +83,8 @@ def _read(config: dict[str, Any], digest: str) -> Rendered:
         _read_certificate(noted["certificate"], chain),
         max(timeouts),
         read_plan(noted["budgets"]) if "budgets" in noted else None,
+        tuple(map(str, noted["models"])),
+        tuple(map(str, noted["clients"])),
         config,
         digest,
     )
@@ -104,6 +109,17 @@ def find_tls(config: dict[str, Any]) -> dict[str, Any]:
     (chain,) = _find_listener(config)["filter_chains"]
     context: dict[str, Any] = chain["transport_socket"]["typed_config"]["common_tls_context"]
     return context
+
+
+def name_servers(config: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """Return what each server and guard is called where they are counted, by cluster and socket."""
+    clusters = {one["name"]: one for one in config["static_resources"]["clusters"]}
+    return {
+        (cluster, endpoint["endpoint"]["address"]["pipe"]["path"]): f"{kind}-{number}"
+        for cluster, kind in _SERVERS.items()
+        if cluster in clusters
+        for number, endpoint in enumerate(clusters[cluster]["load_assignment"]["endpoints"][0]["lb_endpoints"])
+    }
 
 
 def _find_listener(config: dict[str, Any]) -> dict[str, Any]:

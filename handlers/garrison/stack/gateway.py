@@ -4,8 +4,10 @@ Imports nothing that only a model server or admission has: in a container of its
 """
 
 import contextlib
+import http
 import socket
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +17,18 @@ from garrison.gateway.binary import envoy_command, find_envoy, validate_envoy
 from garrison.gateway.certificates import Certificate, ensure_certificate
 from garrison.gateway.drain import drain_envoy
 from garrison.gateway.operator_certificate import WARN_BEFORE, check_operator_certificate
-from garrison.gateway.rendered import Rendered, list_places, read_rendered
+from garrison.gateway.rendered import Rendered, list_places, name_servers, read_rendered
 from garrison.process import Child
+from garrison.sockets import GATEWAY_WATCH
 from garrison.stack.budget import BudgetChild
+from garrison.stack.gateway_page import REASONS, measure_servers
 from garrison.stack.part import Lifetime, Part
 from garrison.stack.reload import Reload
+from garrison.unix_http import Page, UnixServer
+from garrison.watch import families
+from garrison.watch.answers import Answers
+from garrison.watch.counts import Series
+from garrison.watch.page import CONTENT_TYPE, write_page
 
 THREADS = 2
 CHECK_CERTIFICATE_S = 3600
@@ -38,6 +47,8 @@ class GatewayPart(Part):
         self.rendered: Rendered | None = None
         self.budget = BudgetChild(lifetime)
         self._certificate_checked = time.monotonic()
+        self._answers = Answers(REASONS)
+        self._listener: UnixServer | None = None
 
     def check(self) -> None:
         """Read the configuration, and check the port and the certificate.
@@ -87,6 +98,13 @@ class GatewayPart(Part):
         )
         self._bootstrap = self.reload.begin(self._known())
 
+    def start(self) -> None:
+        """Listen for who asks what is counted, and start Envoy."""
+        known = self._known()
+        self._answers.know(known.models, known.clients)
+        self._listener = UnixServer(known.admin.with_name(GATEWAY_WATCH), self._render_metrics)
+        super().start()
+
     def launch(self) -> Child:
         """Start Envoy, and before it what counts for it."""
         self.budget.begin(self._known().budgets, self._known().admin.parent)
@@ -99,9 +117,32 @@ class GatewayPart(Part):
         if self.lifetime.ready.is_set() and self.is_running():
             self._renew_development_certificate()
             self.reload.look()
-            self.rendered = self.reload.rendered
+            self._follow(self.reload.rendered)
         known = self._known()
         return self.lifetime.ready.is_set() or (self.budget.is_ready() and is_listening(known.address, known.port))
+
+    def _follow(self, rendered: Rendered) -> None:
+        before, self.rendered = self._known(), rendered
+        if (before.models, before.clients) != (rendered.models, rendered.clients):
+            self._answers.know(rendered.models, rendered.clients)
+
+    def sink(self) -> Callable[[bytes], None]:
+        """Return what takes Envoy's lines: those of its access log are counted."""
+        relay = super().sink()
+
+        def take(line: bytes) -> None:
+            self._answers.count_line(line)
+            relay(line)
+
+        return take
+
+    def _render_metrics(self, _: str) -> Page:
+        return Page(http.HTTPStatus.OK, CONTENT_TYPE, write_page({**self._answers.counts(), **dict(self._measure())}))
+
+    def _measure(self) -> Iterator[tuple[Series, float]]:
+        known = self._known()
+        yield (families.GATEWAY_SOUND.name, ()), not self.reload.problem
+        yield from measure_servers(known.admin, name_servers(known.config))
 
     def replace_dead(self) -> None:
         """Start Envoy again if it has ended, and what counts for it.
@@ -116,6 +157,8 @@ class GatewayPart(Part):
         """End Envoy, then what counts for it."""
         super().stop()
         self.budget.stop()
+        if self._listener is not None:
+            self._listener.close()
 
     def pids(self) -> list[int]:
         """Return the processes' ids."""

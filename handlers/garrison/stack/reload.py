@@ -59,6 +59,7 @@ class Reload:
         self._check_certificate, self._follow_budgets = check_certificate, follow_budgets
         self._once = OnceLog(log)
         self._attempts, self._outside, self._held_up = 0, "", False
+        self.problem = ""  # why not all of the last configuration is in force
 
     def begin(self, rendered: Rendered) -> Path:
         """Write what Envoy is started with; return its bootstrap.
@@ -201,8 +202,8 @@ class Reload:
 
     def _note(self, state: ReloadState) -> None:
         self._state = state
-        problem = state.problem or (_not_taken_over(self._outside) if self._outside else "")
-        noted = dataclasses.replace(state, problem=problem)
+        self.problem = state.problem or (_not_taken_over(self._outside) if self._outside else "")
+        noted = dataclasses.replace(state, problem=self.problem)
         with contextlib.suppress(ConfigError):  # a full disk ends no gateway; the log has it, too
             write_state(self._directory, noted)
 

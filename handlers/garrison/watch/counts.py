@@ -19,8 +19,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.utils import floatToGoString
-
 from garrison.errors import Undecided
 from garrison.reasons import OWN_REASONS, REASONS
 from garrison.watch.families import CONTRACT, COUNTER, METRICS_DIRECTORY, OTHER, STEPS, Family
@@ -37,6 +35,7 @@ Series = tuple[str, tuple[str, ...]]
 
 _REASONS = frozenset({*REASONS, *OWN_REASONS, OTHER})
 _HEADER_BYTES = 8
+_PLAIN_DIGITS = 6  # before the point; longer numbers have an exponent
 _VALUE_BYTES = 16  # the count, and a time that counters do not use
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -62,8 +61,14 @@ def read_counts(scratch: Path, model: str) -> dict[Series, float]:
 
 
 def write_bound(bound: float) -> str:
-    """Write a bucket's upper bound as prometheus-client does."""
-    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
+    """Write a bucket's upper bound as prometheus-client does, in whose files it is a label."""
+    if math.isinf(bound):
+        return "+Inf"
+    whole, _, rest = repr(float(bound)).partition(".")
+    if len(whole) <= _PLAIN_DIGITS:
+        return f"{whole}.{rest}"
+    digits = f"{whole[0]}.{whole[1:]}{rest}".rstrip("0.")
+    return f"{digits}e+{len(whole) - 1:02}"
 
 
 def _read_files(scratch: Path) -> Iterator[bytes]:

@@ -80,4 +80,35 @@ GUARD_AVAILABLE = Family(
     "garrison_guard_model_available", GAUGE, "Whether the server behind the guard takes requests for it.", ("model",)
 )
 GUARD = (GUARD_ANSWERS, GUARD_REFUSALS, GUARD_SECONDS, GUARD_PROGRESS, GUARD_AVAILABLE)
-FAMILIES = (*CONTRACT, *CELL, UNREADABLE, *GUARD)
+
+GATEWAY_RESPONSES = Family(
+    "garrison_gateway_responses_total", COUNTER, "Requests to the gateway, by model and by how they ended.",
+    ("model", "class"),
+)  # fmt: skip
+GATEWAY_CLIENT_RESPONSES = Family(
+    "garrison_gateway_client_responses_total", COUNTER, "Requests to the gateway, by client and by how they ended.",
+    ("client", "class"),
+)  # fmt: skip
+GATEWAY_REFUSALS = Family("garrison_gateway_refusals_total", COUNTER, "Requests refused, by reason.", ("reason",))
+GATEWAY_ATTEMPTS = Family(
+    "garrison_gateway_management_attempts_total", COUNTER, "Requests for paths that manage a server.", ()
+)
+GATEWAY_PROBES = Family("garrison_gateway_probes_total", COUNTER, "Requests for anything else that is not there.", ())
+GATEWAY_SECONDS = Family(
+    "garrison_gateway_request_seconds", HISTOGRAM, "Time of an answered request, from its first byte to its end.",
+    ("model",), SECOND_BUCKETS,
+)  # fmt: skip
+GATEWAY_PROGRESS = Family(
+    "garrison_gateway_requests_in_progress", GAUGE, "Requests that a server or guard is working on now.", ("server",)
+)
+GATEWAY_HEALTHY = Family(
+    "garrison_gateway_server_healthy", GAUGE, "Whether a server or guard says that it takes requests.", ("server",)
+)
+GATEWAY_SOUND = Family(
+    "garrison_gateway_configuration_sound", GAUGE, "Whether all of the last configuration is in force.", ()
+)
+GATEWAY = (
+    *(GATEWAY_RESPONSES, GATEWAY_CLIENT_RESPONSES, GATEWAY_REFUSALS, GATEWAY_ATTEMPTS, GATEWAY_PROBES),
+    *(GATEWAY_SECONDS, GATEWAY_PROGRESS, GATEWAY_HEALTHY, GATEWAY_SOUND),
+)
+FAMILIES = (*CONTRACT, *CELL, UNREADABLE, *GUARD, *GATEWAY)

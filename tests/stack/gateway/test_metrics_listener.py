@@ -1,4 +1,4 @@
-"""The metrics' listener: three kinds of pages for Prometheus, at its own address; nothing of it is for clients."""
+"""The metrics' listener: four kinds of pages for Prometheus, at its own address; nothing of it is for clients."""
 
 import contextlib
 import http
@@ -12,6 +12,7 @@ import pytest
 
 from garrison.gateway.metrics import MAX_CONNECTIONS
 from garrison.gateway.upstreams import GuardSockets
+from garrison.sockets import GATEWAY_WATCH
 from garrison.unix_http import Page, UnixServer
 from stack.gateways import DIGITS, WAIT_S, Gateway, Place, free_port, open_gateway, open_place
 from stack.observing import wait_for
@@ -51,7 +52,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
         place.guards = (GuardSockets.in_directory(place.directory / "guard"),)
         place.guards[0].watch.parent.mkdir()
         listeners = [
-            UnixServer(path, metrics.answer) for path in (place.directory / "watch.sock", place.guards[0].watch)
+            UnixServer(path, metrics.answer)
+            for path in (place.directory / GATEWAY_WATCH, place.directory / "watch.sock", place.guards[0].watch)
         ]
         try:
             with open_gateway(place) as gateway:
@@ -89,8 +91,8 @@ def count_answers(text: str, kind: str) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("path", ["/metrics/servers/0", "/metrics/guards/0"])
-def test_a_server_s_metrics_are_one_page_and_a_guard_s(metrics: Metrics, path: str) -> None:
+@pytest.mark.parametrize("path", ["/metrics/gateway", "/metrics/servers/0", "/metrics/guards/0"])
+def test_the_launcher_s_a_server_s_and_a_guard_s_metrics_are_a_page_each(metrics: Metrics, path: str) -> None:
     assert metrics.send(path=path) == (200, COUNTS.decode())
     assert metrics.asked == ["/metrics"]
 
@@ -101,6 +103,7 @@ def test_a_server_s_metrics_are_one_page_and_a_guard_s(metrics: Metrics, path: s
         ("GET", "/"),
         ("GET", "/metrics/"),
         ("GET", "/metrics?filter=ssl"),
+        ("GET", "/metrics/gateway/"),
         ("GET", "/metrics/servers"),
         ("GET", "/metrics/servers/1"),
         ("GET", "/metrics/guards/1"),
@@ -130,7 +133,7 @@ def test_what_asks_in_a_strange_way_is_refused(metrics: Metrics) -> None:
     assert metrics.asked == []
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/metrics/servers/0", "/stats/prometheus"])
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/gateway", "/metrics/servers/0", "/stats/prometheus"])
 def test_clients_cannot_ask_for_them(watched: tuple[Gateway, Metrics, Place], metrics: Metrics, path: str) -> None:
     gateway, _, place = watched
     for headers in ({}, {"x-api-key": place.key()}):

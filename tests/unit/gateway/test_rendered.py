@@ -51,7 +51,7 @@ OPERATOR = Certificate(None, Path("/run/secrets/tls.pem"), Path("/run/secrets/tl
 
 @pytest.mark.parametrize("certificate", [DEVELOPMENT, OPERATOR], ids=["development", "operator"])
 def test_everything_comes_back(render: Callable[..., Path], certificate: Certificate) -> None:
-    expected = Rendered("127.0.0.1", 9, Path("/run/g/admin.sock"), certificate, 61)
+    expected = Rendered("127.0.0.1", 9, Path("/run/g/admin.sock"), certificate, 61, models=("digits",))
     assert read_rendered(render(certificate, 60)) == expected
 
 
