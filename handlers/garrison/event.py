@@ -25,7 +25,9 @@ TEXTS = frozenset(
         *("request_id", "level", "logger", "message", "call", "stage"),
     }
 )
-NUMBERS = frozenset({"status", "duration_ms", "body_ms", "upstream_ms", "bytes_in", "bytes_out", "bytes", "count"})
+NUMBERS = frozenset(
+    {"status", "grpc_status", "duration_ms", "body_ms", "upstream_ms", "bytes_in", "bytes_out", "bytes", "count"}
+)
 _STAMPS = frozenset({"time", "gate", "event"})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MOST = 2**53  # beyond it others read another number
