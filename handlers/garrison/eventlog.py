@@ -8,7 +8,7 @@ import collections
 import contextlib
 import threading
 from collections.abc import Mapping
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, Protocol, TextIO
 
 from garrison.event import OUTPUT, escape, read_event, write_event
 
@@ -64,10 +64,17 @@ class EventLog:
                 self.failure = str(error)
 
 
+class Teller(Protocol):
+    """What takes events of the launcher itself."""
+
+    def tell(self, event: str, sentence: str) -> None:
+        """Report an event."""
+
+
 class OnceLog:
     """Report each sentence once, until `forget`: for who meets the same trouble again and again."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: Teller) -> None:
         self._log = log
         self._told: set[str] = set()
 
