@@ -18,8 +18,7 @@ from pathlib import Path
 
 from campaigns.admitting import MODEL, NEW, OLD, Digests, Workshop, digest_directory
 from campaigns.result import make_parser, start
-from garrison.admission.audit import verify_log
-from garrison.admission.store import LOG_FILE
+from garrison.audit import LOG_FILE, verify_log
 from garrison.errors import GarrisonError
 
 TRIES = 200

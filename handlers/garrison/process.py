@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from garrison.errors import ConfigError
+from garrison.event import escape
+from garrison.lines import Lines
 
-MAX_LINE_BYTES = 16 * 1024
+READ_BYTES = 64 * 1024  # what a pipe holds
 KEPT_LINES = 100  # a worker that fails writes about 30; the reason must still be there when the next one starts
 _EXCEPTION = r"(?:\w+\.)*\w+(?:Error|Exception|Refused): (.+)"  # the last line of Python's traceback
 _STAMP = ("gate", "event", "model")
@@ -51,7 +54,7 @@ class Child:
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE,  # apart: a long line in one pipe would be torn by what is written beside it
                 start_new_session=True,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
             )
@@ -83,15 +86,28 @@ class Child:
         self._relay.join(timeout=5)
 
     def _relay_lines(self, sink: Sink) -> None:
-        stream = self._process.stdout
-        if stream is None:
-            return
-        with stream:
-            while line := stream.readline(MAX_LINE_BYTES):
-                line = line.rstrip(b"\r\n")
-                self.last_lines.append(line.decode("utf-8", "replace"))
-                with contextlib.suppress(OSError, ValueError):  # a full disk or a closed log must not block the child
-                    sink(line)
+        streams = [stream for stream in (self._process.stdout, self._process.stderr) if stream is not None]
+        open_lines = {stream.fileno(): Lines() for stream in streams}
+        watch = select.poll()
+        for descriptor in open_lines:
+            watch.register(descriptor, select.POLLIN)
+        with contextlib.ExitStack() as stack:
+            for stream in streams:
+                stack.enter_context(stream)
+            while open_lines:
+                for descriptor, _ in watch.poll():
+                    data = os.read(descriptor, READ_BYTES)
+                    lines = open_lines[descriptor]
+                    self._pass_on(lines.feed(data) if data else lines.finish(), sink)
+                    if not data:
+                        watch.unregister(descriptor)
+                        del open_lines[descriptor]
+
+    def _pass_on(self, lines: Iterable[bytes], sink: Sink) -> None:
+        for line in lines:
+            self.last_lines.append(line.decode("utf-8", "replace"))
+            with contextlib.suppress(OSError, ValueError):  # a full disk or a closed log must not block the child
+                sink(line)
 
 
 def adopt_orphans() -> None:
@@ -175,8 +191,9 @@ def _read_line(line: str) -> _Line:
     if event.get("logger") == WORKER_LOGGER:
         event = _read_object(str(event.get("message", ""))) or event
     if not event:
-        return _Line(line.strip()[:MAX_TOLD_CHARACTERS])
-    text, *stamp = (str(event.get(name, "")).strip()[:MAX_TOLD_CHARACTERS] for name in ("message", *_STAMP))
+        return _Line(escape(line.strip()[:MAX_TOLD_CHARACTERS], keep=""))
+    told = (str(event.get(name, "")).strip()[:MAX_TOLD_CHARACTERS] for name in ("message", *_STAMP))
+    text, *stamp = (escape(one, keep="") for one in told)  # a line stays one at a terminal, too
     return _Line(text, *stamp)
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from garrison.audit import LOG_FILE, AuditLog
 from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import issue_key
 from garrison.gateway.revocation import revoke_keys
@@ -33,6 +34,11 @@ def told(stack: RunningStack, event: str) -> list[str]:
     return [one["message"] for one in stack.events() if one["event"] == event]
 
 
+def written_down(stack: RunningStack, event: str) -> list[str]:
+    """Return what the gateway's audit log says, which has to be whole."""
+    return [one["message"] for one in AuditLog(stack.state / LOG_FILE).events() if one["event"] == event]
+
+
 def test_a_client_comes_and_goes_with_a_line_of_a_file(served: RunningStack) -> None:
     clients = served.config / "clients.yaml"
     shipped = clients.read_text()
@@ -45,7 +51,10 @@ def test_a_client_comes_and_goes_with_a_line_of_a_file(served: RunningStack) -> 
     clients.write_text(shipped)
     wait_for(lambda: ask(served, "guest") == 403, "out", WITHIN_S)
     assert ask(served, "demo") == 200
-    assert len(told(served, "configuration_reloaded")) >= 2
+    reloaded = told(served, "configuration_reloaded")
+    assert len(reloaded) >= 2
+    assert written_down(served, "configuration_reloaded") == reloaded
+    assert len(written_down(served, "configuration_begun")) == 1
 
 
 def test_a_broken_file_changes_nothing_and_holds_up_no_other(served: RunningStack) -> None:
@@ -61,6 +70,7 @@ def test_a_broken_file_changes_nothing_and_holds_up_no_other(served: RunningStac
     clients.write_text(shipped)
     wait_for(lambda: ask(served, "demo") == 200, "in again", WITHIN_S)
     assert len(told(served, "configuration_refused")) == refused + 1
+    assert written_down(served, "configuration_refused") == told(served, "configuration_refused")
 
 
 def test_settings_that_wait_for_a_restart_hold_up_no_revocation(served: RunningStack) -> None:

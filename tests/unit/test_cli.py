@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from garrison.admission.audit import AuditLog
 from garrison.archive import open_packed_model
+from garrison.audit import AuditLog
 from garrison.cli import main
 
 HANDLER = """

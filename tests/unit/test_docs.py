@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 import pytest
 
-from garrison import cli, errors
+from garrison import audit, cli, errors
 from garrison.admission import store
 from garrison.admission.rules import check_bounds, manifest, server_settings
 from garrison.admission.rules.names import CONTENT_RULES, SAVED_MODEL_RULES, STRUCTURE_RULES
@@ -216,10 +216,13 @@ def test_modules_that_handlers_may_import() -> None:
     assert [name for name in sorted(modules) if not re.search(rf"\b{name}\b", listed)] == []
 
 
-def test_events_of_the_audit_log() -> None:
+def test_events_of_the_audit_logs() -> None:
     written = {event for module in ADMISSION_MODULES for event in events_in((PACKAGE / module).read_text())}
+    written |= {event for module in OTHER_MODULES for event in first_texts(module, {"note"})}
+    written |= {event for name in ("reload", "gateway") for event in first_texts(f"stack/{name}.py", {"append"})}
+    written |= {*first_texts("stack/reload.py", {"tell"})}
     fields = {"sequence", "time", "event", "previous", "hash", "torn"}
-    assert {cells[0].strip("`") for cells in rows("## The audit log")} == written | fields
+    assert {cells[0].strip("`") for cells in rows("## The audit logs")} == written | fields
 
 
 def test_exit_statuses() -> None:
@@ -397,7 +400,7 @@ def test_password_variable() -> None:
 
 def test_files_of_the_store() -> None:
     listed = section("## Files")
-    names = (store.LOG_FILE, store.QUARANTINE, store.REASON_FILE, RECORD_FILE, SIGNATURE_FILE, ".lock", ".staging-")
+    names = (audit.LOG_FILE, store.QUARANTINE, store.REASON_FILE, RECORD_FILE, SIGNATURE_FILE, ".lock", ".staging-")
     assert [name for name in names if name not in listed] == []
 
 

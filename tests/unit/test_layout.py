@@ -29,20 +29,23 @@ ALLOWED = {
     "tensorflow": {"protobuf", "tensorflow"},
     "unix_http": {"errors"},
     "sockets": {"errors"},
-    "process": {"errors"},
-    "eventlog": {"errors"},
+    "event": set(),
+    "lines": set(),
+    "audit": {"errors"},
+    "process": {"errors", "event", "lines"},
+    "eventlog": {"event"},
     "describe": {"errors", "contract", "describe"},
     "checks": {"errors", "reasons", "settings", "contract", "checks"},
     "watch": {"errors", "reasons", "contract", "cell", "watch"},
     "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve", "cell"},
-    "gateway": EDGE | {"gateway", "protobuf"},
-    "admission": EDGE | {"admission", "tensorflow"},
+    "gateway": EDGE | {"gateway", "protobuf", "audit"},
+    "admission": EDGE | {"admission", "tensorflow", "audit"},
     "guard": EDGE | {"reasons", "checks", "watch", "protobuf", "tensorflow", "eventlog", "guard"},
     "tfserving": EDGE | {"protobuf", "tensorflow", "cell", "tfserving"},
     "cell": {"errors", "files", "settings", "contract", "cell"},
     "stack": EDGE
     | {"cell", "checks", "watch", "torchserve", "gateway", "admission", "process", "eventlog", "describe", "stack"}
-    | {"guard", "tensorflow", "tfserving"},
+    | {"guard", "tensorflow", "tfserving", "audit"},
 }
 OUTSIDE_A_WORKER = ("properties", "reach", "readiness", "server")
 BESIDE_A_MODEL = sorted(

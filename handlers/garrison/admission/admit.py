@@ -29,7 +29,6 @@ from typing import Any
 
 from garrison import __version__
 from garrison.admission.agreement import check_agreement
-from garrison.admission.audit import AuditLog
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
 from garrison.admission.rules.members import INNER_DIRECTORIES
@@ -42,6 +41,7 @@ from garrison.admission.store import AdmittedModel, Store, version_order
 from garrison.admission.unpack import copy_model, unpack_archive
 from garrison.admission.vet import vet_files
 from garrison.archive import CONTRACT_FILE, HANDLER_FILE, MANIFEST_FILE, MODEL_FILE, PackedModel, open_packed_model
+from garrison.audit import AuditLog
 from garrison.errors import ArtifactRefused, ConfigError, GarrisonError, Refused, Undecided
 from garrison.record import Record, render_record
 from garrison.saved_model import PROGRAM_FILE

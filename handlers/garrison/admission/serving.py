@@ -11,10 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from garrison.admission.audit import AuditLog
 from garrison.admission.sign import verify_directory
 from garrison.admission.sign.trust import Trust
 from garrison.admission.store import AdmittedModel, Store, version_order
+from garrison.audit import AuditLog
 from garrison.contract import TFSERVING, TORCHSERVE
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.record import RECORD_FILE, render_record

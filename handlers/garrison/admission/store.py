@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from garrison.archive import PackedModel, open_model
+from garrison.audit import LOG_FILE
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.files import check_unchanged_by_others, write_atomically
 from garrison.record import DIGEST_SHOWN, RECORD_FILE, Record, RecordedFiles, read_record, render_record
 
-LOG_FILE = "audit.jsonl"
 QUARANTINE = "quarantine"  # no model is called so: `rules.STORE_NAMES`
 REASON_FILE = "reason.json"
 KEPT_IN_QUARANTINE = 20  # the newest; whoever sends many bad models, or large ones, must not fill the disk

@@ -1,4 +1,4 @@
-"""The commands of admission: `pack`, `scan`, `vet`, `sign`, `verify`, `admit`, `fetch` and `audit`."""
+"""The commands of admission: `pack`, `scan`, `vet`, `sign`, `verify`, `admit` and `fetch`."""
 
 import argparse
 import json
@@ -17,7 +17,6 @@ from garrison.cli.options import (
     add_json,
     add_places,
     add_state,
-    add_store,
     add_trust,
     escape,
     find_config,
@@ -33,7 +32,7 @@ _WEIGHTS_HELP = "TorchScript .pt, torch.export .pt2, ONNX .onnx; with --model-fi
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this part."""
-    for add in (_add_pack, _add_scan, _add_vet, _add_sign, _add_verify, _add_admit, _add_fetch, _add_audit):
+    for add in (_add_pack, _add_scan, _add_vet, _add_sign, _add_verify, _add_admit, _add_fetch):
         add(commands)
 
 
@@ -179,19 +178,6 @@ def _remove(fetched: Path) -> None:
         shutil.rmtree(fetched, ignore_errors=True)
     else:
         fetched.unlink(missing_ok=True)
-
-
-def audit_verify(options: argparse.Namespace) -> int:
-    """Check that no line of the audit log was changed, taken out or put in."""
-    from garrison.admission.audit import verify_log
-    from garrison.admission.store import LOG_FILE
-
-    summary = verify_log(find_store(options) / LOG_FILE, head=options.head)
-    row = {"entries": summary.entries, "half_written": summary.torn, "head": summary.head}
-    torn = f"{summary.torn} lines half-written, as by a power cut, " if summary.torn else ""
-    entries = "1 entry" if summary.entries == 1 else f"{summary.entries} entries"
-    print(json.dumps(row) if options.json else f"whole: {entries}, {torn}head {summary.head}")
-    return EXIT_OK
 
 
 def _admit_each(
@@ -456,17 +442,4 @@ def _add_fetch(commands: Any) -> None:
     parser = add_command(commands, "fetch", fetch, summary, "garrison fetch s3://models/digits-3.mar")
     parser.add_argument("url", metavar="URL", help="s3://, gs:// or https://; admission.yaml lists what is allowed")
     add_places(parser)
-    add_json(parser)
-
-
-def _add_audit(commands: Any) -> None:
-    summary = "Work with the audit log of a store."
-    audit = commands.add_parser("audit", help=summary, description=summary)
-    actions = audit.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    about = "Check that no line of the log was changed, taken out or put in."
-    parser = add_command(actions, "verify", audit_verify, about, "garrison audit verify --store /srv/garrison/store")
-    head_help = "the digest of the last line, kept elsewhere: tells whether the end was cut off"
-    parser.add_argument("--head", metavar="DIGEST", help=head_help)
-    add_state(parser)
-    add_store(parser)
     add_json(parser)

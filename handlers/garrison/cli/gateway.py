@@ -72,7 +72,7 @@ def gateway_run(options: argparse.Namespace) -> int:
     with open_log(options.log) as stream:
         lifetime = Lifetime(EventLog(stream, sys.stderr))
         run_directory = read_rendered(options.file).admin.parent
-        runner = Runner([GatewayPart(options.file, lifetime)], lifetime, run_directory)
+        runner = Runner([GatewayPart(options.file, lifetime, options.audit)], lifetime, run_directory)
         runner.handle_signals()
         runner.prepare()
         runner.run()
@@ -101,6 +101,8 @@ def _add_run(actions: Any) -> None:
     summary = "Run the gateway alone, with a rendered configuration, until interrupted (Ctrl-C)."
     run = add_command(actions, "run", gateway_run, summary, "garrison gateway run envoy.json")
     run.add_argument("file", type=absolute, metavar="FILE", help="what `garrison gateway render --output` wrote")
+    audit_help = "append to this chained log which configurations came in force, or were refused (default: none)"
+    run.add_argument("--audit", type=absolute, metavar="FILE", help=audit_help)
     add_log(run)
 
 

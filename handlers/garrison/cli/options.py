@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.errors import ConfigError
+from garrison.event import escape as escape
 from garrison.installation import find_installed
 
 RUN_DIRECTORY = Path("/run/garrison")
@@ -46,11 +47,6 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 def find_config(options: argparse.Namespace) -> Path:
     """Return the directory of the reviewed settings."""
     return options.config if options.config is not None else find_installed("config")
-
-
-def escape(text: str, keep: str = "\n") -> str:
-    """Write control characters visibly: names and messages may carry a terminal's escape sequences."""
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def absolute(text: str) -> Path:

@@ -9,6 +9,8 @@ from typing import Any
 from garrison.gateway.routes.management import PATTERN
 
 LOG_TYPE = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
+LOG_NAME = "envoy.access_loggers.stdout"
+TIME = "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%"
 MAX_LOGGED_PATH = 100
 # An operator that is always empty. Alone, an empty operator is logged as null or left out; beside another one it makes
 # the whole a text, so that every line has every field and every field one type.
@@ -52,9 +54,25 @@ def render_access_logs() -> list[dict[str, Any]]:
     ]
 
 
+def render_connection_log() -> dict[str, Any]:
+    """Render the log of connections that broke the protocol: Envoy ends them before there is a request to log."""
+    fields = {
+        "time": TIME,
+        "gate": "gateway",
+        "event": "broken_connection",
+        "detail": "%RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS%",
+        "duration_ms": "%DURATION%",
+    }
+    return {
+        "name": LOG_NAME,
+        "filter": {"response_flag_filter": {"flags": ["DPE"]}},
+        "typed_config": {"@type": LOG_TYPE, "log_format": {"json_format": fields, "omit_empty_values": True}},
+    }
+
+
 def _render_log(event: dict[str, str], header: dict[str, Any]) -> dict[str, Any]:
     fields = {
-        "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+        "time": TIME,
         "gate": "gateway",
         **event,
         **{name: text + NOTHING for name, text in TEXTS.items()},
@@ -62,7 +80,7 @@ def _render_log(event: dict[str, str], header: dict[str, Any]) -> dict[str, Any]
     }
     log_format = {"json_format": fields, "omit_empty_values": True}
     return {
-        "name": "envoy.access_loggers.stdout",
+        "name": LOG_NAME,
         "filter": {"header_filter": {"header": header}},
         "typed_config": {"@type": LOG_TYPE, "log_format": log_format},
     }

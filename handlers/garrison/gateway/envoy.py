@@ -9,6 +9,7 @@ from typing import Any
 
 from garrison.errors import ConfigError
 from garrison.gateway import admin
+from garrison.gateway.access_log import render_connection_log
 from garrison.gateway.budget.plan import Plan
 from garrison.gateway.client_authority import ClientAuthority
 from garrison.gateway.connection import render_connection_manager
@@ -169,6 +170,7 @@ def _render_listener(source: GatewaySource, manager: dict[str, Any]) -> dict[str
         # Off: with it, a second process of the same user could take half of our connections without an error.
         "enable_reuse_port": False,
         "filter_chains": [chain],
+        "access_log": [render_connection_log()],
     }
 
 

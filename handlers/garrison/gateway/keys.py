@@ -21,6 +21,7 @@ from garrison.errors import ConfigError
 from garrison.files import make_private_directory
 from garrison.gateway.authentication import MODEL_MEANING
 from garrison.gateway.clients import CLIENT_MEANING, CLIENT_NAME, VERBS
+from garrison.gateway.key_audit import note
 from garrison.gateway.ledger import Issued, Revoked, hold, note_issued, read_revoked, start_ledger, write_revoked
 from garrison.gateway.signing import (
     ALGORITHM,
@@ -54,6 +55,7 @@ def init_keys(directory: Path) -> str:
 
     Raises:
         ConfigError: the directory holds a pair already, or cannot be written.
+        Undecided: it cannot be written down in the audit log.
     """
     _check_empty(directory)
     make_private_directory(directory)
@@ -61,6 +63,7 @@ def init_keys(directory: Path) -> str:
         _check_empty(directory)  # somebody else may have been faster
         private = make_private()
         public = public_jwk(private)
+        note("signing_key_made", directory, signing_key=public["kid"])
         start_ledger(directory)
         write_revoked(directory, read_revoked(directory, required=False))
         write_private(directory, private)
@@ -84,6 +87,7 @@ def issue_key(
 
     Raises:
         ConfigError: with every problem of what was asked for, or of the signing key.
+        Undecided: it cannot be written down in the audit log.
     """
     import jwt
 
@@ -103,8 +107,21 @@ def issue_key(
             "jti": record.key_id,
         }
         token = jwt.encode(claims, private, algorithm=ALGORITHM, headers={"kid": kid})
+        _note_before(directory, record)
         note_issued(directory, record)
     return IssuedKey(token, record)
+
+
+def _note_before(directory: Path, record: Issued) -> None:
+    note(
+        "key_issued",
+        directory,
+        key_id=record.key_id,
+        client=record.client,
+        scopes=list(record.scopes),
+        expires_at=record.expires_at.isoformat(),
+        signing_key=record.signed_by,
+    )
 
 
 def public_jwks(directory: Path, now: datetime | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from garrison.errors import ConfigError
+from garrison.gateway.key_audit import note, noting_what_was_done
 from garrison.gateway.keys import MAX_LIFETIME, revoked_keys
 from garrison.gateway.ledger import ISSUED_FILE, KEY_ID, Issued, Revoked, hold, is_over, read_issued, write_revoked
 from garrison.gateway.signing import PublicKeys, read_public, write_public
@@ -29,6 +30,7 @@ def revoke_keys(
     Raises:
         ConfigError: an id is none or unknown, the client has no key, or a file is damaged or cannot be written; then
             nothing is revoked.
+        Undecided: the keys are revoked, but it cannot be written down in the audit log.
     """
     moment = (now or datetime.now(UTC)).replace(microsecond=0)
     with hold(directory):
@@ -43,6 +45,9 @@ def revoke_keys(
         public = read_public(directory)
         if not public.has_revocations:  # from now on the file must not be missing
             write_public(directory, PublicKeys(public.keys, has_ledger=public.has_ledger))
+        with noting_what_was_done("the keys are revoked"):
+            for one in added:
+                note("key_revoked", directory, key_id=one.key_id, client=one.client, reason=one.reason)
     return added
 
 

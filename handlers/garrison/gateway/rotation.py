@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from garrison.errors import ConfigError
+from garrison.gateway.key_audit import note, noting_what_was_done
 from garrison.gateway.keys import MAX_LIFETIME
 from garrison.gateway.ledger import Issued, hold, read_issued
 from garrison.gateway.signing import (
@@ -54,6 +55,7 @@ def rotate_keys(directory: Path, now: datetime | None = None) -> tuple[SigningKe
 
     Raises:
         ConfigError: there is no pair yet, or a file is damaged or cannot be written.
+        Undecided: it cannot be written down in the audit log.
     """
     moment = now or datetime.now(UTC)
     with hold(directory):
@@ -64,6 +66,7 @@ def rotate_keys(directory: Path, now: datetime | None = None) -> tuple[SigningKe
             for key in public.valid(moment)
         ]
         kept = [key for key in earlier if key["exp"] > moment.timestamp()]
+        note("signing_key_rotated", directory, signing_key=public_jwk(private)["kid"], before=public.keys[0]["kid"])
         # In this order: a gateway that reads in between knows all that may have signed.
         write_public(directory, PublicKeys((public_jwk(private), *kept), public.has_revocations, has_ledger=True))
         write_private(directory, private)
@@ -75,6 +78,7 @@ def retire_key(directory: Path, key_id: str, now: datetime | None = None) -> Sig
 
     Raises:
         ConfigError: there is no such pair, it signs now, or the file cannot be written.
+        Undecided: it is taken out, but it cannot be written down in the audit log.
     """
     moment = now or datetime.now(UTC)
     with hold(directory):
@@ -87,6 +91,8 @@ def retire_key(directory: Path, key_id: str, now: datetime | None = None) -> Sig
         public = read_public(directory)
         kept = tuple(key for key in public.keys if key["kid"] != key_id)
         write_public(directory, PublicKeys(kept, public.has_revocations, public.has_ledger))
+        with noting_what_was_done(f"{key_id} is taken out"):
+            note("signing_key_retired", directory, signing_key=key_id, unexpired=known[key_id].unexpired)
     return known[key_id]
 
 

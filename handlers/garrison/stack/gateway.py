@@ -20,6 +20,7 @@ from garrison.gateway.operator_certificate import WARN_BEFORE, check_operator_ce
 from garrison.gateway.rendered import Rendered, list_places, name_servers, read_rendered
 from garrison.process import Child
 from garrison.sockets import GATEWAY_WATCH
+from garrison.stack.audited import AuditedLog
 from garrison.stack.budget import BudgetChild
 from garrison.stack.gateway_page import REASONS, measure_servers
 from garrison.stack.part import Lifetime, Part
@@ -41,8 +42,9 @@ class GatewayPart(Part):
 
     title, gate = "the gateway", "gateway"
 
-    def __init__(self, config_path: Path, lifetime: Lifetime) -> None:
+    def __init__(self, config_path: Path, lifetime: Lifetime, audit: Path | None = None) -> None:
         super().__init__(lifetime)
+        self._audit = audit  # where it is written down which configurations came in force
         self.config_path = config_path.absolute()
         self.rendered: Rendered | None = None
         self.budget = BudgetChild(lifetime)
@@ -93,10 +95,12 @@ class GatewayPart(Part):
         self._envoy = find_envoy()
         self._working_directory = run_directory
         validate_envoy(self._envoy, self.config_path)
+        log = AuditedLog(self.log, self._audit)
         self.reload = Reload(
-            self.config_path, run_directory, self._envoy, self.check_certificate, self.budget.follow, self.log
+            self.config_path, run_directory, self._envoy, self.check_certificate, self.budget.follow, log
         )
         self._bootstrap = self.reload.begin(self._known())
+        log.append("configuration_begun", f"{self.config_path}: in force ({self._known().digest})")
 
     def start(self) -> None:
         """Listen for who asks what is counted, and start Envoy."""

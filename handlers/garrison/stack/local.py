@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.archive import PackedModel
+from garrison.audit import LOG_FILE
 from garrison.errors import ConfigError
 from garrison.files import write_atomically
 from garrison.gateway.certificates import Certificate, name_certificate
@@ -80,7 +81,7 @@ class LocalGatewayPart(GatewayPart):
     """Envoy in front of what runs beside it."""
 
     def __init__(self, places: GatewayPlaces, behind: Behind, lifetime: Lifetime) -> None:
-        super().__init__(Path("envoy.json"), lifetime)
+        super().__init__(Path("envoy.json"), lifetime, places.state / LOG_FILE)
         self._places = places
         self._behind = behind
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.errors import ConfigError, Undecided
-from garrison.eventlog import EventLog, OnceLog
+from garrison.eventlog import OnceLog, Teller
 from garrison.files import read_file, write_atomically
 from garrison.gateway.binary import validate_envoy
 from garrison.gateway.budget.plan import Plan
@@ -53,7 +53,7 @@ class Reload:
         envoy: Path,
         check_certificate: Callable[[Certificate], None],
         follow_budgets: Callable[[Plan | None], None],
-        log: EventLog,
+        log: Teller,
     ) -> None:
         self._path, self._directory, self._envoy, self._log = config_path, run_directory, envoy, log
         self._check_certificate, self._follow_budgets = check_certificate, follow_budgets

@@ -98,6 +98,10 @@ class TensorFlowPart(Part):
         environment = build_environment(self.plan)
         return Child(self.title, build_command(self.plan), environment, self.plan.scratch_directory, self.sink())
 
+    def sink(self) -> Callable[[bytes], None]:
+        """Return what takes its lines: it writes no events, and its words may hold what a client sent."""
+        return lambda line: self.log.relay_text(self.gate, line)
+
     def watch(self) -> bool:
         """Let the guard connect, and ask about every model.
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from garrison.admission.admit import admit, find_sources, watch
-from garrison.admission.audit import AuditLog, verify_log
 from garrison.admission.rules import STORE_NAMES
 from garrison.admission.serving import open_store
 from garrison.admission.sign import KeySigner, sign_directory
 from garrison.admission.store import QUARANTINE, Store
+from garrison.audit import AuditLog, verify_log
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 from garrison.record import RecordedFiles
 from stack.running import make_test_key

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from garrison.admission.admit import admit, find_sources, look_inside, watch
-from garrison.admission.audit import AuditLog
 from garrison.admission.pack import Delivery, SavedModelOrder, pack_saved_model, write_archive
 from garrison.admission.serving import open_store
 from garrison.admission.sign import KeySigner, sign_directory
+from garrison.audit import AuditLog
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.eventlog import EventLog
 from garrison.record import MEMBER

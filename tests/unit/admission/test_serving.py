@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from garrison.admission.admit import Policy, admit
-from garrison.admission.audit import AuditLog
 from garrison.admission.serving import open_store
 from garrison.admission.sign.trust import load_trust
+from garrison.audit import AuditLog
 from garrison.errors import ArtifactRefused, ConfigError
 from garrison.eventlog import EventLog
 from garrison.stack.admitted import ServerSettings, open_admitted

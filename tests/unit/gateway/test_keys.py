@@ -37,6 +37,7 @@ def test_the_private_key_is_private_and_the_id_is_the_public_keys(directory: Pat
     assert (directory / "signing.pem").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in directory.iterdir()) == [
         ".lock",
+        "audit.jsonl",
         "issued.jsonl",
         "jwks.json",
         "revoked.json",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from garrison.admission.audit import MAX_LINE_BYTES, START, AuditLog, read_log, verify_log
+from garrison.audit import MAX_LINE_BYTES, START, AuditLog, read_log, verify_log
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 
 EVENTS = [{"event": "admitted", "model": "digits", "version": str(number)} for number in range(1, 6)]
@@ -144,7 +144,7 @@ def test_a_changed_log_is_broken_where_it_was_changed(path, change, line):
 
 def test_a_line_with_its_own_hash_made_good_breaks_the_next(path):
     """Whoever changes a line can hash it anew, and has then to hash all that follow."""
-    from garrison.admission.audit import Entry
+    from garrison.audit import Entry
 
     rows = lines(path)
     values = json.loads(rows[2])

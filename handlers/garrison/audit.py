@@ -1,4 +1,6 @@
-"""The audit log: what was admitted and what was refused, one JSON object a line, each chained to the one before.
+"""An audit log: what was decided, one JSON object a line, each chained to the one before.
+
+A store has one, of what was admitted and refused; so have the keys of clients, and a gateway, of its configuration.
 
     {"sequence": 2, "time": "2026-05-04T10:11:12Z", "event": {...}, "previous": "<hash of line 1>", "hash": "<its own>"}
 
@@ -16,7 +18,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any, BinaryIO
 
 from garrison.errors import ArtifactRefused, ConfigError, Undecided
 
+LOG_FILE = "audit.jsonl"  # in a store, in the directory of the keys, in a gateway's --state
 MAX_LINE_BYTES = 64 * 1024
 MAX_TORN_BYTES = 4 * MAX_LINE_BYTES  # several power cuts in a row
 START = "0" * 64  # what the first line is chained to
@@ -109,7 +112,7 @@ class AuditLog:
                 raise Undecided(f"{self.path}: cannot be written ({error.strerror})") from error
             except ArtifactRefused as refusal:
                 raise Undecided(
-                    f"{refusal.detail}; move the log aside and keep it; a new one knows no earlier versions"
+                    f"{refusal.detail}; move the log aside and keep it; a new one knows nothing of what it says"
                 ) from refusal
 
     def events(self) -> Iterator[Mapping[str, Any]]:
@@ -162,10 +165,8 @@ def verify_log(path: Path, head: str | None = None) -> LogSummary:
         ArtifactRefused: the chain is broken, or `head` is not in it: the log was cut off or written anew.
         ConfigError: the log cannot be read, or `head` is no hash.
     """
-    if head is not None and not _HASH.fullmatch(head):
-        raise ConfigError(
-            f"'{head[:80]}' is not a hash of the log; give the 64 digits that `garrison audit verify` showed"
-        )
+    if head is not None:
+        _check_head(head)
     entries, torn, first, last, newest, found = 0, 0, "", "", START, head is None
     for entry in _read(path):
         if entry is None:
@@ -174,9 +175,25 @@ def verify_log(path: Path, head: str | None = None) -> LogSummary:
         entries, last, newest = entries + 1, entry.time, entry.hash
         first, torn, found = first or entry.time, torn + bool(entry.torn), found or newest == head
     if not found:
-        detail = f"{path}: the entry with the hash {head} is gone; the log was cut off after it was noted, or replaced"
-        raise ArtifactRefused("log_broken", "The audit log is broken.", detail)
+        raise _gone(str(path), str(head))
     return LogSummary(entries, first, last, newest, torn)
+
+
+def verify_logs(paths: Sequence[Path], heads: Sequence[str] = ()) -> dict[Path, LogSummary]:
+    """Check several logs; each of `heads` must still be in one of them.
+
+    Raises:
+        ArtifactRefused: a chain is broken, or a head is in none of them.
+        ConfigError: a log cannot be read, or a head is no hash.
+    """
+    if len(paths) == 1 and len(heads) == 1:
+        return {paths[0]: verify_log(paths[0], heads[0])}
+    summaries = {path: verify_log(path) for path in paths}
+    for head in heads:
+        _check_head(head)
+        if not any(entry.hash == head for path in paths for entry in read_log(path)):
+            raise _gone(", ".join(map(str, paths)), head)
+    return summaries
 
 
 def _read(path: Path) -> Iterator[Entry | None]:
@@ -277,3 +294,15 @@ def _sync_directory(directory: Path) -> None:
 def _broken(name: str, line: int) -> ArtifactRefused:
     detail = f"{name}, line {line}: does not follow from the line before; it, or lines around it, were changed"
     return ArtifactRefused("log_broken", "The audit log is broken.", detail)
+
+
+def _gone(name: str, head: str) -> ArtifactRefused:
+    detail = f"{name}: the entry with the hash {head} is gone; the log was cut off after it was noted, or replaced"
+    return ArtifactRefused("log_broken", "The audit log is broken.", detail)
+
+
+def _check_head(head: str) -> None:
+    if not _HASH.fullmatch(head):
+        raise ConfigError(
+            f"'{head[:80]}' is not a hash of the log; give the 64 digits that `garrison audit verify` showed"
+        )
