@@ -1,5 +1,7 @@
 """What the gateway's launcher tells Prometheus about real traffic: exact counts, by model, by client and by reason."""
 
+import time
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from garrison.sockets import GATEWAY_WATCH
@@ -8,6 +10,7 @@ from stack.observing import wait_for
 from stack.running import RunningStack
 from stack.test_tasks import as_body
 
+DAY_S = 86_400
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
@@ -66,3 +69,15 @@ def test_the_servers_behind_are_seen(library: RunningStack) -> None:
     assert told["server_healthy", ("torchserve-0",)] == 1
     assert told["requests_in_progress", ("torchserve-0",)] == 0
     assert told["configuration_sound", ()] == 1
+
+
+def test_what_ends_one_day_and_what_is_unsafe_is_told(library: RunningStack) -> None:
+    told, now = read_samples(library), time.time()
+    assert 28 < (told["certificate_expiry_timestamp_seconds", ("server",)] - now) / DAY_S < 31
+    assert told["key_expiry_timestamp_seconds", ("demo",)] > now
+    assert told["garrison_launcher_unsafe", ("unsafe_redis",)] == 0
+    assert told["garrison_launcher_restarts_total", ("envoy",)] == 0
+    _, text = library.ask_metrics()
+    assert 'garrison_launcher_unsafe{setting="unsafe_development"} 0.0' in text
+    assert 'garrison_launcher_unsafe{setting="unsafe_allow_unencrypted"} 0.0' in text
+    assert 'garrison_launcher_restarts_total{part="torchserve"} 0.0' in text

@@ -31,6 +31,19 @@ class ServerSettings:
     sockets: Path | None = None
 
 
+def find_unsafe(settings: ServerSettings) -> dict[str, bool]:
+    """Say of each setting that weakens admission whether it is in force.
+
+    Raises:
+        ConfigError: a file of settings is wrong.
+    """
+    fetch = load_admission(settings.config / ADMISSION_FILE).fetch
+    return {
+        "unsafe_development": load_trust(settings.trust).unsafe_development,
+        "unsafe_allow_unencrypted": fetch.unsafe_allow_unencrypted,
+    }
+
+
 def open_admitted(settings: ServerSettings, log: EventLog, server: str = "") -> tuple[AdmittedModel, ...]:
     """Admit what is to be served, and return it verified; with `server` (see `Contract.server`) its models only.
 

@@ -37,6 +37,7 @@ class BudgetChild:
         self._gateway = ""
         self._started_at = 0.0
         self._restarts = 0
+        self.restarts = 0  # since the start
 
     def begin(self, plan: Plan | None, run_directory: Path) -> None:
         """Start anew, for an Envoy that has no requests yet.
@@ -76,6 +77,7 @@ class BudgetChild:
         if child is None or code is None or lived_s < min(RESTART_S * 2**self._restarts, MOST_RESTART_S):
             return
         self._restarts = 0 if lived_s > 2 * MOST_RESTART_S else self._restarts + 1
+        self.restarts += 1
         child.stop(0)
         self._log.tell("restarting", f"{child.name} ended ({describe_exit(code)}); starting it again")
         self._start()

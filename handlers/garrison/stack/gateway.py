@@ -17,12 +17,19 @@ from garrison.gateway.binary import envoy_command, find_envoy, validate_envoy
 from garrison.gateway.certificates import Certificate, ensure_certificate
 from garrison.gateway.drain import drain_envoy
 from garrison.gateway.operator_certificate import WARN_BEFORE, check_operator_certificate
-from garrison.gateway.rendered import Rendered, list_places, name_servers, read_rendered
+from garrison.gateway.rendered import Rendered, find_tls, list_places, name_servers, read_rendered
 from garrison.process import Child
 from garrison.sockets import GATEWAY_WATCH
 from garrison.stack.audited import AuditedLog
 from garrison.stack.budget import BudgetChild
-from garrison.stack.gateway_page import REASONS, measure_servers
+from garrison.stack.gateway_page import (
+    REASONS,
+    Remembered,
+    find_certificate_ends,
+    measure_budgets,
+    measure_ends,
+    measure_servers,
+)
 from garrison.stack.part import Lifetime, Part
 from garrison.stack.reload import Reload
 from garrison.unix_http import Page, UnixServer
@@ -51,6 +58,7 @@ class GatewayPart(Part):
         self._certificate_checked = time.monotonic()
         self._answers = Answers(REASONS)
         self._listener: UnixServer | None = None
+        self.keys: Remembered[dict[str, float]] | None = None  # where it is known which keys were issued
 
     def check(self) -> None:
         """Read the configuration, and check the port and the certificate.
@@ -146,7 +154,12 @@ class GatewayPart(Part):
     def _measure(self) -> Iterator[tuple[Series, float]]:
         known = self._known()
         yield (families.GATEWAY_SOUND.name, ()), not self.reload.problem
+        for part, restarts in (("envoy", self.restarts), ("budgets", self.budget.restarts)):
+            yield (families.RESTARTS.name, (part,)), restarts
         yield from measure_servers(known.admin, name_servers(known.config))
+        yield from measure_budgets(known.budgets, known.admin.parent)
+        ends = find_certificate_ends(find_tls(known.config))
+        yield from measure_ends(ends, {} if self.keys is None else self.keys.get(), known.clients)
 
     def replace_dead(self) -> None:
         """Start Envoy again if it has ended, and what counts for it.

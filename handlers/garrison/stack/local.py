@@ -23,6 +23,7 @@ from garrison.gateway.upstreams import GuardSockets, ServerSockets
 from garrison.gateway.verification import KEYS_DIRECTORY, PARTS, join_parts, verification_files
 from garrison.sockets import ADMIN
 from garrison.stack.gateway import GatewayPart, check_port
+from garrison.stack.gateway_page import remember_keys
 from garrison.stack.guard import GuardPart, guard_directory
 from garrison.stack.part import Lifetime
 from garrison.stack.server import ServerPart
@@ -84,6 +85,7 @@ class LocalGatewayPart(GatewayPart):
         super().__init__(Path("envoy.json"), lifetime, places.state / LOG_FILE)
         self._places = places
         self._behind = behind
+        self.keys = remember_keys(places.state / KEYS_DIRECTORY)
 
     def check(self) -> None:
         """Check the settings, the port and the certificate.

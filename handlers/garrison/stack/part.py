@@ -35,6 +35,7 @@ class Part(ABC):
         self.log = lifetime.log
         self._child: Child | None = None
         self._restarts: list[float] = []
+        self.restarts = 0  # since the start
 
     @abstractmethod
     def check(self) -> None:
@@ -123,4 +124,5 @@ class Part(ABC):
         if len(recent) >= limit:
             raise Undecided(f"{child.name} ended ({describe_exit(code)}){last_words(child)}")
         self._restarts = [*recent, now]
+        self.restarts += 1
         self.lifetime.stopping.wait(min(2 ** len(recent), 30) / 2)

@@ -6,7 +6,7 @@ Where the gateway is another container, a stop tells it first, and waits until i
 import http
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from garrison.eventlog import EventLog
 from garrison.gateway.upstreams import HEALTH_INTERVAL_S
 from garrison.process import Child, load_failure
 from garrison.sockets import INFERENCE, READY, STATUS, WATCH, SocketDirectory
-from garrison.stack.admitted import ServerSettings, open_admitted
+from garrison.stack.admitted import ServerSettings, find_unsafe, open_admitted
 from garrison.stack.connections import find_connections
 from garrison.stack.described import ServedModel
 from garrison.stack.memory import count_killed
@@ -32,6 +32,8 @@ from garrison.torchserve.readiness import ModelMonitor, ModelState, ReadinessSer
 from garrison.torchserve.served import write_served
 from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan, prepare_directories
 from garrison.unix_http import Page, UnixServer
+from garrison.watch import families
+from garrison.watch.counts import Series
 from garrison.watch.page import CONTENT_TYPE
 from garrison.watch.workers import Workers
 
@@ -84,6 +86,7 @@ class ServerPart(Part):
         """
         self._admitted = self._given or open_admitted(self.settings, self.log, TORCHSERVE)
         self._cell = open_cell(self.settings.config / CELL_FILE, self.log)
+        self._unsafe = find_unsafe(self.settings)
 
     def prepare(self, run_directory: Path) -> None:
         """Write what TorchServe and the supervisors will read.
@@ -269,9 +272,14 @@ class ServerPart(Part):
         body = json.dumps({"ready": self._readiness.ready, "models": list(map(asdict, models))}).encode()
         return Page(http.HTTPStatus.OK, "application/json", body)
 
+    def _measure(self) -> Iterator[tuple[Series, float]]:
+        yield (families.RESTARTS.name, ("torchserve",)), self.restarts
+        for setting, is_set in self._unsafe.items():
+            yield (families.LAUNCHER_UNSAFE.name, (setting,)), is_set
+
     def _render_metrics(self, _: str) -> Page:
         try:
-            return Page(http.HTTPStatus.OK, CONTENT_TYPE, self._workers.render())
+            return Page(http.HTTPStatus.OK, CONTENT_TYPE, self._workers.render(dict(self._measure())))
         except Undecided as error:
             self.log.tell("metrics_failed", str(error))
             return Page(http.HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"the metrics cannot be read")

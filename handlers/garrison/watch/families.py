@@ -107,8 +107,26 @@ GATEWAY_HEALTHY = Family(
 GATEWAY_SOUND = Family(
     "garrison_gateway_configuration_sound", GAUGE, "Whether all of the last configuration is in force.", ()
 )
+GATEWAY_CERTIFICATE = Family(
+    "garrison_gateway_certificate_expiry_timestamp_seconds", GAUGE, "When a certificate ends, in Unix time.",
+    ("certificate",),
+)  # fmt: skip
+GATEWAY_KEY = Family(
+    "garrison_gateway_key_expiry_timestamp_seconds", GAUGE, "When a client's last key ends, in Unix time.", ("client",)
+)
+GATEWAY_BUDGET = Family(
+    "garrison_gateway_budget_used_ratio", GAUGE, "Share of a day's queries that a client has used.", ("client",)
+)
 GATEWAY = (
     *(GATEWAY_RESPONSES, GATEWAY_CLIENT_RESPONSES, GATEWAY_REFUSALS, GATEWAY_ATTEMPTS, GATEWAY_PROBES),
     *(GATEWAY_SECONDS, GATEWAY_PROGRESS, GATEWAY_HEALTHY, GATEWAY_SOUND),
+    *(GATEWAY_CERTIFICATE, GATEWAY_KEY, GATEWAY_BUDGET),
 )
-FAMILIES = (*CONTRACT, *CELL, UNREADABLE, *GUARD, *GATEWAY)
+RESTARTS = Family(
+    "garrison_launcher_restarts_total", COUNTER, "Processes that ended and were started again.", ("part",)
+)
+LAUNCHER_UNSAFE = Family(
+    "garrison_launcher_unsafe", GAUGE, "Whether a setting is in force that weakens safety.", ("setting",)
+)
+LAUNCHER = (RESTARTS, LAUNCHER_UNSAFE)
+FAMILIES = (*CONTRACT, *CELL, UNREADABLE, *GUARD, *GATEWAY, *LAUNCHER)

@@ -73,8 +73,8 @@ class Workers:
             news, self._news = tuple(self._news), []
         return news
 
-    def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format.
+    def render(self, more: Mapping[Series, float] | None = None) -> bytes:
+        """Return all metrics in Prometheus' text format, with what else the launcher knows.
 
         Raises:
             Undecided: what the supervisors write cannot be read; nothing is said rather than something wrong.
@@ -87,7 +87,7 @@ class Workers:
             for worker in self._workers.values():
                 counts.update(worker.counts)
             gauges = dict(_measure(self._settings, list(self._workers.values())))
-        return write_page({**counts, **gauges})
+        return write_page({**counts, **gauges, **(more or {})})
 
     def _look(self) -> None:
         for status in read_statuses(self._cells):

@@ -83,6 +83,7 @@ async def serve(service: BudgetService, ledger: Ledger, socket: Path) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), RELOAD_S)
         service.reload()
+        service.used.write()
     await server.stop(GRACE_S)
     await ledger.close()
 

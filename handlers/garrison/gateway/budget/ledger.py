@@ -29,10 +29,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a request may go on: no reason if so, else which, and after how many seconds it may be asked again."""
+    """Whether a request may go on: no reason if so, else which, and after how many seconds it may be asked again.
+
+    `used_ratio`: of a day's queries, how many the client has used with this one; of the budget nearest to its end.
+    """
 
     reason: str = ""
     retry_after_s: int = 0
+    used_ratio: float = 0.0
 
 
 class Ledger(ABC):

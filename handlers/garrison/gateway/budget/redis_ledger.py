@@ -35,18 +35,18 @@ if stored < day then
 else
   day = stored  -- a clock that was put back does not give anybody a new budget
 end
+local used = 0
 for i = 4, #ARGV, 3 do
   local most = tonumber(ARGV[i + 1])
-  if most and tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') >= most then
-    return {'budget_used', (day + 1) * 86400 - now_s}
-  end
+  if most then used = math.max(used, (tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') + 1) / most) end
 end
+if used > 1 then return {'budget_used', (day + 1) * 86400 - now_s, '1'} end
 local function places(model) if model == '' then return KEYS[2] end return KEYS[3] end
 for i = 4, #ARGV, 3 do
   local most = tonumber(ARGV[i + 2])
   if most then
     redis.call('ZREMRANGEBYSCORE', places(ARGV[i]), '-inf', now_ms)
-    if redis.call('ZCARD', places(ARGV[i])) >= most then return {'too_many_concurrent', 1} end
+    if redis.call('ZCARD', places(ARGV[i])) >= most then return {'too_many_concurrent', 1, '0'} end
   end
 end
 for i = 4, #ARGV, 3 do
@@ -60,7 +60,7 @@ for i = 4, #ARGV, 3 do
     redis.call('EXPIRE', places(ARGV[i]), ARGV[3])
   end
 end
-return {'', 0}
+return {'', 0, tostring(used)}
 """
 
 
@@ -111,7 +111,7 @@ class RedisLedger(Ledger):
             )
         except (OSError, RedisError) as error:
             raise LedgerFailure(f"{self._place.url}: {error}") from error
-        return Verdict(found[0].decode(), int(found[1]))
+        return Verdict(found[0].decode(), int(found[1]), float(found[2]))
 
     async def give_back(self, client: str, model: str, stream: str) -> None:
         """Free a request's place among those in progress.

@@ -20,6 +20,7 @@ from garrison.gateway.budget.ledger import Asked, Ledger, LedgerFailure, Verdict
 from garrison.gateway.budget.messages import METHOD, OK, OVER_LIMIT, SERVICE, Request, Response
 from garrison.gateway.budget.plan import load_plan
 from garrison.gateway.budget.questions import CLIENT, END, MODEL, REASON, STEP, STREAM
+from garrison.gateway.budget.used import USED_FILE, Used
 
 LEASE_MARGIN_S = 5  # Envoy's own timeouts come first
 REOPEN_S = 1.0
@@ -38,6 +39,7 @@ class BudgetService:
         self._seen = _look(path)
         self._allowances = load_plan(path).allowances
         self._former: set[str] = set()
+        self.used = Used(path.with_name(USED_FILE))
         self._failure, self._failed_at = "", -REOPEN_S
         self._failures, self._told_at = 0, -TOLD_EVERY_S
 
@@ -97,7 +99,9 @@ class BudgetService:
                 return Verdict()
             raise LedgerFailure(f"client {client}: has no budget here")
         lease_s = self._allowances.longest_s + LEASE_MARGIN_S
-        return await self._ledger.take(Asked(client, model, scopes, stream, lease_s))
+        verdict = await self._ledger.take(Asked(client, model, scopes, stream, lease_s))
+        self.used.note(client, verdict)
+        return verdict
 
     async def _ensure_open(self) -> None:
         """Open the ledger if need be, and not again at once if that fails."""

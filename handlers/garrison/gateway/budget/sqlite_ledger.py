@@ -92,14 +92,15 @@ class SqliteLedger(Ledger):
         now_s = self._now()
         with self._transaction() as database:
             self._sweep(database, int(now_s) // DAY_S)
-            for scope in asked.scopes:
-                if self._is_used(database, asked.client, scope, int(now_s) // DAY_S):
-                    return Verdict(BUDGET_USED, seconds_to_midnight(now_s))
+            shares = (self._find_used(database, asked.client, scope, int(now_s) // DAY_S) for scope in asked.scopes)
+            used = max(shares, default=0.0)
+            if used > 1:
+                return Verdict(BUDGET_USED, seconds_to_midnight(now_s), 1.0)
             for scope in asked.scopes:
                 if self._is_full(database, asked.client, scope):
                     return Verdict(TOO_MANY_CONCURRENT, RETRY_SOON_S)
             self._count(database, asked, int(now_s) // DAY_S)
-        return Verdict()
+        return Verdict(used_ratio=used)
 
     async def give_back(self, client: str, model: str, stream: str) -> None:
         """Free a request's place among those in progress.
@@ -150,13 +151,14 @@ class SqliteLedger(Ledger):
             database.execute("DELETE FROM counts WHERE day <= ?", (day - KEPT_DAYS,))
             self._swept_day = day
 
-    def _is_used(self, database: sqlite3.Connection, client: str, scope: Scope, day: int) -> bool:
+    def _find_used(self, database: sqlite3.Connection, client: str, scope: Scope, day: int) -> float:
+        """Return the share of the day's queries that are used with one more; above 1 there is no room for it."""
         most = scope.allowance.queries_per_day
         if most is None:
-            return False
+            return 0.0
         key = (day, client, scope.model)
         row = database.execute("SELECT queries FROM counts WHERE day = ? AND client = ? AND model = ?", key).fetchone()
-        return row is not None and row[0] >= most
+        return ((0 if row is None else row[0]) + 1) / most
 
     def _is_full(self, database: sqlite3.Connection, client: str, scope: Scope) -> bool:
         most = scope.allowance.concurrent
