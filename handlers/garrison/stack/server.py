@@ -22,6 +22,7 @@ from garrison.errors import ConfigError, Undecided
 from garrison.eventlog import EventLog
 from garrison.gateway.upstreams import HEALTH_INTERVAL_S
 from garrison.process import Child, load_failure
+from garrison.profile import read_watched
 from garrison.sockets import INFERENCE, READY, STATUS, WATCH, SocketDirectory
 from garrison.stack.admitted import ServerSettings, open_admitted
 from garrison.stack.connections import find_connections
@@ -103,7 +104,8 @@ class ServerPart(Part):
         check_plan(self.plan)
         prepare_directories(self.plan)
         names = [model.contract.model for model in self.models]
-        self._workers = Workers(self.plan.cells_directory, self.plan.workers_directory, names, self._cell)
+        watched = {model.contract.model: read_watched(model) for model in self.models}
+        self._workers = Workers(self.plan.cells_directory, self.plan.workers_directory, watched, self._cell)
         self._monitor = ModelMonitor(self.plan.management_socket, names)
 
     def start(self) -> None:

@@ -65,6 +65,21 @@ UNREADABLE = Family(
     "Workers whose counts cannot be read now; old ones stand in.",
     ("model",),
 )
+INPUTS = Family(
+    "garrison_watch_inputs_total",
+    COUNTER,
+    "Inputs and answers that were measured, by the bin of each feature.",
+    ("model", "feature", "bin"),
+)
+DRIFT = Family(
+    "garrison_watch_drift_ratio",
+    GAUGE,
+    "Population stability index of the last inputs against the signed profile.",
+    ("model", "feature"),
+)
+DRIFT_SAMPLES = Family("garrison_watch_drift_samples", GAUGE, "Inputs that drift is measured over.", ("model",))
+PROFILE = Family("garrison_watch_profile_present", GAUGE, "Whether the model was packed with a profile.", ("model",))
+WATCH = (UNREADABLE, INPUTS, DRIFT, DRIFT_SAMPLES, PROFILE)
 GUARD_ANSWERS = Family(
     "garrison_guard_answers_total", COUNTER, "Requests that the guard answered.", ("model", "protocol")
 )
@@ -80,4 +95,4 @@ GUARD_AVAILABLE = Family(
     "garrison_guard_model_available", GAUGE, "Whether the server behind the guard takes requests for it.", ("model",)
 )
 GUARD = (GUARD_ANSWERS, GUARD_REFUSALS, GUARD_SECONDS, GUARD_PROGRESS, GUARD_AVAILABLE)
-FAMILIES = (*CONTRACT, *CELL, UNREADABLE, *GUARD)
+FAMILIES = (*CONTRACT, *CELL, *WATCH, *GUARD)
