@@ -58,7 +58,7 @@ from garrison.torchserve.policy import (
 from garrison.torchserve.probes import Probe
 from garrison.torchserve.served import open_served
 from garrison.torchserve.source import describe_error
-from garrison.watch.inputs import InputStatistics
+from garrison.watch.inputs import InputStatistics, Watch
 from garrison.watch.metrics import ContractMetrics
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
@@ -119,7 +119,7 @@ class SafeHandler(metaclass=_Sealed):
     contract: Contract
     labels: tuple[str, ...]
     device: torch.device
-    _inputs: InputStatistics | None = None  # only once warm: blank items are nobody's inputs
+    _watch: Watch | None = None  # only once warm: blank items are nobody's inputs
     probe: Probe | None = None  # set by `load` where a task's answers can be explained
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -175,8 +175,12 @@ class SafeHandler(metaclass=_Sealed):
         self._decoders = _make_decoders(model.contract)
         self.load(model)
         self._most_items = self._warm_up()
-        self._inputs = InputStatistics(model.contract, read_watched(model).features)
+        self.watch_with(InputStatistics(model.contract, read_watched(model).features))
         self._explainer = start_explainer(self.probe, model, self._most_items, self._prepare)
+
+    def watch_with(self, watch: Watch) -> None:
+        """Tell `watch` of every item that is answered from now on."""
+        self._watch = watch
 
     def handle(self, data: Sequence[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer every request of a TorchServe batch, each with its own status."""
@@ -276,8 +280,8 @@ class SafeHandler(metaclass=_Sealed):
                 return apply_policy(output.answer, self.contract, self.labels)
             answer = self.present(output, item)
             told = apply_policy(answer, self.contract, self.labels)
-        if self._inputs is not None:
-            self._inputs.count(item.values, item.source_size, answer)
+        if self._watch is not None:
+            self._watch.count(item.values, item.source_size, answer)
         return told
 
     def _warm_up(self) -> int:

@@ -8,7 +8,7 @@ it never saw, nor against inputs that look like the profile and are something el
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import Counter
 
@@ -21,6 +21,14 @@ SAMPLE_EVERY = 2
 
 log = logging.getLogger("garrison.contract")
 _COUNTED = Counter(INPUTS.name, INPUTS.meaning, INPUTS.labels)
+
+
+class Watch(Protocol):
+    """Whatever is told of every item that was answered."""
+
+    def count(self, values: Mapping[str, Any], source_size: tuple[int, int] | None, answer: Any) -> None:
+        """Take note of an item and of its answer, as the handler presents it."""
+        ...
 
 
 class InputStatistics:

@@ -17,9 +17,10 @@ from garrison.watch.measures.tensor import TensorMeasure
 from garrison.watch.measures.text import measure_text
 
 Value = float | str | None
+Row = Sequence[Value]
 Measure = Callable[[Any, tuple[int, int] | None], Sequence[Value]]
 
-__all__ = ["Measures", "Value"]
+__all__ = ["Measures", "Row", "Value"]
 
 
 class Measures:
@@ -30,7 +31,7 @@ class Measures:
         self._inputs = [(item.name, _find_measure(item)) for item in contract.inputs]
         self._count = len(features)
 
-    def measure(self, values: Mapping[str, Any], source_size: tuple[int, int] | None, answer: Any) -> Sequence[Value]:
+    def measure(self, values: Mapping[str, Any], source_size: tuple[int, int] | None, answer: Any) -> Row:
         """Return a value per feature, or None; an answer of None is none."""
         return list(self._measure(values, source_size, answer))[: self._count]
 
