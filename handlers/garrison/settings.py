@@ -141,17 +141,18 @@ class Settings:
             return low
         return float(value)
 
-    def numbers(self, key: str, low: float, high: float) -> tuple[float, ...]:
-        """Read a list of one to four finite numbers, as a channel's mean or deviation."""
+    def numbers(self, key: str, low: float, high: float, most: int = 4) -> tuple[float, ...]:
+        """Read a list of one to `most` finite numbers; four are a channel's mean or deviation."""
         value = self._get(key, _MISSING, f"a list of numbers from {low} to {high}")
         if value is _MISSING:
             return (low,)
         if (
             not isinstance(value, list)
-            or not 1 <= len(value) <= 4
+            or not 1 <= len(value) <= most
             or not all(_is_number(n) and low <= n <= high for n in value)
         ):
-            self.problem(key, f"{_show(value)} is not a list of one to four numbers from {low} to {high}")
+            wanted = "four" if most == 4 else most
+            self.problem(key, f"{_show(value)} is not a list of one to {wanted} numbers from {low} to {high}")
             return (low,)
         return tuple(float(n) for n in value)
 

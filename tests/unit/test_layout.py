@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "handlers/garrison"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EDGE = {"files", "errors", "settings", "contract", "archive", "record", "exported_rules", "installation"} | {
-    *("sockets", "unix_http", "assignments", "saved_model"),
+    *("sockets", "unix_http", "assignments", "saved_model", "profile"),
 }
 ALLOWED = {
     "errors": set(),
@@ -22,6 +22,7 @@ ALLOWED = {
     "record": {"errors", "files"},
     "archive": {"errors", "record", "contract", "saved_model"},
     "saved_model": set(),
+    "profile": {"errors", "settings", "contract", "archive", "profile"},
     "exported_rules": set(),
     "installation": {"errors"},
     "protobuf": set(),
@@ -36,7 +37,7 @@ ALLOWED = {
     "eventlog": {"event"},
     "describe": {"errors", "contract", "describe"},
     "checks": {"errors", "reasons", "settings", "contract", "checks"},
-    "watch": {"errors", "reasons", "contract", "cell", "watch"},
+    "watch": {"errors", "reasons", "contract", "profile", "cell", "watch"},
     "torchserve": EDGE | {"reasons", "checks", "watch", "torchserve", "cell"},
     "gateway": EDGE | {"gateway", "protobuf", "audit"},
     "admission": EDGE | {"admission", "tensorflow", "audit"},

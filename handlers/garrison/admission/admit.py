@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison import __version__
-from garrison.admission.agreement import check_agreement
+from garrison.admission.agreement import check_agreement, check_profile
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
 from garrison.admission.rules.members import INNER_DIRECTORIES
@@ -218,7 +218,8 @@ def _check_contract(staged: Path, policy: Policy) -> PackedModel:
         raise ArtifactRefused("bad_contract", "The model's parts do not fit together.", problems) from error
     bounds = check_bounds(packed.contract, policy.settings.limits, CONTRACT_FILE)
     refuse_if_found(bounds, "The model asks for more than it may.")
-    refuse_if_found(check_agreement(staged, packed.contract), "The model's parts do not fit together.")
+    parts = [*check_agreement(staged, packed.contract), *check_profile(packed)]
+    refuse_if_found(parts, "The model's parts do not fit together.")
     return packed
 
 

@@ -8,8 +8,19 @@ from pathlib import Path
 
 from garrison.admission.findings import Finding
 from garrison.admission.scan.saved_model import check_against_contract, read_program, read_signatures
-from garrison.archive import CONTRACT_FILE
+from garrison.archive import CONTRACT_FILE, PackedModel
 from garrison.contract import TFSERVING, Contract
+from garrison.errors import ConfigError
+from garrison.profile import PROFILE_FILE, read_watched
+
+
+def check_profile(model: PackedModel) -> list[Finding]:
+    """Compare the profile of a packed model, if it has one, with what is measured of the model."""
+    try:
+        read_watched(model)
+    except ConfigError as error:
+        return [Finding(PROFILE_FILE, "bad_profile", problem) for problem in error.problems]
+    return []
 
 
 def check_agreement(directory: Path, contract: Contract) -> list[Finding]:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,8 @@ def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tupl
         _refuse_beside_archive(options)
         given = Given(options.contract, extra, options.model_file, options.handler, options.model_name, options.version)
         converted = convert_archive(options.source, staging, limits, given)
-        return converted.order(options.export_path, options.archive_format, force=options.force), converted.changes
+        order = converted.order(options.export_path, options.archive_format, force=options.force)
+        return replace(order, profile=options.profile), converted.changes
     if options.contract is None or options.serialized_file is None:
         raise ConfigError(
             "give --contract and --serialized-file, or --contract and --saved-model with a SavedModel's directory, or "
@@ -248,6 +250,7 @@ def _make_order(options: argparse.Namespace, staging: Path, limits: Any) -> tupl
         runtime=options.runtime,
         requirements_file=options.requirements_file,
         config_file=options.config_file,
+        profile=options.profile,
     )
     return order, ()
 
@@ -268,6 +271,7 @@ def _refuse_beside_saved_model(options: argparse.Namespace) -> None:
         "--model-file": options.model_file,
         "--handler": options.handler,
         "--extra-files": options.extra_files,
+        "--profile": options.profile,
         "--config-file": options.config_file,
         "--requirements-file": options.requirements_file,
         "--runtime": options.runtime if options.runtime != "python" else None,
@@ -357,6 +361,8 @@ def _add_pack(commands: Any) -> None:
     handler_help = "for task custom: Python file with one class derived from SafeHandler; for others not needed"
     parser.add_argument("--handler", metavar="FILE", help=handler_help)
     parser.add_argument("--extra-files", metavar="FILE,FILE", help="further files, separated by commas (data, no code)")
+    profile_help = "what the reference data looks like, written by `garrison profile`; packed as profile.json"
+    parser.add_argument("--profile", type=Path, metavar="FILE", help=profile_help)
     parser.add_argument(
         "--export-path", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)"
     )

@@ -14,7 +14,6 @@ from typing import Any
 from garrison.contract import Contract
 from garrison.guard.refusals import Verdict, Words, find_words
 from garrison.guard.serving import Caller
-from garrison.watch.counts import Series, write_bound
 from garrison.watch.families import (
     GUARD_ANSWERS,
     GUARD_AVAILABLE,
@@ -25,6 +24,7 @@ from garrison.watch.families import (
     SECOND_BUCKETS,
 )
 from garrison.watch.page import write_page
+from garrison.watch.series import Series, write_bound
 
 PROTOCOLS = ("tfserving-rest", "tfserving-grpc", "torchserve-grpc")
 OWN_WORDS = "in_its_own_words"  # for every reason that a handler behind TorchServe chose

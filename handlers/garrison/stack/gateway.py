@@ -35,8 +35,8 @@ from garrison.stack.reload import Reload
 from garrison.unix_http import Page, UnixServer
 from garrison.watch import families
 from garrison.watch.answers import Answers
-from garrison.watch.counts import Series
 from garrison.watch.page import CONTENT_TYPE, write_page
+from garrison.watch.series import Series
 
 THREADS = 2
 CHECK_CERTIFICATE_S = 3600

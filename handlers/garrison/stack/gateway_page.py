@@ -19,7 +19,7 @@ from garrison.gateway.ledger import ISSUED_FILE, REVOKED_FILE, read_issued, read
 from garrison.gateway.replies import BUDGET_REPLIES, OTHER, REPLIES
 from garrison.stack.watched import Signs, sign_files
 from garrison.watch import families
-from garrison.watch.counts import Series
+from garrison.watch.series import Series
 
 REASONS = tuple(sorted({reply.reason for reply in (*REPLIES.values(), *BUDGET_REPLIES.values(), OTHER)}))
 UNSAFE_REDIS = "unsafe_redis"

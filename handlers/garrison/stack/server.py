@@ -22,6 +22,7 @@ from garrison.errors import ConfigError, Undecided
 from garrison.eventlog import EventLog
 from garrison.gateway.upstreams import HEALTH_INTERVAL_S
 from garrison.process import Child, load_failure
+from garrison.profile import read_watched
 from garrison.sockets import INFERENCE, READY, STATUS, WATCH, SocketDirectory
 from garrison.stack.admitted import ServerSettings, find_unsafe, open_admitted
 from garrison.stack.connections import find_connections
@@ -33,8 +34,8 @@ from garrison.torchserve.served import write_served
 from garrison.torchserve.server import ServerPlan, build_command, build_environment, check_plan, prepare_directories
 from garrison.unix_http import Page, UnixServer
 from garrison.watch import families
-from garrison.watch.counts import Series
 from garrison.watch.page import CONTENT_TYPE
+from garrison.watch.series import Series
 from garrison.watch.workers import Workers
 
 START_TIMEOUT_S = 180
@@ -106,7 +107,8 @@ class ServerPart(Part):
         check_plan(self.plan)
         prepare_directories(self.plan)
         names = [model.contract.model for model in self.models]
-        self._workers = Workers(self.plan.cells_directory, self.plan.workers_directory, names, self._cell)
+        watched = {model.contract.model: read_watched(model) for model in self.models}
+        self._workers = Workers(self.plan.cells_directory, self.plan.workers_directory, watched, self._cell)
         self._monitor = ModelMonitor(self.plan.management_socket, names)
 
     def start(self) -> None:

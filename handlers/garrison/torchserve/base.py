@@ -31,6 +31,7 @@ from garrison.archive import PackedModel, open_model
 from garrison.checks import Item, Request, present_answers, read_request
 from garrison.contract import Contract, ImageInput
 from garrison.errors import ConfigError, Failed, Malformed, Refused, TooLarge
+from garrison.profile import read_watched
 from garrison.reasons import OWN_REASONS, REASONS
 from garrison.torchserve.batching import (
     Array,
@@ -57,6 +58,7 @@ from garrison.torchserve.policy import (
 from garrison.torchserve.probes import Probe
 from garrison.torchserve.served import open_served
 from garrison.torchserve.source import describe_error
+from garrison.watch.inputs import InputStatistics, Watch
 from garrison.watch.metrics import ContractMetrics
 
 DECODE_THREADS = 2  # Pillow drops the interpreter lock while it decodes; more threads than cores gain nothing
@@ -117,6 +119,7 @@ class SafeHandler(metaclass=_Sealed):
     contract: Contract
     labels: tuple[str, ...]
     device: torch.device
+    _watch: Watch | None = None  # only once warm: blank items are nobody's inputs
     probe: Probe | None = None  # set by `load` where a task's answers can be explained
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -172,7 +175,12 @@ class SafeHandler(metaclass=_Sealed):
         self._decoders = _make_decoders(model.contract)
         self.load(model)
         self._most_items = self._warm_up()
+        self.watch_with(InputStatistics(model.contract, read_watched(model).features))
         self._explainer = start_explainer(self.probe, model, self._most_items, self._prepare)
+
+    def watch_with(self, watch: Watch) -> None:
+        """Tell `watch` of every item that is answered from now on."""
+        self._watch = watch
 
     def handle(self, data: Sequence[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer every request of a TorchServe batch, each with its own status."""
@@ -268,8 +276,13 @@ class SafeHandler(metaclass=_Sealed):
             raise output
         check_finite(output)
         with torch.inference_mode():
-            answer = output.answer if isinstance(output, Explanation) else self.present(output, item)
-            return apply_policy(answer, self.contract, self.labels)
+            if isinstance(output, Explanation):
+                return apply_policy(output.answer, self.contract, self.labels)
+            answer = self.present(output, item)
+            told = apply_policy(answer, self.contract, self.labels)
+        if self._watch is not None:
+            self._watch.count(item.values, item.source_size, answer)
+        return told
 
     def _warm_up(self) -> int:
         """Run a blank item, then a full batch of them; return how many the model takes at once."""

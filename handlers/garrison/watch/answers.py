@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from garrison.watch import families
-from garrison.watch.counts import Series, write_bound
 from garrison.watch.families import OTHER
+from garrison.watch.series import Series, write_bound
 
 NONE = "none"
 OWN_WORDS = "in_its_own_words"  # for every reason that a handler or the guard has worded

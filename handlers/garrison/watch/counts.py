@@ -17,32 +17,32 @@ import stat
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from garrison.errors import Undecided
+from garrison.profile.features import MAX_BINS
 from garrison.reasons import OWN_REASONS, REASONS
-from garrison.watch.families import CONTRACT, COUNTER, METRICS_DIRECTORY, OTHER, STEPS, Family
+from garrison.watch.families import CONTRACT, COUNTER, INPUTS, METRICS_DIRECTORY, OTHER, STEPS, Family
+from garrison.watch.series import BUCKET_LABEL, Series, write_bound
 
 MAX_FILES = 16  # two a process
 MAX_FILE_BYTES = 2**20  # a worker's counts take a few kilobytes, in a file of 64 KiB
-MAX_ENTRIES = 4000  # of all files together; ours are about 150
+MAX_ENTRIES = 4000  # of all files together; ours are about 300, and 1,200 with as many features as there may be
 MAX_KEY_BYTES = 1024
 MAX_COUNT = 2.0**53  # from here on, adding one changes nothing
-BUCKET_LABEL = "le"
-
-Series = tuple[str, tuple[str, ...]]
-"""A sample's name, and the values of its family's labels in order, a bucket's bound behind them."""
 
 _REASONS = frozenset({*REASONS, *OWN_REASONS, OTHER})
+_BINS = tuple(map(str, range(MAX_BINS)))
+_NO_FEATURES: Mapping[str, int] = MappingProxyType({})
 _HEADER_BYTES = 8
-_PLAIN_DIGITS = 6  # before the point; longer numbers have an exponent
 _VALUE_BYTES = 16  # the count, and a time that counters do not use
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def read_counts(scratch: Path, model: str) -> dict[Series, float]:
-    """Return the counts in a worker's scratch directory.
+def read_counts(scratch: Path, model: str, features: Mapping[str, int] = _NO_FEATURES) -> dict[Series, float]:
+    """Return the counts in a worker's scratch directory; `features` has the number of bins of each that is measured.
 
     Raises:
         Undecided: there is something in it that no worker of ours writes, or more than one writes.
@@ -54,21 +54,10 @@ def read_counts(scratch: Path, model: str) -> dict[Series, float]:
             raise Undecided(f"more than {MAX_ENTRIES} counts")
         if not 0 <= value <= MAX_COUNT:  # not for NaN either
             raise Undecided("a value that is no count")
-        series = _recognise(_parse_key(key), model)
+        series = _recognise(_parse_key(key), model, features)
         if series is not None:
             counts[series] = counts.get(series, 0) + value
     return counts
-
-
-def write_bound(bound: float) -> str:
-    """Write a bucket's upper bound as prometheus-client does, in whose files it is a label."""
-    if math.isinf(bound):
-        return "+Inf"
-    whole, _, rest = repr(float(bound)).partition(".")
-    if len(whole) <= _PLAIN_DIGITS:
-        return f"{whole}.{rest}"
-    digits = f"{whole[0]}.{whole[1:]}{rest}".rstrip("0.")
-    return f"{digits}e+{len(whole) - 1:02}"
 
 
 def _read_files(scratch: Path) -> Iterator[bytes]:
@@ -125,11 +114,13 @@ def _parse_key(key: bytes) -> Any:
         raise Undecided("a key that is not JSON") from error
 
 
-def _recognise(key: Any, model: str) -> Series | None:
+def _recognise(key: Any, model: str, features: Mapping[str, int]) -> Series | None:
     """Return the series of one of our metrics, for this model; None for anything else."""
     if not isinstance(key, list) or len(key) != 4 or not isinstance(key[1], str) or not isinstance(key[2], dict):
         return None
     name, labels = key[1], key[2]
+    if name == INPUTS.name:
+        return _recognise_input(labels, model, features)
     known = _KNOWN.get(name)
     if known is None or labels.keys() != known.keys() | {"model"} or labels["model"] != model:
         return None
@@ -137,6 +128,16 @@ def _recognise(key: Any, model: str) -> Series | None:
     if not all(isinstance(value, str) and value in known[label] for label, value in zip(known, values, strict=True)):
         return None
     return name, (model, *values)
+
+
+def _recognise_input(labels: Mapping[str, Any], model: str, features: Mapping[str, int]) -> Series | None:
+    """Return the series of a feature's bin, if the model has such a feature with so many bins."""
+    if labels.keys() != set(INPUTS.labels) or labels["model"] != model:
+        return None
+    feature, number = labels["feature"], labels["bin"]
+    if not isinstance(feature, str) or not isinstance(number, str):
+        return None
+    return (INPUTS.name, (model, feature, number)) if number in _BINS[: features.get(feature, 0)] else None
 
 
 def _describe(family: Family) -> Iterator[tuple[str, Mapping[str, frozenset[str]]]]:

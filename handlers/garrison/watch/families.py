@@ -65,6 +65,21 @@ UNREADABLE = Family(
     "Workers whose counts cannot be read now; old ones stand in.",
     ("model",),
 )
+INPUTS = Family(
+    "garrison_watch_inputs_total",
+    COUNTER,
+    "Inputs and answers that were measured, by the bin of each feature.",
+    ("model", "feature", "bin"),
+)
+DRIFT = Family(
+    "garrison_watch_drift_ratio",
+    GAUGE,
+    "Population stability index of the last inputs against the signed profile.",
+    ("model", "feature"),
+)
+DRIFT_SAMPLES = Family("garrison_watch_drift_samples", GAUGE, "Inputs that drift is measured over.", ("model",))
+PROFILE = Family("garrison_watch_profile_present", GAUGE, "Whether the model was packed with a profile.", ("model",))
+WATCH = (UNREADABLE, INPUTS, DRIFT, DRIFT_SAMPLES, PROFILE)
 GUARD_ANSWERS = Family(
     "garrison_guard_answers_total", COUNTER, "Requests that the guard answered.", ("model", "protocol")
 )
@@ -129,4 +144,4 @@ LAUNCHER_UNSAFE = Family(
     "garrison_launcher_unsafe", GAUGE, "Whether a setting is in force that weakens safety.", ("setting",)
 )
 LAUNCHER = (RESTARTS, LAUNCHER_UNSAFE)
-FAMILIES = (*CONTRACT, *CELL, UNREADABLE, *GUARD, *GATEWAY, *LAUNCHER)
+FAMILIES = (*CONTRACT, *CELL, *WATCH, *GUARD, *GATEWAY, *LAUNCHER)

@@ -7,8 +7,8 @@ models are served.
 import math
 from collections.abc import Iterator, Mapping
 
-from garrison.watch.counts import BUCKET_LABEL, Series, write_bound
 from garrison.watch.families import FAMILIES, HISTOGRAM, Family
+from garrison.watch.series import BUCKET_LABEL, Series, write_bound
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

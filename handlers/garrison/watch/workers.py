@@ -13,7 +13,7 @@ import itertools
 import re
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +23,12 @@ from garrison.cell.settings import UNSAFE_WITHOUT, CellSettings
 from garrison.cell.status import CLOSING, ENDED, LOADING, SERVING, UNREADABLE, Status, read_statuses
 from garrison.cell.syscalls import NUMBERS
 from garrison.errors import Undecided
+from garrison.profile import Watched
 from garrison.watch import families
-from garrison.watch.counts import Series, read_counts
+from garrison.watch.counts import read_counts
+from garrison.watch.drift import Drift
 from garrison.watch.page import write_page
+from garrison.watch.series import Series
 
 MAX_WORKERS = 2000
 _NAME = re.compile(r"(.+)\.([1-9][0-9]{0,9})")
@@ -49,9 +52,11 @@ class _Worker:
 class Workers:
     """All workers since the start; may be asked from several threads."""
 
-    def __init__(self, cells: Path, scratches: Path, models: Collection[str], settings: CellSettings) -> None:
+    def __init__(self, cells: Path, scratches: Path, models: Mapping[str, Watched], settings: CellSettings) -> None:
         self._cells, self._scratches = cells, scratches
         self._models, self._settings = frozenset(models), settings
+        self._bins = {name: {one.name: one.bins for one in model.features} for name, model in models.items()}
+        self._drifts = {name: Drift(name, model.profile) for name, model in models.items() if model.profile is not None}
         self._workers: dict[str, _Worker] = {}
         self._ended: set[str] = set()  # in the totals already, but perhaps still on the disk
         self._totals: Counter[Series] = Counter()
@@ -87,6 +92,9 @@ class Workers:
             for worker in self._workers.values():
                 counts.update(worker.counts)
             gauges = dict(_measure(self._settings, list(self._workers.values())))
+            for drift in self._drifts.values():
+                gauges.update(drift.compare(counts))
+        gauges |= {(families.PROFILE.name, (model,)): model in self._drifts for model in self._models}
         return write_page({**counts, **gauges, **(more or {})})
 
     def _look(self) -> None:
@@ -116,7 +124,7 @@ class Workers:
 
     def _read(self, name: str, worker: _Worker) -> None:
         try:
-            worker.add(read_counts(self._scratches / name, worker.model))
+            worker.add(read_counts(self._scratches / name, worker.model, self._bins[worker.model]))
             worker.fault = ""
         except Undecided as error:
             if not worker.fault and worker.status is not None and worker.status.stage != CLOSING:

@@ -36,6 +36,7 @@ from garrison.cell.settings import FAIL, CellSettings
 from garrison.contract import parse_contract
 from garrison.eventlog import EventLog
 from garrison.process import Child
+from garrison.profile import Watched
 from garrison.torchserve.served import unsafe_serve
 from garrison.torchserve.server import (
     ServerPlan,
@@ -306,7 +307,8 @@ class CelledPlan:
         run = self.run_directory
         plan = ServerPlan(models, run / "models", config, run, run, scratch, self.cell)
         prepare_directories(plan)
-        server.sweeper = Workers(plan.cells_directory, plan.workers_directory, list(self._models), self.cell)
+        watched = dict.fromkeys(self._models, Watched(()))
+        server.sweeper = Workers(plan.cells_directory, plan.workers_directory, watched, self.cell)
         log = EventLog(server.stream, None)
 
         def sink(line: bytes) -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
 
-from garrison.watch.counts import write_bound
 from garrison.watch.families import FAMILIES, GATEWAY_ATTEMPTS, GATEWAY_RESPONSES, GATEWAY_SECONDS
 from garrison.watch.page import write_page
+from garrison.watch.series import write_bound
 
 
 @pytest.mark.parametrize("bound", sorted({bound for family in FAMILIES for bound in (*family.buckets, math.inf)}))

@@ -14,10 +14,12 @@ from garrison.cell.settings import CellSettings
 from garrison.cell.status import Status, name_status, write_status
 from garrison.cell.trials import PARTS, Trial
 from garrison.errors import Undecided
+from garrison.profile import Watched
 from garrison.watch import families
 from garrison.watch.workers import MAX_WORKERS, Workers
 from unit.watch.test_counts import ANSWERS, entry, write
 
+UNWATCHED = dict.fromkeys(("digits", "faces"), Watched(()))
 SETTINGS = CellSettings(2**31, 64, 2**24, 100)
 
 
@@ -49,11 +51,11 @@ def gone():
 class Place:
     """A run directory, as launcher, supervisors and workers see it."""
 
-    def __init__(self, path, settings=SETTINGS):
+    def __init__(self, path, settings=SETTINGS, models=UNWATCHED):
         self.cells, self.scratches = path / "cells", path / "tmp" / "workers"
         self.cells.mkdir()
         self.scratches.mkdir(parents=True)
-        self.workers = Workers(self.cells, self.scratches, ("digits", "faces"), settings)
+        self.workers = Workers(self.cells, self.scratches, models, settings)
 
     def scratch(self, pid, model="digits"):
         directory = self.scratches / f"{model}.{pid}"

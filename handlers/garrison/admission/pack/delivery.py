@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from garrison.admission.agreement import check_agreement
+from garrison.admission.agreement import check_agreement, check_profile
 from garrison.admission.findings import Finding, refuse_if_found
 from garrison.admission.rules import check_bounds, check_directory
 from garrison.admission.settings import Limits
@@ -88,7 +88,7 @@ def examine_packed(packed: Path, limits: Limits, examine: Examine) -> None:
     refuse_if_found(check_directory(packed, limits), PUBLIC_MESSAGE)
     model = open_packed_model(packed)
     refuse_if_found([*check_bounds(model.contract, limits, CONTRACT_FILE), *examine(packed)], PUBLIC_MESSAGE)
-    refuse_if_found(check_agreement(packed, model.contract), PUBLIC_MESSAGE)
+    refuse_if_found([*check_agreement(packed, model.contract), *check_profile(model)], PUBLIC_MESSAGE)
 
 
 def even_modes(packed: Path) -> None:

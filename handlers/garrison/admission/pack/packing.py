@@ -68,6 +68,7 @@ class PackOrder:
     runtime: str = "python"
     requirements_file: Path | None = None
     config_file: Path | None = None
+    profile: Path | None = None
 
 
 def pack_model(order: PackOrder, examine: Examine, sign: Sign | None = None, *, limits: Limits) -> Path:
@@ -157,7 +158,7 @@ def _check_config_file(path: Path | None, contract: Contract) -> list[str]:
 
 def _sources(order: PackOrder, contract: Contract) -> Sources:
     handler = Path(order.handler) if contract.task == "custom" and order.handler is not None else None
-    return Sources(order.contract, order.serialized_file, order.extra_files, order.model_file, handler)
+    return Sources(order.contract, order.serialized_file, order.extra_files, order.model_file, handler, order.profile)
 
 
 def _archive(contract: Contract, order: PackOrder, members: dict[str, Path], staging: Path, limits: Limits) -> Path:

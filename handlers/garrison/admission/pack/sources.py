@@ -24,6 +24,7 @@ from garrison.archive import (
 )
 from garrison.contract import FILE_NAME, Contract
 from garrison.errors import ArtifactRefused, ConfigError
+from garrison.profile import PROFILE_FILE
 
 TAKEN_NAMES = (MODEL_CONFIG_FILE, "MAR-INF", "model.sig", "admission.json")
 
@@ -37,6 +38,7 @@ class Sources:
     extra_files: tuple[Path, ...] = ()
     model_file: Path | None = None
     handler: Path | None = None
+    profile: Path | None = None
 
 
 def collect_members(sources: Sources, contract: Contract) -> dict[str, Path]:
@@ -55,6 +57,8 @@ def collect_members(sources: Sources, contract: Contract) -> dict[str, Path]:
         members[MODEL_FILE] = sources.model_file
     if sources.handler is not None:
         members[HANDLER_FILE] = sources.handler
+    if sources.profile is not None:
+        members[PROFILE_FILE] = sources.profile
     extra = list(expand_extra_files(sources.extra_files))
     for path in [sources.serialized_file, *extra, *_find_named(sources.contract, extra, contract)]:
         _check_data(path, members)
