@@ -13,7 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from garrison import __version__
-from garrison.cli import admission, audit, gateway, guard, keys, models, posture, profile, serving, status, tfserving
+from garrison.cli import (
+    admission,
+    audit,
+    gateway,
+    guard,
+    keys,
+    models,
+    posture,
+    profile,
+    serving,
+    status,
+    tfserving,
+    top,
+)
 from garrison.cli.options import escape
 from garrison.errors import EXIT_UNDECIDED, ConfigError, GarrisonError, Refused, Undecided, list_problems
 
@@ -78,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"garrison {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for part in (models, profile, admission, audit, serving, keys, gateway, guard, tfserving, status, posture):
+    for part in (models, profile, admission, audit, serving, keys, gateway, guard, tfserving, status, posture, top):
         part.add_commands(commands)
     return parser
 
