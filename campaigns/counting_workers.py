@@ -1,0 +1,53 @@
+"""Write what many workers have counted, each into files of its own, by the code that runs beside a model.
+
+python -m campaigns.counting_workers SCRATCHES MODEL.PID...
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from garrison.reasons import OWN_REASONS, REASONS
+from garrison.watch.families import METRICS_DIRECTORY, STEPS
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+KNOWN = frozenset({*REASONS, *OWN_REASONS})
+ANSWERS = 20
+
+
+def main() -> int:
+    """Be one worker after the other; each is a process of its own, as files are named after processes."""
+    scratches, names = Path(sys.argv[1]), sys.argv[2:]
+    os.environ[VARIABLE] = str(scratches)  # before what counts is imported, which decides how by this
+    for name in names:
+        directory = scratches / name / METRICS_DIRECTORY
+        directory.mkdir(parents=True)
+        child = os.fork()
+        if child == 0:
+            os.environ[VARIABLE] = str(directory)
+            count_everything(name.rpartition(".")[0])
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            return 1
+    return 0
+
+
+def count_everything(model: str) -> None:
+    """Count answers of many sizes, and a refusal for every reason there is."""
+    from garrison.watch.metrics import ContractMetrics
+
+    metrics = ContractMetrics(model, KNOWN)
+    for power in range(ANSWERS):
+        metrics.count_batch(1 + power)
+        metrics.count_input(4**power)
+        metrics.count_picture(2**power, 2**power)
+        metrics.count_answer()
+        for step in STEPS:
+            with metrics.time_step(step):
+                pass
+    for reason in sorted({*KNOWN, "one_of_its_own"}):
+        metrics.count_answer(reason)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
