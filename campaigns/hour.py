@@ -21,7 +21,7 @@ from campaigns.serving import MODELS, pack_samples
 from campaigns.visitors import CLIENTS, Visitor, draw_bodies, receive
 from garrison.gateway.clients import make_scopes
 from garrison.gateway.keys import issue_key
-from stack.running import RunningStack, free_port
+from stack.running import RunningStack, free_monitoring_port, free_port
 
 SECONDS = 3600
 SERIES = RESULTS / "hour.series.json.gz"
@@ -35,7 +35,7 @@ ASKED |= {"clumsy": ("digits", "tumours", "languages"), "late": ("languages",)}
 @contextlib.contextmanager
 def serve_watched(models: Path) -> Iterator[tuple[RunningStack, Prometheus]]:
     """Run the whole stack with Prometheus and Alertmanager, for the visitors."""
-    prometheus = Prometheus(free_port())
+    prometheus = Prometheus(free_monitoring_port())
     stack = RunningStack(models, settings=f"metrics: {{port: {free_port()}}}\n")
     stack.options += ["--monitoring", prometheus.port]
     (stack.config / "clients.yaml").write_text(CLIENTS)

@@ -60,7 +60,7 @@ class MonitoringPart(Part):
         self._places, self._programs, self._port = places, programs, port
         self._is_ready = False
         self._started_at = 0.0
-        self._restarts = 0
+        self._failures = 0
 
     def check(self) -> None:
         """Find the program and its settings, and check the port.
@@ -117,9 +117,9 @@ class MonitoringPart(Part):
             super().replace_dead()
             return
         lived_s = time.monotonic() - self._started_at
-        if child is None or code is None or lived_s < min(RESTART_S * 2**self._restarts, MOST_RESTART_S):
+        if child is None or code is None or lived_s < min(RESTART_S * 2**self._failures, MOST_RESTART_S):
             return
-        self._restarts = 0 if lived_s > 2 * MOST_RESTART_S else min(self._restarts + 1, 5)
+        self._failures = 0 if lived_s > 2 * MOST_RESTART_S else min(self._failures + 1, 5)
         child.stop(0)
         self.log.tell("restarting", f"{child.name} ended ({describe_exit(code)}); starting it again")
         self._child = self.launch()
@@ -185,8 +185,8 @@ def make_monitoring(
 
 def render_prometheus(places: Monitoring, listener: MetricsListener, servers: int, guards: int) -> dict[str, object]:
     """Render Prometheus' own configuration: what it asks, by which rules, and whom it tells."""
-    host = ANY_ADDRESSES.get(listener.address, listener.address)
-    target = f"[{host}]:{listener.port}" if ":" in host.strip("[]") else f"{host}:{listener.port}"
+    host = ANY_ADDRESSES.get(listener.address, f"[{listener.address}]" if ":" in listener.address else listener.address)
+    target = f"{host}:{listener.port}"
     pages = [("garrison-gateway", "gateway", GATEWAY_PATH), ("garrison-envoy", "gateway", PATH)]
     pages += [("garrison-server", f"torchserve-{n}", f"{SERVERS_PATH}{n}") for n in range(servers)]
     pages += [("garrison-guard", f"guard-{n}", f"{GUARDS_PATH}{n}") for n in range(guards)]
