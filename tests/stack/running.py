@@ -9,6 +9,7 @@ import functools
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -341,3 +342,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_monitoring_port() -> int:
+    """Return a port for Prometheus such that Alertmanager's, three above it, is free as well.
+
+    Below those that the kernel gives to outgoing connections, which come and go.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):  # two runs at a time must not choose the same
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 3))
+            return port
+    raise RuntimeError("no two ports are free")

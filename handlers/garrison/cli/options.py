@@ -56,7 +56,7 @@ def absolute(text: str) -> Path:
 
 def add_port(parser: argparse.ArgumentParser) -> None:
     """Add --port."""
-    parser.add_argument("--port", type=_port, default=8443, help="the gateway's TCP port (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=8443, help="the gateway's TCP port (default: %(default)s)")
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +123,8 @@ def find_development_key(options: argparse.Namespace) -> Path:
     return ensure_development_key(options.state / "development")
 
 
-def _port(text: str) -> int:
+def port(text: str) -> int:
+    """Read a TCP port."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
     return int(text)

@@ -16,6 +16,7 @@ from garrison.cli.options import (
     find_store,
     find_trust,
     open_log,
+    port,
 )
 from garrison.errors import EXIT_OK, ConfigError
 
@@ -37,6 +38,8 @@ def serve(options: argparse.Namespace) -> int:
 
     if options.sockets is not None and not options.server_only:
         raise ConfigError("--sockets: the gateway beside a server looks in --run-dir; write --server-only, too")
+    if options.monitoring is not None and options.server_only:
+        raise ConfigError("--monitoring: watches what a gateway tells; leave it out, or --server-only")
     os.umask(0o077)  # sockets and rendered files are for this user only
     with open_log(options.log) as stream:
         lifetime = Lifetime(EventLog(stream, sys.stderr))
@@ -65,9 +68,12 @@ def _make_stack(options: argparse.Namespace, lifetime: "Lifetime") -> list["Part
     """Return the parts that the models need, and the gateway in front of them."""
     from garrison.stack.embedded import Embedded, make_parts
     from garrison.stack.local import GatewayPlaces
+    from garrison.stack.monitoring import Monitoring
 
-    gateway = GatewayPlaces(find_config(options), options.state, options.port)
-    embedded = Embedded(_find_settings(options), gateway, options.tensorflow_model_server, options.state)
+    config, wanted = find_config(options), options.monitoring
+    gateway = GatewayPlaces(config, options.state, options.port, watched=wanted is not None)
+    monitoring = None if wanted is None else Monitoring(config, options.state, wanted)
+    embedded = Embedded(_find_settings(options), gateway, options.tensorflow_model_server, options.state, monitoring)
     if options.unsafe_development:
         _ensure_client_keys(options.state / "keys")
     return make_parts(embedded, lifetime)
@@ -99,6 +105,11 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--sockets", type=absolute, metavar="DIR", help=sockets_help)
     binary_help = "TensorFlow Serving's binary, where SavedModels are served; the image tensorflow/serving holds it"
     parser.add_argument("--tensorflow-model-server", type=absolute, metavar="FILE", help=binary_help)
+    watch_help = (
+        "start Prometheus and Alertmanager, too, where they are installed: on 127.0.0.1, at PORT (default: %(const)s) "
+        "and three above it"
+    )
+    parser.add_argument("--monitoring", nargs="?", type=port, const=9090, metavar="PORT", help=watch_help)
     add_places(parser)
     run_help = (
         "empty directory for sockets and scratch files, removed at the end (default: a new one in $TMPDIR); "

@@ -15,7 +15,7 @@ TFSERVING_REST, TFSERVING_GRPC, TORCHSERVE_GRPC = "tfserving-rest", "tfserving-g
 GUARD_PROTOCOLS = (TFSERVING_REST, TFSERVING_GRPC, TORCHSERVE_GRPC)  # those that the guard speaks
 PROTOCOLS = (TORCHSERVE, KSERVE_V1, KSERVE_V2, *GUARD_PROTOCOLS)
 ORIGIN = r"https://[a-z0-9.-]{1,253}(:[0-9]{1,5})?|http://localhost(:[0-9]{1,5})?"
-METRICS_PORT = 9464
+METRICS_ADDRESS, METRICS_PORT = "127.0.0.1", 9464
 _NONE = "-"  # stands for a path that is not given
 
 

@@ -4,6 +4,7 @@ TorchServe             where there are models for it
 TensorFlow Serving     where there are SavedModels, with a binary that the caller names
 the guard              in front of TensorFlow Serving, and of TorchServe where its gRPC is spoken
 the gateway            in front of all
+the monitoring         of all, where it is wanted
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from garrison.gateway.settings import GUARD_PROTOCOLS, TORCHSERVE_GRPC
 from garrison.stack.admitted import ServerSettings, open_admitted
 from garrison.stack.guard import GuardPart, GuardPlaces
 from garrison.stack.local import Behind, GatewayPlaces, LocalGatewayPart
+from garrison.stack.monitoring import Monitoring, make_monitoring
 from garrison.stack.part import Lifetime, Part
 from garrison.stack.server import ServerPart
 from garrison.stack.tfserving import OWN_SOCKETS, TensorFlowPart
@@ -28,12 +30,16 @@ _SPOKEN = {TORCHSERVE: "torchserve", TFSERVING: "tfserving-rest and tfserving-gr
 
 @dataclass(frozen=True)
 class Embedded:
-    """Where everything is: the models, the gateway's files, TensorFlow Serving's binary or None, what is private."""
+    """Where everything is: the models, the gateway's files, TensorFlow Serving's binary or None, what is private.
+
+    `monitoring`, where it is wanted, watches a gateway that tells metrics: see `GatewayPlaces`.
+    """
 
     settings: ServerSettings
     gateway: GatewayPlaces
     binary: Path | None
     private: Path
+    monitoring: Monitoring | None = None
 
 
 def make_parts(embedded: Embedded, lifetime: Lifetime) -> list[Part]:
@@ -57,7 +63,9 @@ def make_parts(embedded: Embedded, lifetime: Lifetime) -> list[Part]:
         parts.append(_make_tensorflow(embedded, behind[TFSERVING], lifetime))
     guards = _make_guards(protocols, behind, lifetime)
     packed = tuple(model.packed for model in models)
-    return [*parts, *guards, LocalGatewayPart(embedded.gateway, Behind(packed, server, guards), lifetime)]
+    monitoring = _make_monitoring(embedded, int(server is not None), len(guards), lifetime)
+    gateway = LocalGatewayPart(embedded.gateway, Behind(packed, server, guards), lifetime)
+    return [*monitoring, *parts, *guards, gateway]
 
 
 def check_protocols(protocols: Sequence[str], models: Sequence[AdmittedModel]) -> None:
@@ -107,3 +115,11 @@ def _make_guards(
     backend = Path(OWN_SOCKETS) if behind[TFSERVING] else None
     places = GuardPlaces(None, backend, torchserve)
     return (GuardPart(places, 0, lambda: [*behind[TORCHSERVE], *behind[TFSERVING]], lifetime),)
+
+
+def _make_monitoring(embedded: Embedded, servers: int, guards: int, lifetime: Lifetime) -> list[Part]:
+    """Return what watches: started before all others, so that it sees them begin, and stopped after them."""
+    listener = embedded.gateway.settings().metrics
+    if embedded.monitoring is None or listener is None:
+        return []
+    return make_monitoring(embedded.monitoring, listener, servers, guards, lifetime)

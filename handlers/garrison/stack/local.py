@@ -17,7 +17,7 @@ from garrison.gateway.certificates import Certificate, name_certificate
 from garrison.gateway.clients import load_clients
 from garrison.gateway.envoy import render_envoy
 from garrison.gateway.rendered import read_rendered
-from garrison.gateway.settings import GatewaySettings, load_gateway
+from garrison.gateway.settings import METRICS_ADDRESS, METRICS_PORT, GatewaySettings, MetricsListener, load_gateway
 from garrison.gateway.source import GatewaySockets, GatewaySource
 from garrison.gateway.upstreams import GuardSockets, ServerSockets
 from garrison.gateway.verification import KEYS_DIRECTORY, PARTS, join_parts, verification_files
@@ -34,13 +34,14 @@ from garrison.stack.watched import Kept, Watched
 class GatewayPlaces:
     """Where a gateway's settings, keys and certificate are, and on which port it listens.
 
-    `address` goes before that of gateway.yaml.
+    `address` goes before that of gateway.yaml. One that is `watched` has a metrics listener, whatever stands there.
     """
 
     config: Path
     state: Path
     port: int
     address: str = ""
+    watched: bool = False
 
     def settings(self) -> GatewaySettings:
         """Read gateway.yaml.
@@ -49,6 +50,8 @@ class GatewayPlaces:
             ConfigError: with every problem of the file.
         """
         found = load_gateway(self.config / "gateway.yaml")
+        if self.watched and found.metrics is None:
+            found = dataclasses.replace(found, metrics=MetricsListener(METRICS_ADDRESS, METRICS_PORT))
         return dataclasses.replace(found, address=self.address) if self.address else found
 
     def certificate(self, settings: GatewaySettings) -> Certificate:

@@ -59,7 +59,7 @@ class Workers:
         self._drifts = {name: Drift(name, model.profile) for name, model in models.items() if model.profile is not None}
         self._workers: dict[str, _Worker] = {}
         self._ended: set[str] = set()  # in the totals already, but perhaps still on the disk
-        self._totals: Counter[Series] = Counter()
+        self._totals: Counter[Series] = Counter({(families.ENDED.name, (model,)): 0 for model in models})
         self._news: list[str] = []
         self._lock = threading.Lock()
 
