@@ -148,6 +148,55 @@ class AuditLog:
         return end
 
 
+class AuditTail:
+    """Follow a log that others append to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._end = _End()
+        self._seen = (0, 0)
+
+    def news(self) -> list[Mapping[str, Any]]:
+        """Return the events since the last call, oldest first; at the first call, all.
+
+        Raises:
+            ArtifactRefused: the chain is broken since then, or what was read is not there any more.
+            ConfigError: the log cannot be read.
+        """
+        try:
+            with os.fdopen(_open(self.path, os.O_RDONLY), "rb") as file:
+                return self._read_on(file)
+        except FileNotFoundError as error:
+            if self._seen == (0, 0):
+                return []
+            raise self._forget((0, 0)) from error
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+    def _forget(self, seen: tuple[int, int]) -> ArtifactRefused:
+        """Begin anew with what is there now, and return what to say, once, of what was there before."""
+        self._seen, self._end = seen, _End()
+        detail = (
+            f"{self.path}: is not the log that it was; it was cut off, removed, or another one was put in its place"
+        )
+        return ArtifactRefused("log_broken", "The audit log is broken.", detail)
+
+    def _read_on(self, file: BinaryIO) -> list[Mapping[str, Any]]:
+        found = os.fstat(file.fileno())
+        inode, size = self._seen
+        if (found.st_ino, found.st_size) == self._seen:
+            return []
+        if inode and (found.st_ino != inode or found.st_size < size):
+            raise self._forget((found.st_ino, 0))
+        events = []
+        for entry, end in _follow(file, self._end, str(self.path)):
+            if entry is not None:
+                self._end = end
+                events.append(entry.event)
+        self._seen = (found.st_ino, found.st_size)
+        return events
+
+
 def read_log(path: Path) -> Iterator[Entry]:
     """Go through a log's entries, checking the chain on the way.
 

@@ -5,8 +5,11 @@ its own files costs no other model a count.
 """
 
 import os
+import shutil
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from garrison.record import RECORD_FILE, SIGNATURE_FILE
 from stack.conftest import SERVED
 from stack.observing import wait_for
 from stack.running import RunningStack, send_together
@@ -22,6 +26,7 @@ from stack.test_tasks import as_body, find_samples, make_npy
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 REASONS_AT_MOST = 60
+VERIFICATION = "garrison_admission_verification_seconds"
 
 
 def read_metrics(stack: RunningStack) -> dict[Series, float]:
@@ -108,7 +113,7 @@ def test_histograms_of_bytes_pixels_items_and_steps_are_there(library: RunningSt
 def test_a_handlers_thousand_reasons_are_one_series(library: RunningStack, counted: Difference) -> None:
     send_together(library.target, [("moody", f"refuse reason_{number}".encode()) for number in range(1000)])
     assert counted.rise("refusals_total", model="moody", reason="other") == 1000
-    labels = [dict(labels) for _, labels in read_metrics(library)]
+    labels = [dict(labels) for name, labels in read_metrics(library) if name.startswith("garrison_contract_")]
     assert len({one["reason"] for one in labels if "reason" in one}) < REASONS_AT_MOST
     assert {one["model"] for one in labels if "model" in one} <= set(SERVED)
     assert not any("reason_" in value for one in labels for value in one.values())
@@ -186,3 +191,22 @@ def unreadable(model: str) -> Series:
 
 def count_events(stack: RunningStack, name: str) -> int:
     return sum(event["event"] == name for event in stack.events())
+
+
+def test_what_admission_decides_meanwhile_is_counted(library: RunningStack, tmp_path: Path) -> None:
+    refusals = ("garrison_admission_refusals_total", frozenset({("reason", "unsigned")}))
+    before = read_metrics(library)
+    seconds = {dict(labels)["model"]: value for (name, labels), value in before.items() if name == VERIFICATION}
+    assert before["garrison_admission_admitted_total", frozenset()] == len(SERVED)
+    assert seconds.keys() == {*SERVED} and min(seconds.values()) > 0
+    packed = tmp_path / "digits"
+    shutil.copytree(library.state / "store" / "digits", tmp_path / "copy")
+    shutil.copytree(next((tmp_path / "copy").iterdir()), packed)
+    packed.chmod(0o755)
+    for name in (SIGNATURE_FILE, RECORD_FILE):
+        (packed / name).unlink()
+    places = ("--state", library.state, "--trust", library.config / "trust")
+    command = [sys.executable, "-m", "garrison.cli", "admit", str(packed), *map(str, places)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+    wait_for(lambda: read_metrics(library)[refusals] == before[refusals] + 1, "the refusal is counted")
+    assert read_metrics(library)["garrison_admission_audit_log_whole", frozenset()] == 1

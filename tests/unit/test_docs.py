@@ -11,6 +11,8 @@ import pytest
 
 from garrison import audit, cli, errors
 from garrison.admission import store
+from garrison.admission.reasons import REASONS as REASONS_OF_ADMISSION
+from garrison.admission.reasons import UNDECIDED
 from garrison.admission.rules import check_bounds, manifest, server_settings
 from garrison.admission.rules.names import CONTENT_RULES, SAVED_MODEL_RULES, STRUCTURE_RULES
 from garrison.admission.scan.saved_model.forbidden import FORBIDDEN, say_forbidden
@@ -194,6 +196,7 @@ def reasons_of_tables() -> set[str]:
 def test_reasons_of_admission() -> None:
     listed = {cells[0].strip("`") for cells in rows("### From admission")}
     assert listed == reasons_where_they_are_given() | reasons_of_tables()
+    assert listed | {UNDECIDED} == REASONS_OF_ADMISSION
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from typing import Any
 from garrison import __version__
 from garrison.admission.agreement import check_agreement, check_profile
 from garrison.admission.findings import Finding, refuse_if_found
+from garrison.admission.reasons import UNDECIDED
 from garrison.admission.rules import check_bounds, check_directory
 from garrison.admission.rules.members import INNER_DIRECTORIES
 from garrison.admission.scan import scan_paths
@@ -285,7 +286,7 @@ def _set_aside(source: Path, staged: Path, refusal: GarrisonError, store: Store,
 
 def explain(error: GarrisonError) -> tuple[str, str]:
     """Return the code and the words for why a model was not admitted."""
-    return (error.reason, error.detail) if isinstance(error, Refused) else ("undecided", str(error))
+    return (error.reason, error.detail) if isinstance(error, Refused) else (UNDECIDED, str(error))
 
 
 def _relative(text: str, staged: Path) -> str:

@@ -7,7 +7,9 @@ was recorded. Whoever removes the newest version does not bring back the one bef
 
 import hashlib
 import re
+import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,9 +47,7 @@ def open_store(store: Store, trust: Trust, wanted: Collection[str] = (), server:
     models = [model for model in found if server in ("", model.packed.contract.server)]
     if not models:
         raise ConfigError(_explain_none(store, server, found))
-    for model in models:
-        _verify_unchanged(model, trust)
-    return tuple(models)
+    return tuple(_verify_timed(model, trust) for model in models)
 
 
 def open_newest(name: str, store: Store, log: AuditLog, trust: Trust) -> AdmittedModel:
@@ -113,6 +113,12 @@ def _list_admitted(store: Store) -> list[str]:
     """
     names, unlisted = store.models(), find_unlisted(store)
     return [name for name in names if name not in unlisted] or names
+
+
+def _verify_timed(model: AdmittedModel, trust: Trust) -> AdmittedModel:
+    began = time.monotonic()
+    _verify_unchanged(model, trust)
+    return replace(model, verified_in_s=time.monotonic() - began)
 
 
 def _verify_unchanged(model: AdmittedModel, trust: Trust) -> None:

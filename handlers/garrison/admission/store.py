@@ -38,11 +38,12 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class AdmittedModel:
-    """One version in the store: where it lies, what was recorded of it, and what it is."""
+    """One version in the store: where it lies, what was recorded of it, what it is, how long it took to verify it."""
 
     directory: Path
     record: Record
     packed: PackedModel
+    verified_in_s: float = 0.0
 
 
 class Store:

@@ -156,6 +156,7 @@ class GatewayPart(Part):
         yield (families.GATEWAY_SOUND.name, ()), not self.reload.problem
         for part, restarts in (("envoy", self.restarts), ("budgets", self.budget.restarts)):
             yield (families.RESTARTS.name, (part,)), restarts
+        yield (families.LOG_CUT.name, (self.gate,)), self.log.cut[self.gate]
         yield from measure_servers(known.admin, name_servers(known.config))
         yield from measure_budgets(known.budgets, known.admin.parent)
         ends = find_certificate_ends(find_tls(known.config))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from garrison.admission.store import AdmittedModel
 from garrison.archive import PackedModel
+from garrison.audit import LOG_FILE
 from garrison.cell.posture import find_faults, judge
 from garrison.cell.probe import probe_posture
 from garrison.cell.reach import check_out_of_reach
@@ -24,6 +25,7 @@ from garrison.gateway.upstreams import HEALTH_INTERVAL_S
 from garrison.process import Child, load_failure
 from garrison.profile import read_watched
 from garrison.sockets import INFERENCE, READY, STATUS, WATCH, SocketDirectory
+from garrison.stack.admissions import Admissions
 from garrison.stack.admitted import ServerSettings, find_unsafe, open_admitted
 from garrison.stack.connections import find_connections
 from garrison.stack.described import ServedModel
@@ -44,6 +46,7 @@ MAX_FAILED_STARTS = 3
 NOTICED_AFTER_S = HEALTH_INTERVAL_S + 1  # a gateway in another container has seen our 503 by then
 ANSWER_MARGIN_S = 2  # beyond the longest timeout of a contract
 DRAIN_POLL_S = 0.1
+GATES = ("launcher", "server", "contract", "cell")  # whose lines are counted on this page
 
 
 class ServerPart(Part):
@@ -88,6 +91,8 @@ class ServerPart(Part):
         self._admitted = self._given or open_admitted(self.settings, self.log, TORCHSERVE)
         self._cell = open_cell(self.settings.config / CELL_FILE, self.log)
         self._unsafe = find_unsafe(self.settings)
+        self._admissions = Admissions(self.settings.store / LOG_FILE, self.log)
+        self._admissions.look()
 
     def prepare(self, run_directory: Path) -> None:
         """Write what TorchServe and the supervisors will read.
@@ -144,6 +149,7 @@ class ServerPart(Part):
         self._keep_sockets()
         self._tell_killed()
         self._sweep_workers()
+        self._admissions.look()
         states = self._states = self._monitor.poll()
         self._tell_workers(states)
         ready = all(state.ready for state in states) and self._grant(INFERENCE)
@@ -278,6 +284,11 @@ class ServerPart(Part):
         yield (families.RESTARTS.name, ("torchserve",)), self.restarts
         for setting, is_set in self._unsafe.items():
             yield (families.LAUNCHER_UNSAFE.name, (setting,)), is_set
+        yield from self._admissions.measure()
+        for model in self._admitted:
+            yield (families.VERIFICATION_SECONDS.name, (model.record.model,)), model.verified_in_s
+        for gate in GATES:
+            yield (families.LOG_CUT.name, (gate,)), self.log.cut[gate]
 
     def _render_metrics(self, _: str) -> Page:
         try:

@@ -144,4 +144,15 @@ LAUNCHER_UNSAFE = Family(
     "garrison_launcher_unsafe", GAUGE, "Whether a setting is in force that weakens safety.", ("setting",)
 )
 LAUNCHER = (RESTARTS, LAUNCHER_UNSAFE)
-FAMILIES = (*CONTRACT, *CELL, *WATCH, *GUARD, *GATEWAY, *LAUNCHER)
+
+ADMITTED = Family("garrison_admission_admitted_total", COUNTER, "Versions that were admitted to the store.", ())
+ADMISSION_REFUSALS = Family(
+    "garrison_admission_refusals_total", COUNTER, "Models that admission refused, by reason.", ("reason",)
+)
+VERIFICATION_SECONDS = Family(
+    "garrison_admission_verification_seconds", GAUGE, "Time to verify a model's files at the start.", ("model",)
+)
+AUDIT_WHOLE = Family("garrison_admission_audit_log_whole", GAUGE, "Whether the store's audit log is unbroken.", ())
+ADMISSION = (ADMITTED, ADMISSION_REFUSALS, VERIFICATION_SECONDS, AUDIT_WHOLE)
+LOG_CUT = Family("garrison_log_cut_total", COUNTER, "Lines of the log that were cut, by gate.", ("gate",))
+FAMILIES = (*CONTRACT, *CELL, *WATCH, *GUARD, *GATEWAY, *LAUNCHER, *ADMISSION, LOG_CUT)
