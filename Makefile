@@ -22,7 +22,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
-        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
+        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-drift campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
         campaign-rotation campaign-tampering campaign-tfserving campaign-verification campaign-watch campaign-guard campaign-guard-fuzz
 
 help: ## List these targets.
@@ -88,6 +88,10 @@ campaign-cell: ## Measure what the cell costs, next to Garrison before it; for h
 campaign-watch: ## Measure what the watch costs, next to Garrison before it; for ten minutes, wants a quiet machine.
 	@scripts/setup --dev --bench
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.watch $(CAMPAIGN)
+
+campaign-drift: ## Feed a model what it was made for, and then something else; does the watch tell the two apart?
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.drift $(CAMPAIGN)
 
 campaign-escapes: ## Try every escape in stock TorchServe, where it has to work; ten minutes.
 	@scripts/setup --dev

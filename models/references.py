@@ -1,7 +1,7 @@
-"""Write reference requests for a sample model: data that the network was trained on, as clients may send it.
+r"""Write reference requests for a sample model: data that the network was trained on, as clients may send it.
 
     python models/references.py digits build/references/digits
-    garrison profile --contract models/digits/contract.yaml --model build/models/digits build/references/digits \\
+    garrison profile --contract models/digits/contract.yaml --model build/models/digits build/references/digits \
         --output models/digits/profile.json
 
 Always the same for the same seed. The profile of `languages` is made of the held-out texts: the catalogues that it was

@@ -309,7 +309,10 @@ def pack_sample(model: str, export_path: Path, changes: Mapping[str, str] | None
         assert old in text, old
         text = text.replace(old, new)
     extra = [source / name for name in ("labels.json", "vocab.json") if (source / name).exists()]
-    return pack_contract(text, source / "model.pt", export_path, "--extra-files", ",".join(map(str, extra)))
+    options: list[object] = ["--extra-files", ",".join(map(str, extra))]
+    if not changes:  # another model would have another profile
+        options += ["--profile", source / "profile.json"]
+    return pack_contract(text, source / "model.pt", export_path, *options)
 
 
 def pack_saved_model(model: str, export_path: Path, changes: Mapping[str, str] | None = None) -> Path:

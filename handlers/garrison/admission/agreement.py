@@ -19,7 +19,8 @@ def check_profile(model: PackedModel) -> list[Finding]:
     try:
         read_watched(model)
     except ConfigError as error:
-        return [Finding(PROFILE_FILE, "bad_profile", problem) for problem in error.problems]
+        place = f"{model.files.place}/{PROFILE_FILE}: "
+        return [Finding(PROFILE_FILE, "bad_profile", problem.removeprefix(place)) for problem in error.problems]
     return []
 
 

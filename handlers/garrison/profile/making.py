@@ -4,7 +4,6 @@ A number's bins hold about an eighth of the data each; a value that more than an
 its own, so that a constant is told from what is next to it. Words keep the bins of the most frequent ones.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from garrison.profile.reference import MIN_SAMPLES, Profile, Reference
 
 BINS = 8
 SHARE_DIGITS = 6
+NEXT = 1e-9  # relative: where a bin ends that holds one value
 Value = float | str | None
 
 
@@ -47,5 +47,5 @@ def _make_reference(feature: Feature, values: Sequence[float | str]) -> Referenc
 
 def _find_edges(values: Iterable[float]) -> tuple[float, ...]:
     quantiles = np.quantile(np.array(list(values)), np.arange(1, BINS) / BINS, method="lower").tolist()
-    repeated = {math.nextafter(one, math.inf) for one, times in Counter(quantiles).items() if times > 1}
+    repeated = {one + max(abs(one), 1.0) * NEXT for one, times in Counter(quantiles).items() if times > 1}
     return tuple(sorted({*quantiles, *repeated}))

@@ -8,7 +8,8 @@ It does not say whether the reference data was any good.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -99,15 +100,20 @@ def parse_profile(data: bytes, file: str, contract: Contract, labels: tuple[str,
 
 def render_profile(profile: Profile) -> bytes:
     """Write a profile as `profile.json`, a feature a line."""
-    lines = [f"    {json.dumps(name)}: {json.dumps(_write(one))}" for name, one in profile.references.items()]
+    lines = [f"    {json.dumps(name)}: {{{_write(one)}}}" for name, one in profile.references.items()]
     head = f'  "garrison_profile": {FORMAT},\n  "model": {json.dumps(profile.model)},\n  "samples": {profile.samples},'
     return "\n".join(["{", head, '  "features": {', ",\n".join(lines), "  }", "}", ""]).encode()
 
 
-def _write(reference: Reference) -> dict[str, list[float] | list[str]]:
+def _write(reference: Reference) -> str:
     feature = reference.feature
-    bins = {"values": list(feature.values)} if feature.is_word else {"edges": list(feature.edges)}
-    return {**bins, "shares": list(reference.shares)}
+    bins = f'"values": {json.dumps(feature.values)}' if feature.is_word else f'"edges": {_write_numbers(feature.edges)}'
+    return f'{bins}, "shares": {_write_numbers(reference.shares)}'
+
+
+def _write_numbers(numbers: Sequence[float]) -> str:
+    """Write numbers that are such in JSON and in YAML, which wants 1.0e-09 for 1e-09."""
+    return "[" + ", ".join(re.sub(r"^(-?[0-9]+)e", r"\1.0e", repr(number)) for number in numbers) + "]"
 
 
 def _read_reference(settings: Settings, known: Feature) -> Reference:
