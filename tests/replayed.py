@@ -24,7 +24,7 @@ DAY_S = 86_400
 COARSE_S, FINE_S, FINE_FOR_S = 300, 15, 900  # the last minutes are as dense as a real scrape
 START_TIMEOUT_S = 30
 ALERTS = "/api/v1/alerts"
-ALERT = "GarrisonAlways"
+ALERT = "GarrisonCertificateExpiring"
 CONFIG = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\n"
 RULES = f"""
 groups:
@@ -32,7 +32,7 @@ groups:
     rules:
       - alert: {ALERT}
         expr: vector(1)
-        labels: {{severity: page}}
+        labels: {{severity: ticket}}
         annotations: {{summary: "It is on.\\e[2J"}}
 """
 MODELS = {"digits": 1.0, "scenes": 0.35}
@@ -185,7 +185,7 @@ def _make_prometheus_own(moments: Moments) -> Iterator[tuple[str, dict[str, str]
 
 @contextlib.contextmanager
 def open_prometheus(directory: Path) -> Iterator[Site]:
-    """Run a Prometheus in an empty directory, with a day that ends now and an alert that always fires."""
+    """Run a Prometheus in an empty directory, with a day that ends now and one alert that fires now."""
     data = directory / "data"
     data.mkdir()
     write_day(directory / "day.om", time.time())

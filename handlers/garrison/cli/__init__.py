@@ -22,6 +22,7 @@ from garrison.cli import (
     models,
     posture,
     profile,
+    report,
     serving,
     status,
     tfserving,
@@ -91,7 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"garrison {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for part in (models, profile, admission, audit, serving, keys, gateway, guard, tfserving, status, posture, top):
+    every = (models, profile, admission, audit, serving, keys, gateway, guard, tfserving, status, posture, top, report)
+    for part in every:
         part.add_commands(commands)
     return parser
 

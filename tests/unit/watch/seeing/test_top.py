@@ -91,7 +91,7 @@ def test_prometheus_tells_the_same_and_the_alerts(capsys: pytest.CaptureFixture[
     assert (status, state["seconds"]) == (0, 60)
     assert {model["name"]: model["workers"] for model in state["models"]} == {"digits": 2, "scenes": 2}
     (alert,) = state["alerts"]
-    assert (alert["name"], alert["state"], alert["severity"]) == (ALERT, "firing", "page")
+    assert (alert["name"], alert["state"], alert["severity"]) == (ALERT, "firing", "ticket")
     _, out, _ = run(capsys, "--prometheus", day)
     assert rf"firing {ALERT}  It is on.\x1b[2J" in out
 
