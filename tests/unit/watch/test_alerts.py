@@ -217,9 +217,7 @@ FURTHER = {
     "no traffic is still told of after a while": Case(
         "GarrisonNoTraffic", answers(_2xx=flow((STEADY, 60), (8, 0))), (STEADY + 7) * 60, True
     ),
-    "until somebody asks again": Case(
-        "", answers(_2xx=flow((STEADY, 60), (4, 0), (2, 60))), (STEADY + 5) * 60, False
-    ),
+    "until somebody asks again": Case("", answers(_2xx=flow((STEADY, 60), (4, 0), (2, 60))), (STEADY + 5) * 60, False),
     "a batch of five minutes that is over": Case(
         "", answers(_2xx=flow((STEADY / 2, 0), (5, 600), (3, 0))), (STEADY // 2 + 6) * 60, False
     ),
