@@ -66,7 +66,7 @@ class Workers:
         self._drifts = {name: Drift(name, model.profile) for name, model in models.items() if model.profile is not None}
         self._workers: dict[str, _Worker] = {}
         self._ended: set[str] = set()  # in the totals already, but perhaps still on the disk
-        ended = {(families.ENDED.name, (model,)): 0.0 for model in models}
+        ended: dict[Series, float] = {(families.ENDED.name, (model,)): 0.0 for model in models}
         self._totals: dict[Series, float] = defaultdict(float, ended)  # of all workers, those that run included
         self._news: list[str] = []
         self._lock = threading.Lock()
