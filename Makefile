@@ -22,7 +22,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
-        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-drift campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-races \
+        campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-drift campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-pages campaign-races \
         campaign-rotation campaign-tampering campaign-tfserving campaign-verification campaign-watch campaign-guard campaign-guard-fuzz
 
 help: ## List these targets.
@@ -128,6 +128,10 @@ campaign-verification: ## Measure how fast a signed model of 1 GB is verified, a
 campaign-gateway: ## Measure what the gateway costs, next to the server's own socket; needs h2load, wants a quiet machine.
 	@scripts/setup --dev --bench
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.gateway $(CAMPAIGN)
+
+campaign-pages: ## Measure the pages for Prometheus with 100 models and 1,000 clients; three minutes.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.pages $(CAMPAIGN)
 
 campaign-agreement: ## Compare predictions with those after stock's preprocessing; writes bench/agreement.json.
 	@scripts/setup --bench

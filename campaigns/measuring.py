@@ -6,6 +6,7 @@ Run in a process of its own, with PROMETHEUS_MULTIPROC_DIR as a worker has it: c
 import json
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,10 +28,10 @@ class _Kept:
         self.calls.append(call)
 
 
-def measure_cost(packed: Path, bodies: list[bytes]) -> dict[str, float]:
+def measure_cost(packed: Path, bodies: list[bytes], staging: Path) -> dict[str, float]:
     """Return the median and the worst round's microseconds per request, those that are not sampled included."""
-    model, rehearsal, kept = open_packed_model(packed), Rehearsal(packed), _Kept()
-    rehearsal._handler.watch_with(kept)
+    model, rehearsal, kept = open_packed_model(packed), Rehearsal(packed, staging), _Kept()
+    rehearsal.handler.watch_with(kept)
     for body in bodies:
         rehearsal.ask(body)
     counted = InputStatistics(model.contract, read_watched(model).features)
@@ -48,7 +49,9 @@ def main() -> None:
     found = {}
     for packed, bodies in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
         files = sorted(path for path in Path(bodies).iterdir() if path.is_file())
-        found[Path(packed).name] = measure_cost(Path(packed), [path.read_bytes() for path in files])
+        with tempfile.TemporaryDirectory() as staging:
+            read = [path.read_bytes() for path in files]
+            found[Path(packed).name] = measure_cost(Path(packed), read, Path(staging))
     sys.stdout.write(json.dumps(found) + "\n")
 
 

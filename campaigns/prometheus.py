@@ -35,7 +35,7 @@ class Prometheus:
         """Evaluate an expression, now unless it says when."""
         asked = {"query": expression, "time": time.time() if at is None else at}
         address = f"http://127.0.0.1:{self.port}/api/v1/query?{urllib.parse.urlencode(asked)}"
-        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the address is ours
+        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return found
 
@@ -91,7 +91,7 @@ def write_values(values: Sequence[float | None]) -> str:
 
 
 def _find_run(values: Sequence[float | None], place: int) -> tuple[int, float]:
-    """Return how many values follow that are the same, or rise as the next one does, and by how much; whole ones only."""
+    """Return how many values follow that are the same, or rise as the next one does, and by how much."""
     first = values[place]
     second = values[place + 1] if place + 1 < len(values) else None
     rise = 0.0
@@ -99,11 +99,7 @@ def _find_run(values: Sequence[float | None], place: int) -> tuple[int, float]:
         rise = max(second - first, 0.0)
     length = 0
     for before, after in itertools.pairwise(values[place:]):
-        if after is None or before is None:
-            same = after is before is first
-        else:
-            same = after - before == rise
-        if not same:
+        if not (after is before is first if after is None or before is None else after - before == rise):
             break
         length += 1
     return length, rise if length else 0.0
@@ -132,8 +128,8 @@ def replay(recorded: Recorded, seconds: float) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
         file = Path(name) / "test.yml"
         file.write_text(json.dumps(content))
-        command = ["promtool", "test", "rules", file]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["promtool", "test", "rules", str(file)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the command is ours
     said = run.stdout + run.stderr
     if run.returncode and "expr:" not in said:
         raise RuntimeError(said)

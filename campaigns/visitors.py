@@ -28,7 +28,8 @@ import numpy as np
 from models.digits import train as digits
 from models.languages import train as languages
 from models.scene_masks import train as scene_masks
-from models.scenes import composer, train as scenes
+from models.scenes import composer
+from models.scenes import train as scenes
 from models.tumours import train as tumours
 from stack.running import Target
 

@@ -6,6 +6,7 @@ import http
 import http.client
 import os
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from campaigns.counting_workers import find_watched
 from garrison.cell.posture import RLIMITS, Posture
 from garrison.cell.settings import CellSettings
 from garrison.cell.status import SERVING, Status, name_status, write_status
@@ -32,6 +34,7 @@ from garrison.watch.workers import Workers
 from stack.gateways import Place, free_port, make_contract, open_place
 
 START_S = 60.0
+WORKERS = "workers"  # the directory of their scratch directories
 BUDGETED = 10  # of so many clients one has a budget
 SETTINGS = CellSettings(2**31, 64, 2**24, 100)
 
@@ -76,6 +79,15 @@ class Site:
             done.set()
             for thread in threads:
                 thread.join()
+
+    def count_more(self, value: float) -> None:
+        """Let every worker have counted something since; as prometheus-client does, in the file's first value."""
+        for path in (self.place.directory / WORKERS).glob("*/metrics/*.db"):
+            with path.open("r+b") as file:
+                file.seek(8)
+                (length,) = struct.unpack("=i", file.read(4))
+                file.seek(12 + length + (8 - (length + 4) % 8))
+                file.write(struct.pack("=d", value))
 
     def _sign(self, number: int) -> str:
         scopes = [f"{model}:predict" for model in self.place.models]
@@ -149,7 +161,7 @@ def serving(path: Path, write: Callable[[], bytes]) -> Iterator[None]:
 
 def make_workers(directory: Path, models: Sequence[str], each: int) -> Workers:
     """Return the sums over workers of all models that have counted whatever there is to count."""
-    cells, scratches = directory / "cells", directory / "workers"
+    cells, scratches = directory / "cells", directory / WORKERS
     cells.mkdir()
     scratches.mkdir()
     supervisors = [os.getpid(), os.getppid()][:each]  # any that live
@@ -163,13 +175,13 @@ def make_workers(directory: Path, models: Sequence[str], each: int) -> Workers:
         for supervisor in supervisors:
             status = Status(model, supervisor, supervisor, stage=SERVING, posture=posture)
             write_status(cells / name_status(model, supervisor), status)
-    return Workers(cells, scratches, models, SETTINGS)
+    return Workers(cells, scratches, {model: find_watched(model)[1] for model in models}, SETTINGS)
 
 
 def make_guard(models: Sequence[str]) -> Callable[[], bytes]:
     """Return the page of a guard process that has answered and refused for every model."""
     report = CountingReport([make_contract(model) for model in models])
-    with contextlib.redirect_stdout(open(os.devnull, "w")):  # noqa: PTH123
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         for number, model in enumerate(models):
             report.answered(PROTOCOLS[0], model, number / 1000)
             report.refused(TooLarge("too_many_bytes", "too large"), protocol=PROTOCOLS[0], caller=None, model=model)

@@ -57,9 +57,6 @@ VALUES: Mapping[str, tuple[str, ...]] = {  # of labels, wherever a family has th
 SHARES = {"2xx": 0.96, "4xx": 0.035, "5xx": 0.005}
 Day = np.ndarray
 AWAITED = (  # agreed, and counted soon: what garrison.watch.families has by then takes its place
-    Family("garrison_watch_inputs_total", COUNTER, "", ("model", "feature", "bin")),
-    Family("garrison_watch_drift_ratio", GAUGE, "", ("model", "feature")),
-    Family("garrison_watch_drift_samples", GAUGE, "", ("model",)),
     Family("garrison_admission_admitted_total", COUNTER, "", ()),
     Family("garrison_admission_refusals_total", COUNTER, "", ("reason",)),
     Family("garrison_admission_verification_seconds", GAUGE, "", ("model",)),

@@ -29,6 +29,7 @@ NUMBERS = frozenset(
 )
 _STAMPS = frozenset({"time", "gate", "event"})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _MOST = 2**53  # beyond it others read another number
 
 
@@ -109,6 +110,8 @@ def _is_number(value: Any) -> bool:
 def _write_time(value: Any) -> str:
     try:
         moment = datetime.fromisoformat(value)
+        if _TIME.fullmatch(value):
+            return str(value)  # as nearly all are
         if moment.tzinfo is None:
             raise ValueError
         moment = moment.astimezone(UTC)

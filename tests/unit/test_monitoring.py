@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager as parts of a run: what they are told, what refuses the start, what does not end a run."""
+"""Prometheus and Alertmanager as parts of a run: what they are told, what refuses a start, what ends no run."""
 
 import io
 import json
@@ -76,7 +76,12 @@ def test_each_server_and_guard_is_a_target_of_its_own(places: Monitoring) -> Non
 
 @pytest.mark.parametrize(
     ("address", "target"),
-    [("127.0.0.1", "127.0.0.1:9464"), ("0.0.0.0", "127.0.0.1:9464"), ("::", "[::1]:9464"), ("fd00::1", "[fd00::1]:9464")],
+    [
+        ("127.0.0.1", "127.0.0.1:9464"),
+        ("0.0.0.0", "127.0.0.1:9464"),
+        ("::", "[::1]:9464"),
+        ("fd00::1", "[fd00::1]:9464"),
+    ],
 )
 def test_prometheus_asks_where_the_listener_is(places: Monitoring, address: str, target: str) -> None:
     config = render_prometheus(places, MetricsListener(address, 9464), servers=0, guards=0)

@@ -6,7 +6,8 @@ A test compares them with the code.
 UNDECIDED = "undecided"  # a step could not be completed
 REASONS = frozenset({
     "access_denied", "ambiguous_saved_model", "ambiguous_zip", "archive_format", "bad_address", "bad_constant",
-    "bad_contract", "bad_manifest", "bad_pickle", "bad_saved_model", "bad_server_settings", "bad_signature",
+    "bad_contract", "bad_manifest", "bad_pickle", "bad_profile", "bad_saved_model", "bad_server_settings",
+    "bad_signature",
     "bad_text", "bad_zip", "changed_while_fetching", "code_at_import", "code_too_large", "compression_bomb",
     "constant_bomb", "custom_handler", "dynamic_name", "encoded", "expired_key", "external_data",
     "forbidden_attribute", "forbidden_call", "forbidden_definition", "forbidden_global", "forbidden_import",

@@ -20,6 +20,7 @@ class Outlet:
         self.descriptor = descriptor
         self._waiting: collections.deque[bytes] = collections.deque()
         self._waiting_bytes = 0
+        self.lost_bytes = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -27,10 +28,12 @@ class Outlet:
         return bool(self._waiting)
 
     def write(self, line: bytes) -> None:
-        """Write a line, now or when the server reads; it is lost if too many wait already."""
+        """Write a line, now or when the server reads; it is lost, and counted, if too many wait already."""
         if self._waiting_bytes + len(line) <= MOST_WAITING_BYTES:
             self._waiting.append(line)
             self._waiting_bytes += len(line)
+        else:
+            self.lost_bytes += len(line)
         self.flush()
 
     def flush(self) -> None:

@@ -333,7 +333,7 @@ class Supervisor:
             stage=counts.stage,
             posture=counts.posture,
             violations=dict(counts.violations),
-            output_dropped_bytes=self._relay.dropped_bytes,
+            output_dropped_bytes=self._relay.dropped_bytes + self._outlet.lost_bytes,
             threads=self._vitals.threads,
             memory_bytes=self._vitals.memory_bytes,
             scratch_bytes=self._vitals.scratch_bytes,

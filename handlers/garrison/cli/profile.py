@@ -74,7 +74,7 @@ def _find_ask(options: argparse.Namespace, contract: Any, staging: Path) -> tupl
         raise ConfigError(f"{options.model}: its contract is not {options.contract}; give its own, or pack it again")
     from garrison.torchserve.rehearsal import Rehearsal
 
-    return list_features(contract, model.labels), Rehearsal(packed).ask
+    return list_features(contract, model.labels), Rehearsal(packed, staging).ask
 
 
 def _open_model(options: argparse.Namespace, staging: Path) -> Path:

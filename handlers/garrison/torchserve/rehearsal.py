@@ -5,7 +5,6 @@ The model's own handler runs in this process, with no cell around it: for its au
 
 import importlib
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from garrison.watch.measures import Measures, Row
 class Rehearsal:
     """One model, loaded as a worker loads it."""
 
-    def __init__(self, packed: Path) -> None:
-        """Load a packed model's directory.
+    def __init__(self, packed: Path, staging: Path) -> None:
+        """Load a packed model's directory; what a worker would be given is written to `staging`.
 
         Raises:
             ConfigError: its files do not fit together, or the model cannot run.
@@ -33,17 +32,16 @@ class Rehearsal:
         self._measures = Measures(model.contract, list_features(model.contract, model.labels))
         self._rows: list[Row] = []
         self._reason = ""
-        self._directory = tempfile.TemporaryDirectory(prefix="garrison-profile-")
-        served = unsafe_serve(packed, Path(self._directory.name) / "served")
+        served = unsafe_serve(packed, staging / "served")
         self.system_properties = {"model_dir": str(served), "gpu_id": None}
-        self._handler = _find_handler(HANDLERS[model.contract.task])()
-        self._handler.initialize(self)
-        self._handler.watch_with(self)
+        self.handler = _find_handler(HANDLERS[model.contract.task])()
+        self.handler.initialize(self)
+        self.handler.watch_with(self)
 
     def ask(self, body: bytes) -> tuple[list[Row], str]:
         """Return what was measured of each item in a body, or nothing and the reason of the refusal."""
         self._rows, self._reason = [], ""
-        self._handler.handle([{"body": body}], self)
+        self.handler.handle([{"body": body}], self)
         return self._rows, self._reason
 
     def count(self, values: Mapping[str, Any], source_size: tuple[int, int] | None, answer: Any) -> None:

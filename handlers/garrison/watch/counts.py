@@ -15,7 +15,7 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,25 +36,58 @@ _REASONS = frozenset({*REASONS, *OWN_REASONS, OTHER})
 _BINS = tuple(map(str, range(MAX_BINS)))
 _NO_FEATURES: Mapping[str, int] = MappingProxyType({})
 _HEADER_BYTES = 8
+_INTEGER, _DOUBLE = struct.Struct("=i"), struct.Struct("=d")
 _VALUE_BYTES = 16  # the count, and a time that counters do not use
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def read_counts(scratch: Path, model: str, features: Mapping[str, int] = _NO_FEATURES) -> dict[Series, float]:
-    """Return the counts in a worker's scratch directory; `features` has the number of bins of each that is measured.
+class Keys:
+    """What the workers of one model write in front of counts; `features` has the number of bins of each measured one.
+
+    A key is parsed once, not at every question: with a hundred models that would take half a second.
+    """
+
+    def __init__(self, model: str, features: Mapping[str, int] = _NO_FEATURES) -> None:
+        self._model, self._features = model, features
+        self._known: dict[bytes, Series | None] = {}
+
+    def find(self, key: bytes) -> Series | None:
+        """Return the series of a key; None for what is none of ours.
+
+        Raises:
+            Undecided: it is not JSON.
+        """
+        if key not in self._known:
+            if len(self._known) >= MAX_ENTRIES:  # nobody writes so many but to fill our memory
+                self._known.clear()
+            self._known[key] = _recognise(_parse_key(key), self._model, self._features)
+        return self._known[key]
+
+
+def read_files(scratch: Path) -> tuple[bytes, ...]:
+    """Return the files in a worker's scratch directory, as far as they are used.
 
     Raises:
         Undecided: there is something in it that no worker of ours writes, or more than one writes.
     """
+    return tuple(map(_cut, _read_files(scratch)))
+
+
+def read_counts(files: Iterable[bytes], keys: Keys) -> dict[Series, float]:
+    """Return the counts in a worker's files.
+
+    Raises:
+        Undecided: they are not what a worker of ours writes.
+    """
     counts: dict[Series, float] = {}
-    entries = itertools.chain.from_iterable(map(_walk, _read_files(scratch)))
+    entries = itertools.chain.from_iterable(map(_walk, files))
     for number, (key, value) in enumerate(entries):
         if number >= MAX_ENTRIES:
             raise Undecided(f"more than {MAX_ENTRIES} counts")
         if not 0 <= value <= MAX_COUNT:  # not for NaN either
             raise Undecided("a value that is no count")
-        series = _recognise(_parse_key(key), model, features)
+        series = keys.find(key)
         if series is not None:
             counts[series] = counts.get(series, 0) + value
     return counts
@@ -90,20 +123,25 @@ def _read_file(name: str, directory: int) -> bytes:
         return file.read(MAX_FILE_BYTES + 1)
 
 
-def _walk(data: bytes) -> Iterator[tuple[bytes, float]]:
-    """Walk through a file: how much is used, then keys with their lengths, padded, and 16 bytes of value."""
-    used = struct.unpack_from("=i", data)[0] if len(data) >= _HEADER_BYTES else 0
+def _cut(data: bytes) -> bytes:
+    """Return the part of a file that is used, which its first bytes say; nothing of one that was just made."""
+    used = _INTEGER.unpack_from(data)[0] if len(data) >= _HEADER_BYTES else 0
     if used == 0:
-        return  # just made
+        return b""
     if not _HEADER_BYTES <= used <= len(data) <= MAX_FILE_BYTES:
         raise Undecided("a length that is not the file's")
-    place = _HEADER_BYTES
+    return data[:used]
+
+
+def _walk(data: bytes) -> Iterator[tuple[bytes, float]]:
+    """Walk through what is used of a file: keys with their lengths, padded, and 16 bytes of value."""
+    place, used = _HEADER_BYTES, len(data)
     while place < used:
-        length = struct.unpack_from("=i", data, place)[0] if used - place >= 4 else 0
+        length = _INTEGER.unpack_from(data, place)[0] if used - place >= 4 else 0
         value_at = place + 4 + length + (8 - (length + 4) % 8)
         if not 0 < length <= MAX_KEY_BYTES or value_at + _VALUE_BYTES > used:
             raise Undecided("a key that is longer than the file, or than any of ours")
-        yield data[place + 4 : place + 4 + length], struct.unpack_from("=d", data, value_at)[0]
+        yield data[place + 4 : place + 4 + length], _DOUBLE.unpack_from(data, value_at)[0]
         place = value_at + _VALUE_BYTES
 
 

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from garrison.profile import Feature, Profile
+from garrison.profile import Profile
 from garrison.watch import families
 from garrison.watch.series import Series
 
@@ -30,12 +30,23 @@ class Drift:
     def __init__(self, model: str, profile: Profile) -> None:
         self._model, self._profile = model, profile
         self._features = [reference.feature for reference in profile.references.values()]
+        self._series = [
+            [(families.INPUTS.name, (model, one.name, str(number))) for number in range(one.bins)]
+            for one in self._features
+        ]
         zero = tuple((0.0,) * feature.bins for feature in self._features)
+        self._now: Counts | None = None
+        self._told: dict[Series, float] = {}
         self._past: deque[tuple[float, Counts]] = deque([(0.0, zero)])
 
-    def compare(self, totals: Mapping[Series, float]) -> Iterator[tuple[Series, float]]:
-        """Take in what was counted since the start, and go through what can be said of the last inputs."""
-        now = tuple(self._find_counts(feature, totals) for feature in self._features)
+    def compare(self, totals: Mapping[Series, float]) -> Mapping[Series, float]:
+        """Take in what was counted since the start, and return what can be said of the last inputs."""
+        now = tuple(tuple(totals.get(one, 0.0) for one in bins) for bins in self._series)
+        if now != self._now:
+            self._now, self._told = now, dict(self._compare(now))
+        return self._told
+
+    def _compare(self, now: Counts) -> Iterator[tuple[Series, float]]:
         samples = max(map(sum, now), default=0.0)
         while len(self._past) > 1 and samples - self._past[1][0] >= MIN_SAMPLES:
             self._past.popleft()
@@ -49,10 +60,6 @@ class Drift:
                 shares = self._profile.references[feature.name].shares
                 index = measure_drift(window, [share * self._profile.samples for share in shares])
                 yield (families.DRIFT.name, (self._model, feature.name)), index
-
-    def _find_counts(self, feature: Feature, totals: Mapping[Series, float]) -> tuple[float, ...]:
-        key = families.INPUTS.name
-        return tuple(totals.get((key, (self._model, feature.name, str(n))), 0.0) for n in range(feature.bins))
 
 
 def measure_drift(counts: Sequence[float], reference: Sequence[float]) -> float:

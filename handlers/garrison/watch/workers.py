@@ -12,7 +12,7 @@ cannot be read is a metric and an event.
 import itertools
 import re
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from garrison.cell.syscalls import NUMBERS
 from garrison.errors import Undecided
 from garrison.profile import Watched
 from garrison.watch import families
-from garrison.watch.counts import read_counts
+from garrison.watch.counts import Keys, read_counts, read_files
 from garrison.watch.drift import Drift
 from garrison.watch.page import write_page
 from garrison.watch.series import Series
@@ -43,10 +43,15 @@ class _Worker:
     counts: dict[Series, float] = field(default_factory=dict)
     status: Status | None = None
     fault: str = ""
+    files: int = 0  # a hash of what was read last
 
-    def add(self, counts: Mapping[Series, float]) -> None:
+    def add(self, counts: Mapping[Series, float], totals: dict[Series, float]) -> None:
+        """Take note of what has risen, and add it to what all have counted together."""
         for series, value in counts.items():
-            self.counts[series] = max(value, self.counts.get(series, 0))
+            before = self.counts.get(series, -1)
+            if value > before:
+                self.counts[series] = value
+                totals[series] += value - max(before, 0)
 
 
 class Workers:
@@ -55,11 +60,14 @@ class Workers:
     def __init__(self, cells: Path, scratches: Path, models: Mapping[str, Watched], settings: CellSettings) -> None:
         self._cells, self._scratches = cells, scratches
         self._models, self._settings = frozenset(models), settings
-        self._bins = {name: {one.name: one.bins for one in model.features} for name, model in models.items()}
+        self._keys = {
+            name: Keys(name, {one.name: one.bins for one in model.features}) for name, model in models.items()
+        }
         self._drifts = {name: Drift(name, model.profile) for name, model in models.items() if model.profile is not None}
         self._workers: dict[str, _Worker] = {}
         self._ended: set[str] = set()  # in the totals already, but perhaps still on the disk
-        self._totals: Counter[Series] = Counter({(families.ENDED.name, (model,)): 0 for model in models})
+        ended = {(families.ENDED.name, (model,)): 0.0 for model in models}
+        self._totals: dict[Series, float] = defaultdict(float, ended)  # of all workers, those that run included
         self._news: list[str] = []
         self._lock = threading.Lock()
 
@@ -88,9 +96,7 @@ class Workers:
             self._look()
             for name, worker in self._workers.items():
                 self._read(name, worker)
-            counts = Counter(self._totals)
-            for worker in self._workers.values():
-                counts.update(worker.counts)
+            counts = dict(self._totals)
             gauges = dict(_measure(self._settings, list(self._workers.values())))
             for drift in self._drifts.values():
                 gauges.update(drift.compare(counts))
@@ -102,7 +108,7 @@ class Workers:
             worker = self._find(f"{status.model}.{status.supervisor}")
             if worker is not None:
                 worker.status = status
-                worker.add(dict(_count(status)))
+                worker.add(dict(_count(status)), self._totals)
         for path in self._list_scratches():
             self._find(path.name)
 
@@ -124,7 +130,10 @@ class Workers:
 
     def _read(self, name: str, worker: _Worker) -> None:
         try:
-            worker.add(read_counts(self._scratches / name, worker.model, self._bins[worker.model]))
+            files = read_files(self._scratches / name)
+            if hash(files) != worker.files:
+                worker.add(read_counts(files, self._keys[worker.model]), self._totals)
+                worker.files = hash(files)
             worker.fault = ""
         except Undecided as error:
             if not worker.fault and worker.status is not None and worker.status.stage != CLOSING:
@@ -135,7 +144,6 @@ class Workers:
 
     def _take_in(self, name: str, worker: _Worker) -> None:
         self._read(name, worker)
-        self._totals.update(worker.counts)
         self._totals[families.ENDED.name, (worker.model,)] += 1
         self._ended.add(name)
         del self._workers[name]
@@ -177,8 +185,10 @@ def _count(status: Status) -> Iterator[tuple[Series, float]]:
 def _measure(settings: CellSettings, workers: list[_Worker]) -> Iterator[tuple[Series, float]]:
     for word in UNSAFE_WITHOUT:
         yield (families.UNSAFE.name, (word,)), word in settings.unsafe_without
-    for model in sorted({worker.model for worker in workers}):
-        own = [worker for worker in workers if worker.model == model]
+    by_model: dict[str, list[_Worker]] = {}
+    for worker in workers:
+        by_model.setdefault(worker.model, []).append(worker)
+    for model, own in sorted(by_model.items()):
         yield (families.UNREADABLE.name, (model,)), sum(bool(worker.fault) for worker in own)
         statuses = [worker.status for worker in own if worker.status is not None]
         for stage in (CLOSING, LOADING, SERVING, UNREADABLE):

@@ -91,3 +91,15 @@ def test_at_the_end_nobody_waits_for_ever(pipe):
     outlet.finish(0.1)
     assert outlet.is_waiting
     assert time.monotonic() >= began + 0.1
+
+
+def test_what_is_lost_because_too_much_waits_is_counted(pipe):
+    outlet = Outlet(pipe[1])
+    written = 0
+    while not outlet.lost_bytes:
+        outlet.write(LINE)
+        written += len(LINE)
+    assert outlet.lost_bytes == len(LINE)
+    outlet.write(LINE)
+    assert outlet.lost_bytes == 2 * len(LINE)
+    assert written > MOST_WAITING_BYTES

@@ -11,7 +11,7 @@ import pytest
 
 from garrison.errors import Undecided
 from garrison.watch import counts
-from garrison.watch.counts import read_counts
+from garrison.watch.counts import Keys, read_counts, read_files
 
 WORKER = """
 from garrison.watch.metrics import ContractMetrics
@@ -45,6 +45,11 @@ def raw_entry(key, value):
     return struct.pack("=i", len(key)) + padded + struct.pack("=dd", value, 0)
 
 
+def read(scratch):
+    """Return what the worker of digits has counted."""
+    return read_counts(read_files(scratch), Keys("digits"))
+
+
 def write(scratch, *entries, name="counter_1.db", size=65536):
     data = b"".join(entries)
     (scratch / "metrics" / name).write_bytes((struct.pack("=ii", 8 + len(data), 0) + data).ljust(size, b"\0"))
@@ -53,7 +58,7 @@ def write(scratch, *entries, name="counter_1.db", size=65536):
 def test_what_a_worker_counted_is_read(scratch):
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(scratch / "metrics")}
     subprocess.run([sys.executable, "-I", "-c", WORKER], env=environment, check=True, timeout=30)
-    found = {series: value for series, value in read_counts(scratch, "digits").items() if value}
+    found = {series: value for series, value in read(scratch).items() if value}
     seconds = found.pop(("garrison_contract_step_seconds_sum", ("digits", "infer")))
     assert 0 < seconds < 1
     assert found == {
@@ -73,13 +78,13 @@ def test_what_a_worker_counted_is_read(scratch):
 def test_files_of_several_processes_are_added_up(scratch):
     write(scratch, entry(ANSWERS, 2, model="digits"))
     write(scratch, entry(ANSWERS, 3, model="digits"), name="counter_2.db")
-    assert read_counts(scratch, "digits") == {(ANSWERS, ("digits",)): 5}
+    assert read(scratch) == {(ANSWERS, ("digits",)): 5}
 
 
 @pytest.mark.parametrize("content", [b"", bytes(65536)], ids=["no byte yet", "no length yet"])
 def test_a_file_that_was_just_made_is_empty(scratch, content):
     (scratch / "metrics" / "counter_1.db").write_bytes(content)
-    assert read_counts(scratch, "digits") == {}
+    assert read(scratch) == {}
 
 
 @pytest.mark.parametrize(
@@ -106,20 +111,20 @@ def test_a_file_that_was_just_made_is_empty(scratch, content):
 )
 def test_what_is_not_ours_is_left_out_and_the_rest_is_read(scratch, name, labels):
     write(scratch, entry(name, 7, **labels), entry(ANSWERS, 1, model="digits"))
-    assert read_counts(scratch, "digits") == {(ANSWERS, ("digits",)): 1}
+    assert read(scratch) == {(ANSWERS, ("digits",)): 1}
 
 
 @pytest.mark.parametrize("key", [b"[]", b"{}", b"1", b"[1, 2, 3, 4]", b'["a", "b", [], "c"]', b'["a", {}, {}, ""]'])
 def test_a_key_of_another_form_is_left_out(scratch, key):
     write(scratch, raw_entry(key, 1), entry(ANSWERS, 1, model="digits"))
-    assert read_counts(scratch, "digits") == {(ANSWERS, ("digits",)): 1}
+    assert read(scratch) == {(ANSWERS, ("digits",)): 1}
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf, 2.0**54])
 def test_a_value_that_is_no_count_spoils_the_files(scratch, value):
     write(scratch, entry(ANSWERS, value, model="digits"))
     with pytest.raises(Undecided, match="no count"):
-        read_counts(scratch, "digits")
+        read(scratch)
 
 
 def write_garbage(path):
@@ -196,13 +201,13 @@ def write_too_many_files(path):
 def test_what_no_worker_of_ours_writes_is_not_read(scratch, make):
     make(scratch / "metrics" / "counter_1.db")
     with pytest.raises(Undecided):
-        read_counts(scratch, "digits")
+        read(scratch)
 
 
 def test_counts_up_to_the_bounds_are_read(scratch):
     for number in range(16):
         write(scratch, *[raw_entry(b"1", 0)] * 250, name=f"counter_{number}.db", size=2**20)
-    assert read_counts(scratch, "digits") == {}
+    assert read(scratch) == {}
     assert counts.MAX_ENTRIES == 16 * 250
 
 
@@ -213,4 +218,4 @@ def test_a_directory_that_is_none_any_more_is_not_read(scratch, replace):
     (scratch / "metrics").rename(scratch / "elsewhere")
     replace(scratch / "metrics")
     with pytest.raises(Undecided):
-        read_counts(scratch, "digits")
+        read(scratch)

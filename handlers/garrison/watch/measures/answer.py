@@ -14,6 +14,7 @@ from garrison.profile import Feature
 from garrison.profile.features import CONFIDENCE, LABELS, OBJECTS, PREDICTION
 from garrison.watch.measures.tensor import sample_values
 
+MASK_SIDE = 32  # of a mask, so many pixels of a side are looked at
 Value = float | str | None
 _ANSWERED = (LABELS, CONFIDENCE, OBJECTS, PREDICTION)
 
@@ -51,7 +52,8 @@ def _find_boxes(answer: Any) -> dict[str, Value]:
 def _find_mask(answer: Any) -> dict[str, Value]:
     """Read (height, width, 2), class and score of every pixel."""
     array = np.asarray(answer)
-    return {CONFIDENCE: _average(array[:, :, 1])} if array.ndim == 3 else {}
+    step = max(1, max(array.shape) // MASK_SIDE)
+    return {CONFIDENCE: _average(array[::step, ::step, 1])} if array.ndim == 3 else {}
 
 
 def _average(numbers: Any) -> float:
