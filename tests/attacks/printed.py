@@ -33,6 +33,7 @@ PRINTS = (
     Print("an-object-where-a-text-belongs", b'{"event":"log","client":{"name":{"x":1}}}'),
     Print("not-a-number", b'{"event":"log","status":NaN}'),
     Print("a-number-out-of-range", b'{"event":"log","status":1e999}'),
+    Print("a-number-longer-than-any-float", b'{"event":"log","status":' + b"9" * 400 + b"}\nand so on", lines=2),
     Print("deep", b'{"a":' * 3000 + b"1" + b"}" * 3000),
     Print("escapes-of-a-terminal", b'{"event":"log","message":"\x1b[2J\x1b]0;root\x07"}'),
     Print("a-carriage-return", b'warning\r{"event":"request"}'),

@@ -45,6 +45,14 @@ def test_what_a_supervisor_stamped_comes_to_the_top_under_its_gate(log, gate):
     assert events(log.written()) == [{**event, "time": NOW}]
 
 
+def test_a_number_longer_than_any_float_does_not_stop_the_log(log):
+    """A model could print one: the thread that relays would end, and the server then wait at its full pipe."""
+    event = {"event": "log", "gate": "contract", "status": 10**400}
+    log.relay("server", json.dumps({"time": NOW, "logger": "MODEL_LOG", "message": json.dumps(event)}).encode())
+    (written,) = events(log.written())
+    assert json.loads(written[MORE]) == {"status": 10**400}
+
+
 @pytest.mark.parametrize("gate", ["launcher", "gateway", "server", "", "CELL", None, 1, ["cell"], {"cell": 1}], ids=str)
 def test_a_line_without_a_supervisors_stamp_stays_the_servers(log, gate):
     event = {"event": "ready", "gate": gate}

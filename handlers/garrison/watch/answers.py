@@ -23,6 +23,7 @@ CLASSES = (ANSWERED, REFUSED, FAILED, OTHER)
 MAX_CLIENTS = 5000  # with series of their own, the first by name; the rest is `other`
 REQUEST, ATTEMPT = "request", "management_attempt"  # events of the access log
 NOT_FOUND = "not_found"
+MOST_MS = 2**53  # what is longer is no time, and too large to be added
 _SERVER_FAULTS = frozenset({2, 4, 13, 14, 15})  # gRPC statuses that are no fault of the client's
 _MARK = b'"duration_ms"'  # in every line of the access log, and in hardly any other
 _BOUNDS = families.GATEWAY_SECONDS.buckets
@@ -78,7 +79,7 @@ class Answers:
             self._time(model, event.get("duration_ms"))
 
     def _time(self, model: str, duration_ms: Any) -> None:
-        if not isinstance(duration_ms, int):
+        if not isinstance(duration_ms, int) or not 0 <= duration_ms <= MOST_MS:
             return
         seconds = duration_ms / 1000
         bound = _WRITTEN[bisect.bisect_left(_BOUNDS, seconds)]
@@ -116,6 +117,6 @@ def _find(value: Any, known: Collection[str], other: str) -> str:
 def _classify(event: dict[str, Any]) -> str:
     """Say how a request ended; gRPC says with HTTP's 200 that it did not succeed."""
     status, grpc_status = event.get("status"), event.get("grpc_status")
-    if grpc_status and status == 200:
+    if isinstance(grpc_status, int) and grpc_status and status == 200:
         return FAILED if grpc_status in _SERVER_FAULTS else REFUSED
     return {2: ANSWERED, 4: REFUSED, 5: FAILED}.get(status // 100, OTHER) if isinstance(status, int) else OTHER

@@ -102,6 +102,19 @@ def test_the_time_of_an_answer_is_in_its_bucket(answers: Answers, duration_ms: i
     assert counts["garrison_gateway_request_seconds_sum", ("digits",)] == duration_ms / 1000
 
 
+@pytest.mark.parametrize("field", ["status", "grpc_status", "duration_ms"])
+@pytest.mark.parametrize(
+    "value", [-1, 10**400, float("inf"), 0.5, True, "200", [200], {"1": 2}], ids=lambda v: str(v)[:5]
+)
+def test_what_is_no_number_of_envoys_ends_nothing_and_makes_no_series(
+    answers: Answers, field: str, value: object
+) -> None:
+    before = answers.counts()
+    answers.count_line(make_line(**{field: value}))
+    assert answers.counts().keys() == before.keys()
+    assert 0 <= answers.counts()["garrison_gateway_request_seconds_sum", ("digits",)] < 1
+
+
 def test_a_new_configuration_keeps_the_counts_of_who_stays(answers: Answers) -> None:
     answers.count_line(make_line())
     answers.know(("digits",), ("alice", "carol"))

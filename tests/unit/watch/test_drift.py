@@ -76,6 +76,18 @@ def test_the_window_forgets_what_came_before_it(counted):
     assert index < DRIFT_THRESHOLD
 
 
+def test_a_feature_that_only_some_inputs_have_is_compared_too():
+    """Of pictures without objects nobody measures a label: drift of the others' labels would never be told."""
+    objects, labels = Feature("objects", edges=(0.5,)), Feature("labels", values=("cat", "dog"), known=("cat", "dog"))
+    references = {"objects": Reference(objects, (0.2, 0.8)), "labels": Reference(labels, (1.0, 0.0, 0.0))}
+    drift, told = Drift("street", Profile("street", 4000, references)), {}
+    for inputs in range(STEP_SAMPLES, 2000, STEP_SAMPLES):
+        seen = {("objects", "0"): inputs * 0.2, ("objects", "1"): inputs * 0.8, ("labels", "1"): inputs * 0.8}
+        told = drift.compare({(families.INPUTS.name, ("street", *bin_)): count for bin_, count in seen.items()})
+    assert told[families.DRIFT.name, ("street", "labels")] > DRIFT_THRESHOLD
+    assert told[families.DRIFT.name, ("street", "objects")] < DRIFT_THRESHOLD
+
+
 def test_who_asks_seldom_sees_a_longer_window_and_who_asks_twice_the_same(counted):
     counted.add(np.linspace(0, 0.99, 5000))
     assert counted.read()[0] == 5000
