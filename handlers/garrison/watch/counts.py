@@ -15,7 +15,7 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +31,9 @@ MAX_FILE_BYTES = 2**20  # a worker's counts take a few kilobytes, in a file of 6
 MAX_ENTRIES = 4000  # of all files together; ours are about 300, and 1,200 with as many features as there may be
 MAX_KEY_BYTES = 1024
 MAX_COUNT = 2.0**53  # from here on, adding one changes nothing
+
+Places = tuple[tuple[int, Series | None], ...]
+"""Where the values stand in a file, and of which series."""
 
 _REASONS = frozenset({*REASONS, *OWN_REASONS, OTHER})
 _BINS = tuple(map(str, range(MAX_BINS)))
@@ -65,35 +68,51 @@ class Keys:
         return self._known[key]
 
 
-def read_files(scratch: Path) -> tuple[bytes, ...]:
-    """Return the files in a worker's scratch directory, as far as they are used.
+class Reader:
+    """Reads what one worker counted, again and again: where which count stands in a file is found out once.
 
-    Raises:
-        Undecided: there is something in it that no worker of ours writes, or more than one writes.
+    A file only grows, so as long as it has its length, its keys are what they were. A worker that exchanges them at the
+    same length lies about its own model, as it could anyway.
     """
-    return tuple(map(_cut, _read_files(scratch)))
 
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._read = 0  # a hash of what was read last
+        self._places: dict[str, tuple[int, Places]] = {}
 
-def read_counts(files: Iterable[bytes], keys: Keys) -> dict[Series, float]:
-    """Return the counts in a worker's files.
+    def read(self, scratch: Path) -> dict[Series, float] | None:
+        """Return the counts in a worker's scratch directory; None if they are what they were.
 
-    Raises:
-        Undecided: they are not what a worker of ours writes.
-    """
-    counts: dict[Series, float] = {}
-    entries = itertools.chain.from_iterable(map(_walk, files))
-    for number, (key, value) in enumerate(entries):
-        if number >= MAX_ENTRIES:
+        Raises:
+            Undecided: there is something in it that no worker of ours writes, or more than one writes.
+        """
+        files = tuple((name, _cut(data)) for name, data in _read_files(scratch))
+        if hash(files) == self._read:
+            return None
+        places = {name: self._find_places(name, data) for name, data in files}
+        if sum(map(len, places.values())) > MAX_ENTRIES:
             raise Undecided(f"more than {MAX_ENTRIES} counts")
-        if not 0 <= value <= MAX_COUNT:  # not for NaN either
-            raise Undecided("a value that is no count")
-        series = keys.find(key)
-        if series is not None:
-            counts[series] = counts.get(series, 0) + value
-    return counts
+        counts: dict[Series, float] = {}
+        for name, data in files:
+            for place, series in places[name]:
+                (value,) = _DOUBLE.unpack_from(data, place)
+                if not 0 <= value <= MAX_COUNT:  # not for NaN either
+                    raise Undecided("a value that is no count")
+                if series is not None:
+                    counts[series] = counts.get(series, 0) + value
+        self._places = {name: (len(data), places[name]) for name, data in files}
+        self._read = hash(files)
+        return counts
+
+    def _find_places(self, name: str, data: bytes) -> Places:
+        length, places = self._places.get(name, (-1, ()))
+        if length == len(data):
+            return places
+        found = itertools.islice(_walk(data), MAX_ENTRIES + 1)
+        return tuple((place, self._keys.find(key)) for key, place in found)
 
 
-def _read_files(scratch: Path) -> Iterator[bytes]:
+def _read_files(scratch: Path) -> Iterator[tuple[str, bytes]]:
     try:
         outer = os.open(scratch, _DIRECTORY_FLAGS)
         try:
@@ -101,7 +120,7 @@ def _read_files(scratch: Path) -> Iterator[bytes]:
         finally:
             os.close(outer)
         try:
-            yield from (_read_file(name, directory) for name in _list_files(directory))
+            yield from ((name, _read_file(name, directory)) for name in _list_files(directory))
         finally:
             os.close(directory)
     except OSError as error:
@@ -133,15 +152,15 @@ def _cut(data: bytes) -> bytes:
     return data[:used]
 
 
-def _walk(data: bytes) -> Iterator[tuple[bytes, float]]:
-    """Walk through what is used of a file: keys with their lengths, padded, and 16 bytes of value."""
+def _walk(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Walk through what is used of a file: keys with their lengths, padded, and where the 16 bytes of a value stand."""
     place, used = _HEADER_BYTES, len(data)
     while place < used:
         length = _INTEGER.unpack_from(data, place)[0] if used - place >= 4 else 0
         value_at = place + 4 + length + (8 - (length + 4) % 8)
         if not 0 < length <= MAX_KEY_BYTES or value_at + _VALUE_BYTES > used:
             raise Undecided("a key that is longer than the file, or than any of ours")
-        yield data[place + 4 : place + 4 + length], _DOUBLE.unpack_from(data, value_at)[0]
+        yield data[place + 4 : place + 4 + length], value_at
         place = value_at + _VALUE_BYTES
 
 

@@ -25,7 +25,7 @@ from garrison.cell.syscalls import NUMBERS
 from garrison.errors import Undecided
 from garrison.profile import Watched
 from garrison.watch import families
-from garrison.watch.counts import Keys, read_counts, read_files
+from garrison.watch.counts import Keys, Reader
 from garrison.watch.drift import Drift
 from garrison.watch.page import write_page
 from garrison.watch.series import Series
@@ -40,10 +40,10 @@ class _Worker:
 
     model: str
     supervisor: int
+    reader: Reader
     counts: dict[Series, float] = field(default_factory=dict)
     status: Status | None = None
     fault: str = ""
-    files: int = 0  # a hash of what was read last
 
     def add(self, counts: Mapping[Series, float], totals: dict[Series, float]) -> None:
         """Take note of what has risen, and add it to what all have counted together."""
@@ -126,14 +126,13 @@ class Workers:
         match = _NAME.fullmatch(name)
         if match is None or match[1] not in self._models or name in self._ended:
             return None
-        return self._workers.setdefault(name, _Worker(match[1], int(match[2])))
+        if name not in self._workers:
+            self._workers[name] = _Worker(match[1], int(match[2]), Reader(self._keys[match[1]]))
+        return self._workers[name]
 
     def _read(self, name: str, worker: _Worker) -> None:
         try:
-            files = read_files(self._scratches / name)
-            if hash(files) != worker.files:
-                worker.add(read_counts(files, self._keys[worker.model]), self._totals)
-                worker.files = hash(files)
+            worker.add(worker.reader.read(self._scratches / name) or {}, self._totals)
             worker.fault = ""
         except Undecided as error:
             if not worker.fault and worker.status is not None and worker.status.stage != CLOSING:

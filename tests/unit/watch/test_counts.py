@@ -11,7 +11,7 @@ import pytest
 
 from garrison.errors import Undecided
 from garrison.watch import counts
-from garrison.watch.counts import Keys, read_counts, read_files
+from garrison.watch.counts import Keys, Reader
 
 WORKER = """
 from garrison.watch.metrics import ContractMetrics
@@ -26,6 +26,7 @@ with metrics.time_step("infer"):
     pass
 """
 ANSWERS = "garrison_contract_answers_total"
+REFUSALS = "garrison_contract_refusals_total"
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def raw_entry(key, value):
 
 def read(scratch):
     """Return what the worker of digits has counted."""
-    return read_counts(read_files(scratch), Keys("digits"))
+    return Reader(Keys("digits")).read(scratch)
 
 
 def write(scratch, *entries, name="counter_1.db", size=65536):
@@ -219,3 +220,35 @@ def test_a_directory_that_is_none_any_more_is_not_read(scratch, replace):
     replace(scratch / "metrics")
     with pytest.raises(Undecided):
         read(scratch)
+
+
+def test_what_is_read_again_is_what_stands_there_then(scratch):
+    reader = Reader(Keys("digits"))
+    write(scratch, entry(ANSWERS, 1, model="digits"))
+    assert reader.read(scratch) == {(ANSWERS, ("digits",)): 1}
+    assert reader.read(scratch) is None
+    write(scratch, entry(ANSWERS, 2, model="digits"))
+    assert reader.read(scratch) == {(ANSWERS, ("digits",)): 2}
+    write(scratch, entry(ANSWERS, 2, model="digits"), entry(REFUSALS, 3, model="digits", reason="bad_json"))
+    assert reader.read(scratch) == {(ANSWERS, ("digits",)): 2, (REFUSALS, ("digits", "bad_json")): 3}
+    write(scratch, entry(ANSWERS, 5, model="digits"), name="counter_0.db")
+    assert reader.read(scratch) == {(ANSWERS, ("digits",)): 7, (REFUSALS, ("digits", "bad_json")): 3}
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 2.0**54])
+def test_a_value_that_turns_bad_is_seen_where_the_keys_are_known(scratch, value):
+    reader = Reader(Keys("digits"))
+    write(scratch, entry(ANSWERS, 1, model="digits"))
+    reader.read(scratch)
+    write(scratch, entry(ANSWERS, value, model="digits"))
+    with pytest.raises(Undecided):
+        reader.read(scratch)
+
+
+def test_keys_that_were_exchanged_are_still_only_this_models(scratch):
+    """The length is the same, so nobody looks; what is counted stays a count of the same model."""
+    reader = Reader(Keys("digits"))
+    write(scratch, entry(ANSWERS, 1, model="digits"))
+    reader.read(scratch)
+    write(scratch, entry(ANSWERS, 9, model="scenes"))
+    assert reader.read(scratch) == {(ANSWERS, ("digits",)): 9}
