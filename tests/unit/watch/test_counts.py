@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+from types import MappingProxyType
 
 import pytest
 
@@ -45,9 +46,9 @@ def raw_entry(key, value):
     return struct.pack("=i", len(key)) + padded + struct.pack("=dd", value, 0)
 
 
-def read(scratch):
-    """Return what the worker of digits has counted."""
-    return read_counts(read_files(scratch), Keys("digits"))
+def read(scratch, features=MappingProxyType({})):
+    """Return what the worker of digits has counted; `features` has the number of bins of what is measured."""
+    return read_counts(read_files(scratch), Keys("digits", features))
 
 
 def write(scratch, *entries, name="counter_1.db", size=65536):
