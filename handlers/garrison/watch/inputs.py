@@ -42,7 +42,7 @@ class InputStatistics:
             for feature in features
         ]
         self._model = contract.model
-        self._turn = self._chosen = 0
+        self._turn, self._chosen = SAMPLE_EVERY - 1, 0  # the first begins a pair
 
     def count(self, values: Mapping[str, Any], source_size: tuple[int, int] | None, answer: Any) -> None:
         """Measure an item that was answered, if it is its turn; whatever goes wrong, the answer stands."""

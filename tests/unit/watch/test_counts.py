@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+from types import MappingProxyType
 
 import pytest
 
@@ -46,9 +47,9 @@ def raw_entry(key, value):
     return struct.pack("=i", len(key)) + padded + struct.pack("=dd", value, 0)
 
 
-def read(scratch):
-    """Return what the worker of digits has counted."""
-    return Reader(Keys("digits")).read(scratch)
+def read(scratch, features=MappingProxyType({})):
+    """Return what the worker of digits has counted; `features` has the number of bins of what is measured."""
+    return Reader(Keys("digits", features)).read(scratch)
 
 
 def write(scratch, *entries, name="counter_1.db", size=65536):

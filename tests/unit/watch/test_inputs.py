@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from garrison.profile.features import MAX_BINS
-from garrison.watch.counts import Keys, read_counts, read_files
-from unit.watch.test_counts import ANSWERS, entry, scratch, write  # noqa: F401 - scratch is a fixture
+from unit.watch.test_counts import ANSWERS, entry, read, scratch, write  # noqa: F401 - scratch is a fixture
 
 INPUTS = "garrison_watch_inputs_total"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -37,7 +36,7 @@ def test_of_every_two_inputs_one_is_counted_by_chance(scratch):  # noqa: F811
     command = [sys.executable, "-I", "-c", WORKER, str(REPOSITORY / "models/digits/contract.yaml")]
     ended = subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True, text=True)
     assert ended.stderr.count("could not be measured") == 1
-    found = read_counts(read_files(scratch), Keys("digits", {"labels": 3, "image.width": 8, "image.extent": 4}))
+    found = read(scratch, {"labels": 3, "image.width": 8, "image.extent": 4})
     assert found[INPUTS, ("digits", "image.width", "2")] == 500
     labels = [found[INPUTS, ("digits", "labels", str(number))] for number in range(3)]
     assert labels[2] == 0
@@ -66,11 +65,9 @@ def test_of_every_two_inputs_one_is_counted_by_chance(scratch):  # noqa: F811
 )
 def test_a_worker_makes_up_no_feature_and_no_bin(scratch, labels):  # noqa: F811
     write(scratch, entry(INPUTS, 7, **labels), entry(ANSWERS, 1, model="digits"))
-    assert read_counts(read_files(scratch), Keys("digits", {"image.width": 8})) == {(ANSWERS, ("digits",)): 1}
+    assert read(scratch, {"image.width": 8}) == {(ANSWERS, ("digits",)): 1}
 
 
 def test_a_bin_that_there_is_is_counted(scratch):  # noqa: F811
     write(scratch, entry(INPUTS, 7, model="digits", feature="image.width", bin="7"))
-    assert read_counts(read_files(scratch), Keys("digits", {"image.width": 8})) == {
-        (INPUTS, ("digits", "image.width", "7")): 7
-    }
+    assert read(scratch, {"image.width": 8}) == {(INPUTS, ("digits", "image.width", "7")): 7}
