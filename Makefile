@@ -23,7 +23,7 @@ RECORDED_TESTS = $(patsubst %,tests/stack/test_%.py,cell_of_models custom_handle
 .DEFAULT_GOAL := help
 .PHONY: help setup demo pack serve bench bench-gpu test images stack-test lint lock clean licences pin-bases seccomp-record \
         campaign-agreement campaign-fuzz campaign-soak campaign-flood campaign-cell campaign-drift campaign-escapes campaign-gateway campaign-interrupted campaign-limits campaign-pages campaign-races \
-        campaign-rotation campaign-tampering campaign-tfserving campaign-verification campaign-watch campaign-guard campaign-guard-fuzz
+        campaign-alerts campaign-hour campaign-rotation campaign-tampering campaign-tfserving campaign-verification campaign-watch campaign-guard campaign-guard-fuzz
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' Makefile
@@ -104,6 +104,14 @@ campaign-interrupted: ## Kill 200 admissions at random moments; the store is alw
 campaign-limits: ## Ask a gateway with 10,000 clients whether each limit is exact, and whether a crowd can refill a bucket.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.limits $(CAMPAIGN)
+
+campaign-hour: ## Record an hour of normal traffic as Prometheus sees it; no alert may fire.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.hour $(CAMPAIGN)
+
+campaign-alerts: ## Replay that hour, watch ten more minutes, then bring about the cause of each alert; 25 minutes.
+	@scripts/setup --dev
+	@PYTHONPATH=tests $(BIN)/python -m campaigns.alerts $(CAMPAIGN)
 
 campaign-rotation: ## Change keys, clients, certificate and model while clients ask; no request may fail.
 	@scripts/setup --dev

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "requests": describe(visitors),
         "series": len(recorded),
         "fired_live": fired,
-        "fired_replayed": replay(recorded, lasted_s),
+        "fired_replayed": replay(recorded),
     }
     return campaign.finish(figures, judge(figures))
 

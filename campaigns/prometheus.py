@@ -116,13 +116,22 @@ def load(path: Path) -> Recorded:
     return found
 
 
-def replay(recorded: Recorded, seconds: float) -> list[str]:
+def measure_seconds(recorded: Recorded) -> int:
+    """Return how long a recording is."""
+    lengths = [
+        sum(int(one.rpartition("x")[2]) + 1 if "x" in one else 1 for one in v.split()) for v in recorded.values()
+    ]
+    return (max(lengths) - 1) * SCRAPE_S
+
+
+def replay(recorded: Recorded) -> list[str]:
     """Run a recording through the rules by promtool, and return the alerts that fired."""
-    asked = f"count by (alertname) (count_over_time({FIRED}[{seconds:.0f}s]))"
+    seconds = measure_seconds(recorded)
+    asked = f"count by (alertname) (count_over_time({FIRED}[{seconds}s]))"
     test = {
         "interval": f"{SCRAPE_S}s",
         "input_series": [{"series": name, "values": values} for name, values in recorded.items()],
-        "promql_expr_test": [{"expr": asked, "eval_time": f"{seconds:.0f}s", "exp_samples": []}],
+        "promql_expr_test": [{"expr": asked, "eval_time": f"{seconds}s", "exp_samples": []}],
     }
     content = {"rule_files": [str(RULES)], "evaluation_interval": f"{SCRAPE_S}s", "tests": [test]}
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
