@@ -1,5 +1,6 @@
 """Prometheus and Alertmanager as parts of a run: what they are told, what refuses a start, what ends no run."""
 
+import http.client
 import io
 import json
 import os
@@ -158,6 +159,49 @@ def test_one_that_ends_later_is_started_again(alertmanager: AlertmanagerPart, li
         return alertmanager.pids() != [before] and alertmanager.is_running()
 
     wait_until(is_another)
+
+
+def test_one_that_cannot_be_started_again_ends_nothing(
+    alertmanager: AlertmanagerPart, lifetime: Lifetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while its package is upgraded: the program is away for some seconds."""
+    wait_until(alertmanager.watch)
+    lifetime.ready.set()
+    program, tried = alertmanager._program, []
+    monkeypatch.setattr(alertmanager, "_program", tmp_path / "away")
+    monkeypatch.setattr(alertmanager.log, "tell", lambda event, _: tried.append(event))
+    os.kill(alertmanager.pids()[0], signal.SIGKILL)
+
+    def is_tried() -> bool:
+        alertmanager.replace_dead()
+        return bool(tried)
+
+    wait_until(is_tried)
+    assert not alertmanager.is_running()
+    monkeypatch.setattr(alertmanager, "_program", program)
+
+    def is_there() -> bool:
+        alertmanager.replace_dead()
+        return alertmanager.is_running()
+
+    wait_until(is_there)
+
+
+def test_a_page_of_another_site_cannot_read_what_prometheus_knows(
+    places: Monitoring, lifetime: Lifetime, tmp_path: Path
+) -> None:
+    part = PrometheusPart(places, {}, lifetime)
+    part.check()
+    part.prepare(tmp_path)
+    part.start()
+    try:
+        wait_until(part.watch)
+        connection = http.client.HTTPConnection("127.0.0.1", places.port, timeout=5)
+        connection.request("GET", "/api/v1/labels", headers={"Origin": "https://attacker.example"})
+        assert connection.getresponse().getheader("Access-Control-Allow-Origin") is None
+        connection.close()
+    finally:
+        part.stop()
 
 
 def test_one_that_ends_at_once_refuses_the_start(

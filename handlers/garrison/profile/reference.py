@@ -25,6 +25,7 @@ MAX_SAMPLES = 10**9
 MAX_EDGE = 1e300
 SHARES_TOLERANCE = 1e-3
 _NAME = r"[^\x00-\x1f\x7f]{1,200}"
+_WORD = r"(?s:.{1,200})"  # whatever a label may be: it is compared with those of the model
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,19 @@ def render_profile(profile: Profile) -> bytes:
 
 def _write(reference: Reference) -> str:
     feature = reference.feature
-    bins = f'"values": {json.dumps(feature.values)}' if feature.is_word else f'"edges": {_write_numbers(feature.edges)}'
+    bins = (
+        f'"values": {_write_words(feature.values)}' if feature.is_word else f'"edges": {_write_numbers(feature.edges)}'
+    )
     return f'{bins}, "shares": {_write_numbers(reference.shares)}'
+
+
+def _write_words(words: Sequence[str]) -> str:
+    """Write words that are the same in JSON and in YAML, to which JSON's escape of an emoji is two halves of none."""
+    return "[" + ", ".join(f'"{"".join(map(_write_character, word))}"' for word in words) + "]"
+
+
+def _write_character(character: str) -> str:
+    return character if character > "\uffff" else json.dumps(character)[1:-1]
 
 
 def _write_numbers(numbers: Sequence[float]) -> str:
@@ -135,7 +147,7 @@ def _read_edges(settings: Settings, known: Feature) -> Feature:
 
 
 def _read_values(settings: Settings, known: Feature) -> Feature:
-    values = settings.texts("values", _NAME, "a label or category of the model")
+    values = settings.texts("values", _WORD, "a label or category of the model")
     unknown = sorted(set(values) - set(known.known))
     if settings.sound("values") and (unknown or len(values) > MAX_VALUES or len(set(values)) < len(values)):
         what = f"{unknown[0]!r} is none of them" if unknown else f"write at most {MAX_VALUES}, each once"

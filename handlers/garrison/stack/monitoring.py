@@ -8,6 +8,7 @@ One that ends before everything was ready ends the run, as it would every time. 
 that nobody is watching is bad, but no reason to stop serving.
 """
 
+import contextlib
 import http
 import http.client
 import json
@@ -31,6 +32,7 @@ PROMETHEUS, ALERTMANAGER = ("prometheus",), ("prometheus-alertmanager", "alertma
 RULES, ALERTING = Path("prometheus", "rules.yml"), Path("alertmanager.yml")
 SCRAPE_S, SCRAPE_TIMEOUT_S = 5, 4
 KEPT_TIME, KEPT_SIZE, KEPT_ALERTS = "15d", "2GB", "120h"
+NO_OTHER_SITE = "--web.cors.origin=null^"  # as shipped, a page of any site may read it in a browser on this machine
 RESTART_S, MOST_RESTART_S = 1.0, 30.0
 _ASK_TIMEOUT_S = 1
 
@@ -122,7 +124,8 @@ class MonitoringPart(Part):
         self._failures = 0 if lived_s > 2 * MOST_RESTART_S else min(self._failures + 1, 5)
         child.stop(0)
         self.log.tell("restarting", f"{child.name} ended ({describe_exit(code)}); starting it again")
-        self._child = self.launch()
+        with contextlib.suppress(ConfigError):  # it may just be replaced by a newer one; tried again later
+            self._child = self.launch()
 
     def address(self) -> str:
         """Return its page."""
@@ -156,7 +159,7 @@ class PrometheusPart(MonitoringPart):
     def options(self) -> list[str]:
         """Return where it keeps what, for how long."""
         kept = [f"--storage.tsdb.retention.time={KEPT_TIME}", f"--storage.tsdb.retention.size={KEPT_SIZE}"]
-        return [f"--config.file={self._file}", f"--storage.tsdb.path={self._data}", *kept]
+        return [f"--config.file={self._file}", f"--storage.tsdb.path={self._data}", *kept, NO_OTHER_SITE]
 
 
 class AlertmanagerPart(MonitoringPart):

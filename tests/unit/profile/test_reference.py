@@ -103,6 +103,19 @@ def test_what_is_made_can_be_read_and_has_about_the_same_share_in_every_bin():
     assert profile.references["labels"].shares == pytest.approx([0.7, 0.3, 0.0], abs=0.03)
 
 
+@pytest.mark.parametrize(
+    "label",
+    ["🐈", "\\ud83d\\udc08", '"', "null", "1", "~", "é\x85\u2028", "tab\tend\n", "\x7f", "\ufeff", "\ud800", "x" * 200],
+)
+def test_labels_of_any_kind_are_read_as_they_were_written(label):
+    labels = (label, "other")
+    rows = [(label,)] * 300
+    made = make_profile("digits", (Feature("labels", values=labels, known=labels),), rows)
+    reference = parse_profile(render_profile(made), "x", CONTRACT, labels).references["labels"]
+    assert reference.feature.values == (label,)
+    assert json.loads(render_profile(made))["features"]["labels"]["values"] == [label]
+
+
 @pytest.mark.parametrize("constant", [0.0, 1.0, -3.0, 1e-300, 1e12, 5e-324])
 def test_a_constant_has_a_bin_of_its_own(constant):
     rows = [(constant,)] * 300
