@@ -5,6 +5,7 @@ Every family that Garrison counts has series here, so a question that gets no an
 
 import contextlib
 import itertools
+import json
 import math
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from stack.running import free_port
 DAY_S = 86_400
 COARSE_S, FINE_S, FINE_FOR_S = 300, 15, 900  # the last minutes are as dense as a real scrape
 START_TIMEOUT_S = 30
-ALERTS = "/api/v1/alerts"
+FIRED = "/api/v1/query"
 ALERT = "GarrisonCertificateExpiring"
 CONFIG = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\n"
 RULES = f"""
@@ -205,7 +206,8 @@ def wait_until_ready(site: Site, process: "subprocess.Popen[bytes]", log: Path, 
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(Undecided):
-            if ask(site, "/-/ready").status == 200 and (not alert or alert.encode() in ask(site, ALERTS).body):
+            question = {"query": f"ALERTS{{alertname={json.dumps(alert)}}}"}
+            if ask(site, "/-/ready").status == 200 and (not alert or alert.encode() in ask(site, FIRED, question).body):
                 return
         time.sleep(0.05)
     raise AssertionError(f"{site} is not ready:\n{log.read_text()}")
