@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from garrison.errors import Undecided
-from garrison.watch.families import COUNTER, FAMILIES, GAUGE, HISTOGRAM, SECOND_BUCKETS, Family
+from garrison.watch.families import COUNTER, FAMILIES, HISTOGRAM, SECOND_BUCKETS, Family
 from garrison.watch.seeing.asking import Site, ask
 from stack.running import free_port
 
@@ -57,12 +57,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {  # of labels, wherever a family has th
 }
 SHARES = {"2xx": 0.96, "4xx": 0.035, "5xx": 0.005}
 Day = np.ndarray
-AWAITED = (  # agreed, and counted soon: what garrison.watch.families has by then takes its place
-    Family("garrison_admission_admitted_total", COUNTER, "", ()),
-    Family("garrison_admission_refusals_total", COUNTER, "", ("reason",)),
-    Family("garrison_admission_verification_seconds", GAUGE, "", ("model",)),
-)
-CATALOGUE = {family.name: family for family in (*AWAITED, *FAMILIES)}
+CATALOGUE = {family.name: family for family in FAMILIES}
 
 
 @dataclass(frozen=True)
