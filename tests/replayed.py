@@ -5,6 +5,7 @@ Every family that Garrison counts has series here, so a question that gets no an
 
 import contextlib
 import itertools
+import json
 import math
 import shutil
 import subprocess
@@ -16,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from garrison.errors import Undecided
-from garrison.watch.families import COUNTER, FAMILIES, GAUGE, HISTOGRAM, SECOND_BUCKETS, Family
+from garrison.watch.families import COUNTER, FAMILIES, HISTOGRAM, SECOND_BUCKETS, Family
 from garrison.watch.seeing.asking import Site, ask
 from stack.running import free_port
 
 DAY_S = 86_400
 COARSE_S, FINE_S, FINE_FOR_S = 300, 15, 900  # the last minutes are as dense as a real scrape
 START_TIMEOUT_S = 30
-ALERTS = "/api/v1/alerts"
+FIRED = "/api/v1/query"
 ALERT = "GarrisonCertificateExpiring"
 CONFIG = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\n"
 RULES = f"""
@@ -56,12 +57,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {  # of labels, wherever a family has th
 }
 SHARES = {"2xx": 0.96, "4xx": 0.035, "5xx": 0.005}
 Day = np.ndarray
-AWAITED = (  # agreed, and counted soon: what garrison.watch.families has by then takes its place
-    Family("garrison_admission_admitted_total", COUNTER, "", ()),
-    Family("garrison_admission_refusals_total", COUNTER, "", ("reason",)),
-    Family("garrison_admission_verification_seconds", GAUGE, "", ("model",)),
-)
-CATALOGUE = {family.name: family for family in (*AWAITED, *FAMILIES)}
+CATALOGUE = {family.name: family for family in FAMILIES}
 
 
 @dataclass(frozen=True)
@@ -205,7 +201,8 @@ def wait_until_ready(site: Site, process: "subprocess.Popen[bytes]", log: Path, 
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(Undecided):
-            if ask(site, "/-/ready").status == 200 and (not alert or alert.encode() in ask(site, ALERTS).body):
+            question = {"query": f"ALERTS{{alertname={json.dumps(alert)}}}"}
+            if ask(site, "/-/ready").status == 200 and (not alert or alert.encode() in ask(site, FIRED, question).body):
                 return
         time.sleep(0.05)
     raise AssertionError(f"{site} is not ready:\n{log.read_text()}")

@@ -27,13 +27,18 @@ SERVICES = {  # each service of the compose files, and its image
     "unsafe-development-tfserving": "tools",
     "admit": "tools",
     "render": "tools",
+    "render-monitoring": "tools",
     "keys": "tools",
     "torchserve": "torchserve",
     "tfserving": "tfserving",
     "guard": "guard",
     "gateway": "gateway",
 }
-TFSERVING = "tfserving"  # the profile
+WATCHING = {  # those of the profile monitoring that are built here; their images hold no Python to look around with
+    "prometheus": "prometheus",
+    "alertmanager": "alertmanager",
+}
+TFSERVING, MONITORING = "tfserving", "monitoring"  # profiles
 SAVED_MODELS = ("digits_tf",)
 STAND_IN = {  # what tests/standins/image looks for, in place of TensorFlow Serving's binary
     REPOSITORY / ".venv" / "tensorflow": "/usr/lib/tensorflow",
@@ -49,7 +54,7 @@ def load_images() -> dict[str, str]:
     """Return the ids of the images that `make images` built last; without them there is nothing to test."""
     assert IMAGES.is_file(), f"{IMAGES} is missing; run `make images` first"
     images: dict[str, str] = json.loads(IMAGES.read_text())
-    assert set(images) == set(SERVICES.values())
+    assert set(images) == {*SERVICES.values(), *WATCHING.values()}
     return images
 
 
@@ -98,6 +103,7 @@ class ComposedStack:
         shutil.copytree(REPOSITORY / "config", self.config)
         (self.config / "clients.yaml").write_text(clients % ", ".join(self._asked))
         self.target = Target(free_port(), self.directory / "ca.pem")
+        self.watching = {name: free_port() for name in WATCHING}  # the ports that they are published on
         self.files = [REPOSITORY / name for name in ("compose.yaml", *files)]
         self._write_override(changes or {}, without)
 
@@ -110,8 +116,15 @@ class ComposedStack:
                 "volumes": [f"{self.config}:/etc/garrison:ro", *(MOUNTED if name == TFSERVING else ())],
                 **changes.get(name, {}),
             }
-            for name, image in SERVICES.items()
+            for name, image in (SERVICES | WATCHING).items()
             if name not in without
+        }
+        # Grafana's image is upstream's, in a registry; something of ours stands in its place, says a word and ends.
+        services["grafana"] = {
+            "image": images["tools"],
+            "pull_policy": "never",
+            "command": ["--version"],
+            "restart": "no",
         }
         services |= {name: dict(change) for name, change in changes.items() if name not in services}
         override = self.directory / "override.yaml"
@@ -132,7 +145,8 @@ class ComposedStack:
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which compose reads compose.yaml."""
-        return {**os.environ, "GARRISON_PORT": str(self.target.port)}
+        ports = {f"GARRISON_{name.upper()}_PORT": str(port) for name, port in self.watching.items()}
+        return {**os.environ, "GARRISON_PORT": str(self.target.port), **ports}
 
     def up(self, *services: str) -> None:
         """Start, and wait until the gateway is healthy and the keys for its clients are at hand."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from attacks.conftest import assert_stopped
-from containers.composing import TFSERVING, ComposedStack, left_behind, load_images
+from containers.composing import MONITORING, TFSERVING, ComposedStack, left_behind, load_images
 from containers.recording import Measured
 from containers.seen import Published
 from stack.running import Target
@@ -21,8 +21,8 @@ def images() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def composed() -> Iterator[ComposedStack]:
-    """Run the whole of compose.yaml, with all sample models and those of TensorFlow."""
-    with ComposedStack(profiles=(TFSERVING,)) as stack:
+    """Run the whole of compose.yaml, with all sample models, those of TensorFlow, Prometheus and Alertmanager."""
+    with ComposedStack(profiles=(TFSERVING, MONITORING)) as stack:
         yield stack
     assert left_behind(stack.project) == []
 

@@ -22,15 +22,27 @@ WRITABLE_MOUNTS: Mapping[str, set[str]] = {
     "unsafe-development-tfserving": {"/packed", "/trust", "/state"},
     "admit": {"/store"},
     "render": {"/gateway"},
+    "render-monitoring": {"/gateway"},
     "torchserve": {"/sockets/torchserve"},
     "torchserve-2": {"/sockets/torchserve-2"},
     "tfserving": {"/sockets/tfserving"},
     "guard": {"/sockets/guard"},
     "gateway": {"/state/certificates", "/state/budgets"},
     "keys": {"/state"},
+    "prometheus": {"/data"},
+    "alertmanager": {"/data"},
+    "grafana": set(),
 }
-ONLY_PUBLISHED = "gateway"
-LONG_RUNNING = {"torchserve", "torchserve-2", "tfserving", "guard", "gateway"}
+GATEWAY = "gateway"
+NETWORKS = {  # of each service that has any
+    GATEWAY: ["front", "watch"],
+    "prometheus": ["alerts", "watch"],
+    "alertmanager": ["alerts", "out"],
+    "grafana": ["alerts"],
+}
+PUBLISHED = {GATEWAY: 8443, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}  # on the loopback
+UPSTREAM = {"grafana": r"grafana/grafana:\d+\.\d+\.\d+"}  # images of others, by their versions' tags; not run by us
+LONG_RUNNING = {"torchserve", "torchserve-2", "tfserving", "guard", GATEWAY, "prometheus", "alertmanager", *UPSTREAM}
 PROCESSES = {"torchserve": 2048, "torchserve-2": 2048, "tfserving": 512}  # at most; of all others 128
 REVIEWED_KEYS = {
     "build", "cap_drop", "cgroup", "command", "cpus", "depends_on", "deploy", "dns", "entrypoint", "environment",
@@ -38,7 +50,12 @@ REVIEWED_KEYS = {
     "pids_limit", "ports", "profiles", "read_only", "restart", "secrets", "security_opt", "stop_grace_period",
     "tmpfs", "ulimits", "volumes",
 }  # fmt: skip
-REVIEWED_ENVIRONMENT = {"PORT", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"}
+REVIEWED_ENVIRONMENT = {
+    *("PORT", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
+    *("GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES", "GF_ANALYTICS_CHECK_FOR_UPDATES", "GF_ANALYTICS_REPORTING_ENABLED"),
+    *("GF_AUTH_ANONYMOUS_ENABLED", "GF_AUTH_ANONYMOUS_ORG_ROLE", "GF_AUTH_DISABLE_LOGIN_FORM", "GF_PATHS_DATA"),
+    *("GF_PATHS_LOGS", "GF_PATHS_PROVISIONING", "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"),
+}
 SECRET = re.compile(r"-----BEGIN|eyJ[\w-]{10,}\.|(?i:passw|secret|token|api_?key|credential|private)")
 TMPFS = re.compile(r"/run:size=\d+[mg],mode=0770,gid=0,noexec,nosuid,nodev")
 VOLUME_IN_MEMORY = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0770,gid=0,noexec,nosuid,nodev"}
@@ -74,9 +91,7 @@ def review(config: Mapping[str, Any]) -> set[str]:
     }
     volumes = config.get("volumes", {})
     found |= {f"volume {name}: plain or in memory" for name, volume in volumes.items() if not is_plain_volume(volume)}
-    return found | {
-        f"network {name}: a bridge without neighbours" for name in config["networks"] if not is_front(config)
-    }
+    return found | {f"network {name}: as reviewed" for name in config["networks"] if not is_reviewed(config, name)}
 
 
 def is_plain_volume(volume: Mapping[str, Any]) -> bool:
@@ -85,18 +100,23 @@ def is_plain_volume(volume: Mapping[str, Any]) -> bool:
     return set(volume) <= {"name", "driver_opts"} and options == VOLUME_IN_MEMORY
 
 
-def is_front(config: Mapping[str, Any]) -> bool:
-    """Whether there is one network, a bridge of its own on which there are no neighbours and no way out."""
-    networks = config["networks"]
-    expected = {f"com.docker.network.bridge.{name}": "false" for name in ("enable_icc", "enable_ip_masquerade")}
-    return set(networks) == {"front"} and all(
-        set(one) <= {"name", "driver_opts", "ipam"} and one.get("driver_opts") == expected and not one.get("ipam")
-        for one in networks.values()
-    )
+def is_reviewed(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a network is one of the four, with what it is to have: a bridge of the engine's."""
+    bridge = "com.docker.network.bridge"
+    expected: Mapping[str, dict[str, Any]] = {
+        "front": {"driver_opts": {f"{bridge}.enable_icc": "false", f"{bridge}.enable_ip_masquerade": "false"}},
+        "watch": {"internal": True},
+        "alerts": {"driver_opts": {f"{bridge}.enable_ip_masquerade": "false"}},
+        "out": {},
+    }
+    network = {key: value for key, value in config["networks"][name].items() if value and key != "name"}
+    return network == expected.get(name)
 
 
-def is_confined(_: str, service: Service) -> bool:
-    """Whether the system calls are filtered by a profile of this repository that denies by default."""
+def is_confined(name: str, service: Service) -> bool:
+    """Whether the system calls are filtered by a profile of this repository that denies by default, or the engine's."""
+    if name in UPSTREAM:
+        return not any("seccomp" in option for option in service.get("security_opt", ()))
     chosen = [option.removeprefix("seccomp=") for option in service.get("security_opt", ()) if "seccomp" in option]
     if len(chosen) != 1 or not re.fullmatch(r"(\S*/)?config/seccomp-[a-z]+\.json", chosen[0]):
         return False
@@ -125,17 +145,18 @@ def has_ulimits(_: str, service: Service) -> bool:
 
 
 def has_network(name: str, service: Service) -> bool:
-    """Whether the gateway is on its bridge, where it asks nobody for names, and all others are on none."""
-    if name == ONLY_PUBLISHED:
-        bridged = list(service.get("networks", ())) == ["front"] and "network_mode" not in service
-        return bridged and service.get("dns") == [LOOPBACK]
+    """Whether a service is on its networks and no other; the gateway asks nobody there for names."""
+    if name in NETWORKS:
+        asked = [LOOPBACK] if name == GATEWAY else None
+        joined = sorted(service.get("networks", ()))
+        return joined == NETWORKS[name] and "network_mode" not in service and service.get("dns") == asked
     return service.get("network_mode") == "none" and not {"networks", "dns"} & set(service)
 
 
 def has_ports(name: str, service: Service) -> bool:
-    """Whether only the gateway offers a port, one that needs no privilege, to this machine only."""
+    """Whether a service offers its one port, one that needs no privilege, to this machine only; most offer none."""
     offered = [(one.get("host_ip"), one["target"], one["published"]) for one in service.get("ports", ())]
-    return offered == ([(LOOPBACK, 8443, "8443")] if name == ONLY_PUBLISHED else [])
+    return offered == ([(LOOPBACK, PUBLISHED[name], str(PUBLISHED[name]))] if name in PUBLISHED else [])
 
 
 def has_mounts(name: str, service: Service) -> bool:
@@ -159,6 +180,8 @@ def has_health(name: str, service: Service) -> bool:
     """Whether a service that goes on running is asked for its health: by its image, or by the compose file."""
     if name not in LONG_RUNNING:
         return service.get("restart") == "no"
+    if name in UPSTREAM:
+        return "healthcheck" not in service  # its image's own, whatever that is
     dockerfile = (REPOSITORY / service["build"]["dockerfile"]).read_text().rpartition("\nFROM ")[2]
     asked = service.get("healthcheck", {"test": ["CMD", "status"]})
     return bool(re.search(r"^HEALTHCHECK --interval", dockerfile, re.M)) and "status" in asked.get("test", ())
@@ -211,7 +234,9 @@ RULES: Mapping[str, Callable[[str, Service], bool]] = {
     "ports": has_ports,
     "mounts": has_mounts,
     "devices": lambda name, service: not service.get("devices") and has_devices(name, service),
-    "image by a tag": lambda _, service: bool(re.fullmatch(r"garrison/[a-z]+:(?!latest)[\w.-]+", service["image"])),
+    "image by a tag": lambda name, service: bool(
+        re.fullmatch(UPSTREAM.get(name, r"garrison/[a-z]+:(?!latest)[\w.-]+"), service["image"])
+    ),
     "no secret in the environment": has_plain_environment,
     "command": has_command,
 }

@@ -26,6 +26,9 @@ PACKAGES = {
     "liblzma5", "libpython3.11-minimal", "libpython3.11-stdlib", "libsqlite3-0", "libssl3", "libstdc++6",
     "libuuid1", "media-types", "python3.11-minimal", "zlib1g",
 }  # fmt: skip
+WITHOUT_PYTHON = {name: {"base-files", "libc6", package} for name, package in (
+    ("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager"),
+)}  # fmt: skip
 STATUS = "/var/lib/dpkg/status.d/"
 SECTION_4 = [f"4.{number}" for number in range(1, 13)]
 SECTION_5 = [f"5.{number}" for number in range(1, 33)]
@@ -85,9 +88,12 @@ def has_stages_of_trust(_: Built) -> bool:
 
 def has_reviewed_packages(built: Built) -> bool:
     """An image's record of Debian's packages is the reviewed list, and nothing is there to install more."""
-    for entries in built.files.values():
+    for name, entries in built.files.items():
         found = {path.removeprefix(STATUS) for path in entries if path.startswith(STATUS)}
-        if not {"libc6", "python3.11-minimal"} <= found <= PACKAGES:
+        least, most = {"libc6", "python3.11-minimal"}, PACKAGES
+        if name in WITHOUT_PYTHON:
+            least = most = WITHOUT_PYTHON[name]
+        if not least <= found <= most:
             return False
     return not built.paths(r"/(apt|apt-get|pip[\d.]*|rpm|apk)$")
 
@@ -171,7 +177,7 @@ ROWS = [
         "HEALTHCHECK",
         lambda built: (
             {name: one["Config"]["Healthcheck"]["Test"][0] for name, one in built.images.items()}
-            == {**dict.fromkeys(("torchserve", "tfserving", "guard", "gateway"), "CMD"), "tools": "NONE"}
+            == {**dict.fromkeys((*LONG_RUNNING, *WITHOUT_PYTHON), "CMD"), "tools": "NONE"}
         ),
     ),
     Row(
@@ -179,7 +185,10 @@ ROWS = [
         "No update without an install",
         lambda _: (
             not any("apt-get" in text for text in DOCKERFILES.values())
-            and all(text.count("apt-get update") == text.count("apt-get install") for text in BUILD_SCRIPTS.values())
+            and all(
+                text.count("apt-get update") == len(re.findall("apt-get (?:install|download)", text))
+                for text in BUILD_SCRIPTS.values()
+            )
         ),
     ),
     Row(

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from containers.composing import SERVICES
-from containers.reviewing import LONG_RUNNING, REVIEWED_KEYS, RULES, WRITABLE_MOUNTS, configure, review
+from containers.composing import SERVICES, WATCHING
+from containers.reviewing import (
+    LONG_RUNNING,
+    NETWORKS,
+    REVIEWED_KEYS,
+    RULES,
+    UPSTREAM,
+    WRITABLE_MOUNTS,
+    configure,
+    review,
+)
 from garrison.admission.settings import FILE as ADMISSION_FILE
 from garrison.admission.settings import load_admission
 from garrison.stack.part import STOP_TIMEOUT_S
@@ -66,6 +75,14 @@ CARELESS: list[tuple[str, str, Change]] = [
     ("torchserve", "network", lambda service: service.update(network_mode="host")),
     ("torchserve", "network", lambda service: service.update(network_mode="service:gateway")),
     ("gateway", "network", lambda service: service.update(networks={"front": None, "back": None})),
+    ("gateway", "network", lambda service: service.update(networks={"front": None, "watch": None, "alerts": None})),
+    ("prometheus", "network", lambda service: service["networks"].update(front=None)),
+    ("prometheus", "network", lambda service: service["networks"].update(out=None)),
+    ("grafana", "network", lambda service: service["networks"].update(watch=None)),
+    ("grafana", "ports", lambda service: service["ports"][0].update(host_ip="0.0.0.0")),
+    ("grafana", "image by a tag", lambda service: service.update(image="grafana/grafana:latest")),
+    ("grafana", "seccomp profile", lambda service: service["security_opt"].append("seccomp=unconfined")),
+    ("alertmanager", "mounts", lambda service: writable(service, "/etc/garrison")),
     ("gateway", "network", lambda service: service.pop("dns")),
     ("gateway", "network", lambda service: service.update(dns=["1.1.1.1"])),
     (
@@ -143,7 +160,7 @@ def test_every_service_is_known(files: tuple[str, ...]) -> None:
 def test_a_stop_waits_for_the_longest_answer(files: tuple[str, ...]) -> None:
     longest_s = load_admission(REPOSITORY / "config" / ADMISSION_FILE).limits.max_timeout_s
     services = configure(*files)["services"]
-    for name in LONG_RUNNING & services.keys():
+    for name in LONG_RUNNING & services.keys() - NETWORKS.keys() | {"gateway"}:
         minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(\d+)s", services[name]["stop_grace_period"]).groups()
         needed = NOTICED_AFTER_S + longest_s + ANSWER_MARGIN_S + STOP_TIMEOUT_S
         assert int(minutes or 0) * 60 + int(seconds) > needed
@@ -154,11 +171,13 @@ def test_the_images_under_test_are_those_of_the_services() -> None:
         name: (service["build"]["dockerfile"], service["build"].get("target", ""))
         for files in COMBINATIONS
         for name, service in configure(*files)["services"].items()
+        if name not in UPSTREAM
     }
     targets = {"guard": ("Dockerfile.tfserving", "guard"), "tfserving": ("Dockerfile.tfserving", "server")}
-    wanted = {name: targets.get(image, (f"Dockerfile.{image}", "")) for name, image in SERVICES.items()}
+    targets |= {name: ("Dockerfile.monitoring", name) for name in WATCHING}
+    wanted = {name: targets.get(image, (f"Dockerfile.{image}", "")) for name, image in (SERVICES | WATCHING).items()}
     assert wanted.items() <= built.items()
-    assert built.keys() >= LONG_RUNNING
+    assert built.keys() >= LONG_RUNNING - UPSTREAM.keys()
 
 
 @pytest.mark.parametrize(
@@ -195,12 +214,26 @@ def test_a_careless_volume_is_told(config: dict[str, Any], volume: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "networks",
-    [{"front": {}}, {"front": {"external": True}}, {"front": {"driver": "macvlan"}}],
-    ids=["neighbours", "somebody else's", "the host's own network"],
+    ("name", "network"),
+    [
+        ("front", {}),
+        ("front", {"external": True}),
+        ("front", {"driver": "macvlan"}),
+        ("watch", {"internal": False}),
+        ("alerts", {}),
+    ],
+    ids=["neighbours", "somebody else's", "the host's own network", "a way out of watch", "a way out of alerts"],
 )
-def test_a_careless_network_is_told(config: dict[str, Any], networks: dict[str, Any]) -> None:
-    assert review(copy.deepcopy(config) | {"networks": networks}) == {"network front: a bridge without neighbours"}
+def test_a_careless_network_is_told(config: dict[str, Any], name: str, network: dict[str, Any]) -> None:
+    changed = copy.deepcopy(config)
+    changed["networks"][name] = network
+    assert review(changed) == {f"network {name}: as reviewed"}
+
+
+def test_one_network_more_is_told(config: dict[str, Any]) -> None:
+    changed = copy.deepcopy(config)
+    changed["networks"]["more"] = {}
+    assert "network more: as reviewed" in review(changed)
 
 
 def test_the_gateways_side_of_the_sockets_is_read_only(config: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ GUARDS = frozenset(
 ROOMS = {
     "admit": tool("/store"),
     "render": tool("/gateway"),
+    "render-monitoring": tool("/gateway"),
     "keys": tool("/state"),
     "unsafe-development": tool("/packed", "/trust", "/state"),
     "unsafe-development-tfserving": tool("/packed", "/trust", "/state"),
@@ -123,8 +124,8 @@ ROOMS = {
         sockets=SHARED | GUARDS,
         connects=SHARED | GUARDS,
         programs=frozenset({f"{SITE}/envoy/_bin/envoy"}),
-        interfaces=frozenset({"lo", "eth0"}),
-        listening=frozenset({8443}),
+        interfaces=frozenset({"lo", "eth0", "eth1"}),  # front, and watch
+        listening=frozenset({8443, 9464}),  # the second with the profile monitoring, for Prometheus
     ),
 }
 

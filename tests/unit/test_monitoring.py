@@ -103,6 +103,14 @@ def test_a_listener_that_is_written_down_stays(places: Monitoring, tmp_path: Pat
     )
 
 
+def test_an_address_for_metrics_goes_before_what_is_written_down(places: Monitoring, tmp_path: Path) -> None:
+    told = GatewayPlaces(places.config, tmp_path, 8443, metrics_address="0.0.0.0")
+    assert told.settings().metrics == MetricsListener("0.0.0.0", 9464)
+    with (places.config / "gateway.yaml").open("a") as file:
+        file.write("metrics: {port: 9999}\n")
+    assert told.settings().metrics == MetricsListener("0.0.0.0", 9999)
+
+
 def test_what_is_not_installed_is_named(
     places: Monitoring, lifetime: Lifetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from garrison.cell.syscalls import ATTACKS, INFERENCE, LOADING, NUMBERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ALLOW, ERROR, TRACE = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"
-NAMES = ("torchserve", "gateway", "tools", "fetch", "guard", "tfserving")
+NAMES = ("torchserve", "gateway", "tools", "fetch", "guard", "tfserving", "monitoring")
 PROFILES = {name: json.loads((REPOSITORY / "config" / f"seccomp-{name}.json").read_text()) for name in NAMES}
 SEEN: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(
     (REPOSITORY / "tests" / "containers" / "seen_calls.json").read_text()
@@ -178,6 +178,7 @@ def test_no_process_gets_a_namespace_of_its_own(profile: dict[str, Any], flag: i
         ("tools", set()),
         ("guard", {(UNIX, STREAM)}),
         ("tfserving", {(UNIX, STREAM)}),
+        ("monitoring", {(IPV4, STREAM), (IPV4, DATAGRAM), (IPV6, STREAM)}),
         ("fetch", {(family, kind) for family in (IPV4, IPV6) for kind in range(16)}),
     ],
 )

@@ -49,7 +49,13 @@ def gateway_render(options: argparse.Namespace) -> int:
     models = tuple(model.packed for model in open_store(Store(store), load_trust(trust)))
     servers = tuple(ServerSockets.in_directory(directory) for directory in options.sockets or [options.run_dir])
     guards = tuple(GuardSockets.in_directory(directory) for directory in options.guard)
-    places = GatewayPlaces(find_config(options), options.state, options.port, options.address or "")
+    places = GatewayPlaces(
+        find_config(options),
+        options.state,
+        options.port,
+        options.address or "",
+        metrics_address=options.metrics_address or "",
+    )
     written = write_config(render_gateway(places, models, GatewaySockets(servers, options.run_dir / ADMIN, guards)))
     if options.output is None:
         sys.stdout.write(written.decode())
@@ -86,6 +92,8 @@ def _add_render(actions: Any) -> None:
     add_port(render)
     address_help = "where the gateway listens (default: as in gateway.yaml)"
     render.add_argument("--address", type=_address, metavar="IP", help=address_help)
+    metrics_help = "tell metrics there, on the port of gateway.yaml or 9464 (default: as in gateway.yaml, else nowhere)"
+    render.add_argument("--metrics-address", type=_address, metavar="IP", help=metrics_help)
     sockets_help = "a model server's directory of sockets; once for each of several servers alike (default: --run-dir)"
     render.add_argument("--sockets", type=absolute, action="append", metavar="DIR", help=sockets_help)
     guard_help = "a guard's directory of sockets, for the protocols that it speaks; once for each of several alike"

@@ -34,7 +34,8 @@ from garrison.stack.watched import Kept, Watched
 class GatewayPlaces:
     """Where a gateway's settings, keys and certificate are, and on which port it listens.
 
-    `address` goes before that of gateway.yaml. One that is `watched` has a metrics listener, whatever stands there.
+    `address` and `metrics_address` go before those of gateway.yaml. One that is `watched`, or has a `metrics_address`,
+    has a metrics listener, whatever stands there.
     """
 
     config: Path
@@ -42,6 +43,7 @@ class GatewayPlaces:
     port: int
     address: str = ""
     watched: bool = False
+    metrics_address: str = ""
 
     def settings(self) -> GatewaySettings:
         """Read gateway.yaml.
@@ -50,8 +52,10 @@ class GatewayPlaces:
             ConfigError: with every problem of the file.
         """
         found = load_gateway(self.config / "gateway.yaml")
-        if self.watched and found.metrics is None:
-            found = dataclasses.replace(found, metrics=MetricsListener(METRICS_ADDRESS, METRICS_PORT))
+        metrics = found.metrics or (MetricsListener(METRICS_ADDRESS, METRICS_PORT) if self.watched else None)
+        if self.metrics_address:
+            metrics = MetricsListener(self.metrics_address, METRICS_PORT if metrics is None else metrics.port)
+        found = dataclasses.replace(found, metrics=metrics)
         return dataclasses.replace(found, address=self.address) if self.address else found
 
     def certificate(self, settings: GatewaySettings) -> Certificate:

@@ -154,4 +154,4 @@ def test_the_projects_own_dockerfiles_name_their_bases_in_this_form():
     told = {sentence.partition(": ")[2] for sentence in find_unpinned(dockerfiles)}
     images = ("debian:bookworm-slim", "tensorflow/serving:2.19.1")
     assert told <= {f"{image} is not pinned to a digest; run scripts/pin-bases" for image in images}
-    assert len(dockerfiles) == 4
+    assert len(dockerfiles) == 5
