@@ -188,11 +188,16 @@ class AuditTail:
             return []
         if inode and (found.st_ino != inode or found.st_size < size):
             raise self._forget((found.st_ino, 0))
-        events = []
-        for entry, end in _follow(file, self._end, str(self.path)):
-            if entry is not None:
-                self._end = end
-                events.append(entry.event)
+        events: list[Mapping[str, Any]] = []
+        try:
+            for entry, end in _follow(file, self._end, str(self.path)):
+                if entry is not None:
+                    self._end = end
+                    events.append(entry.event)
+        except ArtifactRefused:
+            if events:  # what stands before the break counts; the break is said at the next call
+                return events
+            raise
         self._seen = (found.st_ino, found.st_size)
         return events
 

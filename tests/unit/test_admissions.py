@@ -89,6 +89,18 @@ def test_a_broken_chain_is_told_once_and_what_was_counted_stands(path: Path) -> 
     assert told(stream) == ["audit_log_broken"]
 
 
+def test_what_stands_before_a_break_counts(path: Path) -> None:
+    """Or whoever can write there hides a refusal by what he writes behind it, before anybody looked."""
+    admissions, stream = follow(path)
+    AuditLog(path).append({"event": "refused", "reason": "unsigned"})
+    with path.open("ab") as log:
+        log.write(b"spoilt\n")
+    for _ in range(3):
+        counts = measure(admissions)
+    assert (counts[REFUSALS, ("unsigned",)], counts[WHOLE, ()]) == (1, 0)
+    assert told(stream) == ["audit_log_broken"]
+
+
 @pytest.mark.parametrize(("change", "left"), [("cut", 1), ("replaced", 1), ("removed", 0)])
 def test_a_log_that_is_cut_off_replaced_or_removed_is_noticed(path: Path, change: str, left: int) -> None:
     for _ in range(2):

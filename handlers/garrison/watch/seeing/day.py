@@ -1,5 +1,6 @@
 """What happened in the last hours: questions to Prometheus enter, the facts and curves of a report leave."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ class _Asked:
         self._all, self._step = f"[{seconds:.0f}s]", f"[{max(self.step_s, 60):.0f}s]"
 
     def _now(self, expression: str) -> tuple[Sample, ...]:
-        return tuple(one for one in self._prometheus.ask(expression, self._end_s) if one.value == one.value)
+        return tuple(one for one in self._prometheus.ask(expression, self._end_s) if math.isfinite(one.value))
 
     def rise(self, metric: str, *by: str) -> tuple[Sample, ...]:
         """Return by how much a counter rose in all the time."""
@@ -148,7 +149,7 @@ class _Asked:
             for gate, metric in REFUSALS.items()
             for one in self.rise(metric, "reason")
         ]
-        counted = [one for one in found if round(one[2]) and one[1] != IN_ITS_OWN_WORDS]
+        counted = [one for one in found if one[2] > 0.5 and one[1] != IN_ITS_OWN_WORDS]
         return tuple(sorted(counted, key=lambda one: (-one[2], one)))
 
     def list_alerts(self) -> tuple[Fired, ...]:

@@ -214,7 +214,7 @@ def _count(value: float) -> str:
 
 
 def _alarm(count: float) -> str:
-    return "bad" if round(count) else "good"
+    return "bad" if count > 0.5 else "good"
 
 
 def _duration(seconds: float) -> str:

@@ -213,14 +213,18 @@ def test_chromium_complains_where_something_is_not_allowed(page: str, tmp_path: 
     assert "<title>taken" not in document
 
 
+INFINITE = '{"status": "success", "data": {"result": [{"metric": {"class": "2xx"}, "value": [0, "+Inf"]}]}}'
+
+
 @pytest.mark.parametrize(
     ("pages", "told"),
     [
         ({"/api/v1/query": ['{"status": "success", "data": {"result": []}}']}, "counted no request to Garrison"),
+        ({"/api/v1/query": [INFINITE]}, "counted no request"),
         ({"/api/v1/query": ['{"status": "error", "error": "too\\u001bmany"}']}, r"too\x1bmany"),
         ({}, "does not answer as Prometheus does"),
     ],
-    ids=["nothing counted", "an error", "something else"],
+    ids=["nothing counted", "infinitely many", "an error", "something else"],
 )
 def test_without_data_there_is_no_page(
     capsys: pytest.CaptureFixture[str],
