@@ -12,6 +12,7 @@ once. The aim is of the idle gateway, for 19 questions in 20: two cores do other
 import argparse
 import http
 import http.client
+import os
 import statistics
 import sys
 import tempfile
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     campaign = start("pages", options)
     figures: dict[str, Any] = {}
+    load = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(prefix="pages-") as name,
         open_site(Path(name), options.models, options.clients, options.workers) as site,
@@ -57,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             figures["busy"] = {page: measure(site, page, options.questions) for page in PAGES}
         for state, found in figures.items():
             tell(campaign, state, found)
-    return campaign.finish(figures, find_misses(figures, options))
+    misses = find_misses(figures, options)
+    return campaign.finish({"load_before": round(load, 1), **figures}, misses)
 
 
 # The pages ------------------------------------------------------------------------------------------------------------
