@@ -48,6 +48,7 @@ WEAK = {
     "GarrisonCertificateExpiring": "a start with a certificate that ends in ten days",
     "GarrisonKeyExpiring": "a start with clients whose keys end in a day",
 }
+STOP = Cause("GarrisonNoTraffic", "all clients stop", lambda _: time.monotonic())
 
 Times = dict[str, dict[str, Any]]
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="alerts-") as name:
         models = pack_samples(Path(name) / "models")
         live, times = try_running(campaign, models, pack_moods(Path(name)), bodies, options)
-        times |= try_weak(campaign, Path(name), bodies)
+        times |= try_weak(campaign, Path(name))
     figures = {"live_s": options.seconds, "fired_live": live, "rules": describe(times)}
     return campaign.finish(figures, judge(figures))
 
@@ -87,9 +88,7 @@ def try_running(
             for cause in CAUSES:
                 times[cause.alert] = bring_about(campaign, prometheus, scene, cause)
             wait_for_calm(campaign, prometheus, began)
-        times["GarrisonNoTraffic"] = measure(
-            campaign, prometheus, "GarrisonNoTraffic", "all clients stop", time.monotonic()
-        )
+        times[STOP.alert] = bring_about(campaign, prometheus, scene, STOP)
         for cause in LAST_CAUSES:
             times[cause.alert] = bring_about(campaign, prometheus, scene, cause)
     return live, times
@@ -139,23 +138,23 @@ def ask_moods(stack: RunningStack) -> Iterator[None]:
 
 def bring_about(campaign: Campaign, prometheus: Prometheus, scene: Scene, cause: Cause) -> dict[str, Any]:
     """Do it, wait until the alert fires, and end it."""
-    before = cause.alert in prometheus.firing()
+    before = prometheus.is_firing(cause.alert, cause.where)
     began = cause.happen(scene)
-    found = measure(campaign, prometheus, cause.alert, cause.words, began)
+    found = measure(campaign, prometheus, cause, began)
     cause.mend(scene)
     return {**found, "fired_before": before}
 
 
-def measure(campaign: Campaign, prometheus: Prometheus, alert: str, words: str, began: float) -> dict[str, Any]:
-    """Wait until an alert fires; None after `PATIENCE_S`."""
+def measure(campaign: Campaign, prometheus: Prometheus, cause: Cause, began: float) -> dict[str, Any]:
+    """Wait until the alert fires; None after `PATIENCE_S`."""
     seconds = None
     while seconds is None and time.monotonic() - began < PATIENCE_S:
         with contextlib.suppress(OSError):
-            if alert in prometheus.firing():
+            if prometheus.is_firing(cause.alert, cause.where):
                 seconds = round(time.monotonic() - began, 1)
         time.sleep(0.5)
-    campaign.tell(f"{alert}: {seconds} s")
-    return {"cause": words, "seconds": seconds}
+    campaign.tell(f"{cause.alert}: {seconds} s")
+    return {"cause": cause.words, "seconds": seconds}
 
 
 def wait_for_calm(campaign: Campaign, prometheus: Prometheus, began: float) -> None:
@@ -165,7 +164,7 @@ def wait_for_calm(campaign: Campaign, prometheus: Prometheus, began: float) -> N
         time.sleep(1)
 
 
-def try_weak(campaign: Campaign, directory: Path, bodies: Bodies) -> Times:
+def try_weak(campaign: Campaign, directory: Path) -> Times:
     """Start where the kernel lacks Landlock, with a certificate and keys that end soon; all four alerts at once."""
     models = directory / "weak"
     models.mkdir()
@@ -180,7 +179,8 @@ def try_weak(campaign: Campaign, directory: Path, bodies: Bodies) -> Times:
     stack.command = lambda: command  # type: ignore[method-assign]
     began = time.monotonic()
     with stack:
-        return {alert: measure(campaign, prometheus, alert, words, began) for alert, words in WEAK.items()}
+        causes = [Cause(alert, words, lambda _: began) for alert, words in WEAK.items()]
+        return {cause.alert: measure(campaign, prometheus, cause, began) for cause in causes}
 
 
 def describe(times: Times) -> Times:
