@@ -150,6 +150,14 @@ def admit_a_changed_model(scene: Scene) -> float:
     return began
 
 
+def change_the_audit_log(scene: Scene) -> float:
+    """Write into the store's log, as somebody would who wants a model to have been admitted."""
+    began = time.monotonic()
+    with (scene.stack.state / "store" / "audit.jsonl").open("a") as file:
+        file.write('{"event": {"event": "admitted"}, "sequence": 99}\n')
+    return began
+
+
 def kill_workers(scene: Scene) -> float:
     """Kill a model's worker three times, each as soon as there is another."""
     last = 0.0
@@ -281,6 +289,7 @@ CAUSES: Sequence[Cause] = (
     Cause("GarrisonServerErrors", "40 requests that the model's code fails on", raise_errors, where='model="moods"'),
     Cause("GarrisonCellViolation", "a request that makes the model's code call `kill`", send_a_signal),
     Cause("GarrisonAdmissionRefused", "`garrison admit` of a model with one changed bit", admit_a_changed_model),
+    Cause("GarrisonAuditLogBroken", "a line written into the audit log by hand", change_the_audit_log),
     Cause("GarrisonBudgetNearlyUsed", "19 of 20 queries", use_a_budget),
     Cause("GarrisonConfigurationRefused", "a broken `clients.yaml`", break_a_file, mend_the_file),
     Cause("GarrisonSlow", "requests that take half a second instead of milliseconds", slow_down, where='model="moods"'),
