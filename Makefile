@@ -105,11 +105,11 @@ campaign-limits: ## Ask a gateway with 10,000 clients whether each limit is exac
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.limits $(CAMPAIGN)
 
-campaign-hour: ## Record an hour of normal traffic as Prometheus sees it; no alert may fire.
+campaign-hour: ## Record an hour of normal traffic as Prometheus sees it, and replay it; no alert may fire.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.hour $(CAMPAIGN)
 
-campaign-alerts: ## Replay that hour, watch ten more minutes, then bring about the cause of each alert; 25 minutes.
+campaign-alerts: ## Watch ten minutes of normal traffic, then bring about the cause of each alert; 15 minutes.
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.alerts $(CAMPAIGN)
 

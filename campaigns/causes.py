@@ -83,12 +83,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Cause:
-    """One alert, what is done in words and in deeds, and how it is ended."""
+    """One alert, what is done in words and in deeds, how it is ended, and with which labels the alert has to fire."""
 
     alert: str
     words: str
     happen: Callable[[Scene], float]
     mend: Callable[[Scene], None] = lambda _: None
+    where: str = ""
 
 
 def ask_for_management(scene: Scene) -> float:
@@ -146,6 +147,14 @@ def admit_a_changed_model(scene: Scene) -> float:
     began = time.monotonic()
     command = [sys.executable, "-m", "garrison.cli", "admit", str(changed), "--config", str(stack.config)]
     subprocess.run([*command, "--state", str(stack.state)], check=False, capture_output=True)  # noqa: S603
+    return began
+
+
+def change_the_audit_log(scene: Scene) -> float:
+    """Write into the store's log, as somebody would who wants a model to have been admitted."""
+    began = time.monotonic()
+    with (scene.stack.state / "store" / "audit.jsonl").open("a") as file:
+        file.write('{"event": {"event": "admitted"}, "sequence": 99}\n')
     return began
 
 
@@ -269,17 +278,23 @@ def wait_until(happened: Callable[[], bool], timeout_s: float = 90) -> None:
 
 CAUSES: Sequence[Cause] = (
     Cause("GarrisonManagementAttempt", "one `GET /models`", ask_for_management),
-    Cause("GarrisonRefusalBurst", f"{MANY} requests with a forged key", guess_keys),
-    Cause("GarrisonClientErrors", "80 broken texts of a client that made no errors", send_broken_texts),
-    Cause("GarrisonModelErrors", "100 broken pictures of two clients", send_broken_scenes),
-    Cause("GarrisonServerErrors", "40 requests that the model's code fails on", raise_errors),
+    Cause("GarrisonRefusalBurst", f"{MANY} requests with a forged key", guess_keys, where='reason="unauthenticated"'),
+    Cause(
+        "GarrisonClientErrors",
+        "80 broken texts of a client that made no errors",
+        send_broken_texts,
+        where='client="late"',
+    ),
+    Cause("GarrisonModelErrors", "100 broken pictures of two clients", send_broken_scenes, where='model="scene_masks"'),
+    Cause("GarrisonServerErrors", "40 requests that the model's code fails on", raise_errors, where='model="moods"'),
     Cause("GarrisonCellViolation", "a request that makes the model's code call `kill`", send_a_signal),
     Cause("GarrisonAdmissionRefused", "`garrison admit` of a model with one changed bit", admit_a_changed_model),
+    Cause("GarrisonAuditLogBroken", "a line written into the audit log by hand", change_the_audit_log),
     Cause("GarrisonBudgetNearlyUsed", "19 of 20 queries", use_a_budget),
     Cause("GarrisonConfigurationRefused", "a broken `clients.yaml`", break_a_file, mend_the_file),
-    Cause("GarrisonSlow", "requests that take half a second instead of milliseconds", slow_down),
-    Cause("GarrisonInputDrift", "600 negatives of digits", send_negatives),
-    Cause("GarrisonWorkerCrashLoop", "a worker killed, the third time", kill_workers),
+    Cause("GarrisonSlow", "requests that take half a second instead of milliseconds", slow_down, where='model="moods"'),
+    Cause("GarrisonInputDrift", "600 negatives of digits", send_negatives, where='model="digits"'),
+    Cause("GarrisonWorkerCrashLoop", "a worker killed, the third time", kill_workers, where='model="tumours"'),
 )
 LAST_CAUSES: Sequence[Cause] = (
     Cause("GarrisonServerUnhealthy", "TorchServe killed, and the next one held", hold_the_server, free_the_server),

@@ -1,7 +1,7 @@
-"""Record an hour of normal traffic as Prometheus sees it, every 5 s, for the campaign `alerts` to replay.
+"""Record an hour of normal traffic as Prometheus sees it, every 5 s, and replay it through the rules by promtool.
 
-No alert may fire meanwhile, either: the rules are those of config/, in force while it is recorded. What counts as
-normal is in `visitors`.
+No alert may fire in the replay, nor meanwhile: the rules are those of config/, in force while it is recorded. What
+counts as normal is in `visitors`. What was recorded is kept, for the rules that come after.
 """
 
 import argparse

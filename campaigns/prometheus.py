@@ -43,6 +43,10 @@ class Prometheus:
         """Return the alerts that fire now."""
         return {row["metric"]["alertname"] for row in self.query(FIRED)}
 
+    def is_firing(self, alert: str, where: str = "") -> bool:
+        """Say whether an alert fires now, of the series with some labels."""
+        return bool(self.query(f'ALERTS{{alertstate="firing", alertname="{alert}", {where}}}'))
+
     def fired_within(self, seconds: float) -> list[str]:
         """Return the alerts that fired at any time, sorted."""
         return sorted({row["metric"]["alertname"] for row in self.query(f"count_over_time({FIRED}[{seconds:.0f}s])")})

@@ -109,6 +109,7 @@ def drift(ratio: float, samples: int) -> dict[str, str]:
 MANAGEMENT = series("garrison_gateway_management_attempts_total")
 VIOLATION = series("garrison_cell_violations_total", server=True, model="digits", syscall="execve", stage="serving")
 REFUSED = series("garrison_admission_refusals_total", server=True, reason="untrusted")
+AUDIT_LOG = series("garrison_admission_audit_log_whole", server=True)
 BURST = series("garrison_gateway_refusals_total", reason="unauthenticated")
 CONTRACT_BURST = series("garrison_contract_refusals_total", server=True, model="digits", reason="broken_image")
 HEALTHY = series("garrison_gateway_server_healthy", server_="torchserve-0")
@@ -128,7 +129,8 @@ CASES = [
         {series("garrison_cell_held", server=True, model="digits", part="landlock"): "1x23"},
         1.2,
     ),
-    *pair("GarrisonAdmissionRefused", {REFUSED: "_x11 1x11"}, {REFUSED: "0x23"}, 1.2),
+    *pair("GarrisonAdmissionRefused", {REFUSED: "0x11 1x11"}, {REFUSED: "0x23"}, 1.2),
+    *pair("GarrisonAuditLogBroken", {AUDIT_LOG: "1x11 0x11"}, {AUDIT_LOG: "1x23"}, 1.2),
     *pair(
         "GarrisonUnsafeSetting",
         {series("garrison_launcher_unsafe", setting="unsafe_development"): "1x11"},
@@ -191,6 +193,7 @@ FURTHER = {
     "a launcher that begins anew": Case("", {MANAGEMENT: "5x11 0x11"}, 75, False),
     "an attempt right after it began anew": Case("GarrisonManagementAttempt", {MANAGEMENT: "5x11 1x11"}, 75, True),
     "an attempt from before Prometheus began": Case("GarrisonManagementAttempt", {MANAGEMENT: "2x30"}, 30, True),
+    "a model that was refused long ago": Case("", {REFUSED: "3x30"}, 60, False),
     "which is old after five minutes": Case("", {MANAGEMENT: "2x80"}, 330, False),
     "a gap while Prometheus began anew": Case("", {MANAGEMENT: "2x80 _x24 2x30"}, 550, False),
     "workers from before, ended again": Case("", {ENDED: "7x11 0x5 1x20"}, 120, False),
