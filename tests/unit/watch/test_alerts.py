@@ -113,6 +113,7 @@ BURST = series("garrison_gateway_refusals_total", reason="unauthenticated")
 CONTRACT_BURST = series("garrison_contract_refusals_total", server=True, model="digits", reason="broken_image")
 HEALTHY = series("garrison_gateway_server_healthy", server_="torchserve-0")
 ENDED = series("garrison_cell_workers_ended_total", server=True, model="digits")
+WHOLE = series("garrison_admission_audit_log_whole", server=True)
 RESTARTS = series("garrison_launcher_restarts_total", part="envoy")
 CERTIFICATE = series("garrison_gateway_certificate_expiry_timestamp_seconds", certificate="server")
 KEY = series("garrison_gateway_key_expiry_timestamp_seconds", client="alice")
@@ -129,6 +130,7 @@ CASES = [
         1.2,
     ),
     *pair("GarrisonAdmissionRefused", {REFUSED: "_x11 1x11"}, {REFUSED: "0x23"}, 1.2),
+    *pair("GarrisonAuditLogBroken", {WHOLE: "1x11 0x11"}, {WHOLE: "1x23"}, 1.2),
     *pair(
         "GarrisonUnsafeSetting",
         {series("garrison_launcher_unsafe", setting="unsafe_development"): "1x11"},
