@@ -5,7 +5,8 @@ it has seen stays in the state directory, within bounds of time and of bytes. Bo
 themselves do not: whoever can log in here can read them.
 
 One that ends before everything was ready ends the run, as it would every time. Later it is started again and again:
-that nobody is watching is bad, but no reason to stop serving.
+that nobody is watching is bad, but no reason to stop serving, nor to wait for it with everything else for longer than a
+minute.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ SCRAPE_S, SCRAPE_TIMEOUT_S = 5, 4
 KEPT_TIME, KEPT_SIZE, KEPT_ALERTS = "15d", "2GB", "120h"
 NO_OTHER_SITE = "--web.cors.origin=null^"  # as shipped, a page of any site may read it in a browser on this machine
 RESTART_S, MOST_RESTART_S = 1.0, 30.0
+WAITED_FOR_S = 60.0
 _ASK_TIMEOUT_S = 1
 
 
@@ -103,8 +105,13 @@ class MonitoringPart(Part):
         raise NotImplementedError
 
     def watch(self) -> bool:
-        """Say whether it was ready once."""
-        self._is_ready = self._is_ready or is_answering(self._port)
+        """Say whether it was ready once, or is not to be waited for any more."""
+        if not self._is_ready and is_answering(self._port):
+            self._is_ready = True
+        elif not self._is_ready and time.monotonic() - self._started_at > WAITED_FOR_S:
+            self._is_ready = True
+            told = f"{self.title} does not answer since {WAITED_FOR_S:.0f} s; everything else goes on, and is not watched"
+            self.log.tell("not_watched", told)
         return self._is_ready
 
     def replace_dead(self) -> None:
