@@ -20,6 +20,7 @@ from garrison.cli import main
 from garrison.errors import EXIT_CONFIG, ConfigError, Undecided
 from garrison.eventlog import EventLog
 from garrison.gateway.settings import MetricsListener
+from garrison.stack import monitoring
 from garrison.stack.local import GatewayPlaces
 from garrison.stack.monitoring import AlertmanagerPart, Monitoring, PrometheusPart, render_prometheus
 from garrison.stack.part import Lifetime
@@ -193,6 +194,17 @@ def test_one_that_cannot_be_started_again_ends_nothing(
         return alertmanager.is_running()
 
     wait_until(is_there)
+
+
+def test_one_that_hangs_is_not_waited_for_for_ever(
+    alertmanager: AlertmanagerPart, log: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for everything to be ready, such as a revocation that is taken over, goes on."""
+    os.kill(alertmanager.pids()[0], signal.SIGSTOP)
+    assert not alertmanager.watch()
+    monkeypatch.setattr(monitoring, "WAITED_FOR_S", 0.1)
+    wait_until(alertmanager.watch)
+    assert log.getvalue().count(b"not_watched") == 1
 
 
 def test_a_page_of_another_site_cannot_read_what_prometheus_knows(

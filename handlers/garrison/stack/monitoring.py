@@ -110,7 +110,9 @@ class MonitoringPart(Part):
             self._is_ready = True
         elif not self._is_ready and time.monotonic() - self._started_at > WAITED_FOR_S:
             self._is_ready = True
-            told = f"{self.title} does not answer since {WAITED_FOR_S:.0f} s; everything else goes on, and is not watched"
+            told = (
+                f"{self.title} does not answer since {WAITED_FOR_S:.0f} s; everything else goes on, and is not watched"
+            )
             self.log.tell("not_watched", told)
         return self._is_ready
 
