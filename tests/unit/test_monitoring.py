@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ def test_a_port_that_is_taken_is_named(places: Monitoring, lifetime: Lifetime) -
         pytest.raises(ConfigError, match=f"port {places.port} .*systemctl stop prometheus"),
     ):
         PrometheusPart(places, {}, lifetime).check()
+
+
+def test_a_port_that_leaves_no_room_for_the_other_is_named(places: Monitoring, lifetime: Lifetime) -> None:
+    with pytest.raises(ConfigError, match="port 65538 cannot be used"):
+        AlertmanagerPart(replace(places, port=65_535), lifetime).check()
 
 
 def test_a_server_alone_is_not_monitored(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ class MonitoringPart(Part):
                 raise ConfigError(f"{file}: is missing, and --monitoring needs it; take it from Garrison's own config/")
         try:
             check_port(LOOPBACK, self._port)
-        except ConfigError as error:
+        except (ConfigError, OverflowError) as error:  # the latter where there is no such port
             advice = f"stop what listens there (systemctl stop {self.title}), or give another --monitoring PORT"
             raise ConfigError(f"{self.title}: {LOOPBACK} port {self._port} cannot be used; {advice}") from error
 
