@@ -237,6 +237,9 @@ FURTHER = {
     "a batch of five minutes that is over": Case(
         "", answers(_2xx=flow((STEADY / 2, 0), (5, 600), (3, 0))), (STEADY // 2 + 6) * 60, False
     ),
+    "one window that is above by chance": Case(
+        "", drift(0.2, 200) | {next(iter(drift(0.2, 200))): "0.2x2 0.26x2 0.2x20"}, 30, False
+    ),
     "few inputs drift by chance": Case("", drift(0.9, 199), 30, False),
     "a server that loads its models": Case("", {HEALTHY: level((4, 0), (2, 1))}, 200, False),
     "a server that never has": Case("GarrisonServerUnhealthy", {HEALTHY: level((7, 0))}, 400, True),
