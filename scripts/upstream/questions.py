@@ -1,5 +1,6 @@
 """What is asked of the server, one question each: a running server enters, what was seen leaves."""
 
+import contextlib
 import json
 import tempfile
 import time
@@ -93,7 +94,10 @@ def ask_listeners(running: Running) -> Row:
 
 
 def _socket_inodes(pid: int) -> set[str]:
-    links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.append(str(path.readlink()))
     return {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
 
 

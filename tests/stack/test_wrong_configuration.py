@@ -253,6 +253,7 @@ def test_a_run_directory_that_holds_something_is_left_alone(place: RunningStack)
 
 def test_labels_that_do_not_fit_the_model(place: RunningStack) -> None:
     (place.models / "digits" / "labels.json").write_bytes(b'{"0": "zero", "1": "one"}')
+    (place.models / "digits" / "profile.json").unlink()  # admission would see that it has more labels
     sign_directory(place.models / "digits", KeySigner(make_test_key()[0]))
     place.launch()
     assert place.process is not None
