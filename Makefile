@@ -85,7 +85,7 @@ campaign-cell: ## Measure what the cell costs, next to Garrison before it; for h
 	@scripts/setup --dev --bench
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.cell $(CAMPAIGN)
 
-campaign-watch: ## Measure what the watch costs, next to Garrison before it; for ten minutes, wants a quiet machine.
+campaign-watch: ## Measure what the watch costs, next to Garrison before it (CAMPAIGN="--before DIR"); for ten minutes.
 	@scripts/setup --dev --bench
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.watch $(CAMPAIGN)
 
