@@ -16,7 +16,8 @@ from stack.running import RunningStack
 
 NETWORK = {"tcp", "tcp6", "udp", "udp6", "raw", "raw6"}
 SOCKETS = {"inference.sock": "java", "management.sock": "java", "metrics.sock": "java", "admin.sock": "envoy",
-           "ready.sock": "python", "status.sock": "python", "watch.sock": "python", "gateway-watch.sock": "python"}  # fmt: skip
+           "ready.sock": "python", "status.sock": "python", "watch.sock": "python",
+           "gateway-watch.sock": "python"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
