@@ -81,7 +81,7 @@ campaign-flood: ## Flood Garrison and stock TorchServe with bombs, side by side;
 	@scripts/setup --dev
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.flood $(CAMPAIGN)
 
-campaign-cell: ## Measure what the cell costs, next to Garrison before it; for half an hour, wants a quiet machine.
+campaign-cell: ## Measure what the cell costs, next to Garrison before it (CAMPAIGN="--before DIR"); for half an hour.
 	@scripts/setup --dev --bench
 	@PYTHONPATH=tests $(BIN)/python -m campaigns.cell $(CAMPAIGN)
 

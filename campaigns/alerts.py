@@ -121,7 +121,7 @@ def serve(models: Path, handler: Path) -> Iterator[tuple[RunningStack, Prometheu
 def ask_moods(stack: RunningStack) -> Iterator[None]:
     """Ask the model of moods once a second, in a good one, so that it has a past."""
     ends = threading.Event()
-    visitor = Visitor("tester", stack.target, {"moods": [b"good"]}, random.Random(1), ends)  # noqa: S311
+    visitor = Visitor("tester", stack.target, {"moods": [b"good"]}, random.Random(1), ends)  # noqa: S311 - repeatable
 
     def visit() -> None:
         while not visitor.pause_about(1):
@@ -176,7 +176,7 @@ def try_weak(campaign: Campaign, directory: Path) -> Times:
     cell.write_text(yaml.safe_dump({**yaml.safe_load(cell.read_text()), "unsafe_without": [LANDLOCK.split("_")[0]]}))
     ensure_certificate(stack.state / "certificates", datetime.now(UTC) - timedelta(days=20))
     command = [*lack(LANDLOCK), *stack.command()]
-    stack.command = lambda: command  # type: ignore[method-assign]
+    stack.command = lambda: command  # type: ignore[method-assign] # only this stack
     began = time.monotonic()
     with stack:
         causes = [Cause(alert, words, lambda _: began) for alert, words in WEAK.items()]

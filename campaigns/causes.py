@@ -146,7 +146,7 @@ def admit_a_changed_model(scene: Scene) -> float:
     weights.write_bytes(data)
     began = time.monotonic()
     command = [sys.executable, "-m", "garrison.cli", "admit", str(changed), "--config", str(stack.config)]
-    subprocess.run([*command, "--state", str(stack.state)], check=False, capture_output=True)  # noqa: S603
+    subprocess.run([*command, "--state", str(stack.state)], check=False, capture_output=True)  # noqa: S603 - ours
     return began
 
 

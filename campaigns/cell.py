@@ -1,7 +1,10 @@
 """Measure what the cell costs: Garrison as it is next to Garrison as it was before workers had cells.
 
 Both serve the bench's light network on this machine at the same time and take turns, so that whatever else the machine
-does meets both alike.
+does meets both alike. The second is a checkout of its own, with an environment of its own:
+
+    git worktree add ../before 2f41d90be6d5 && (cd ../before && scripts/setup)
+    make campaign-cell CAMPAIGN="--before ../before"
 
     throughput  a pair of loads a round, one after the other, the order changing from round to round: the ratio
     start-up    a worker is killed, now here, now there; the next one is timed from the start of its first process
@@ -23,14 +26,12 @@ from typing import Any
 
 from bench.garrison_system import Garrison
 from bench.workloads import WORKLOADS, prepare
-from campaigns.earlier import check_out
 from campaigns.flooding import measure_flood
 from campaigns.paired import in_turn, mean_difference
 from campaigns.restarts import time_restart
 from campaigns.result import Campaign, make_parser, start
-from campaigns.sides import Side, compare_rates, run_sides
+from campaigns.sides import Side, compare_rates, open_before, run_sides
 
-BEFORE = "2f41d90be6d5"  # the last commit whose workers had no cell
 WORKLOAD = next(workload for workload in WORKLOADS if workload.name == "light-640")
 WORKERS, BATCH, DELAY_MS = 2, 8, 1
 MOST_LOST = 0.02
@@ -41,13 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all of it, and write what came out."""
     options = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the servers are stopped on the way out
+    without, options.before = open_before(options.before, "before workers had cells")
     campaign = start("cell", options)
     figures: dict[str, Any] = {"before": options.before}
     with tempfile.TemporaryDirectory(prefix="cell-") as name:
         directory = Path(name)
         prepared = prepare(WORKLOAD, directory / "model", WORKERS, BATCH, DELAY_MS)
-        earlier = check_out(options.before, directory / "earlier")
-        without = Garrison("without", "before workers had cells", earlier.python, earlier.config)
         with run_sides((without, Garrison("with")), prepared, directory) as sides:
             figures["throughput"] = compare_rates(campaign, sides, options)
             figures["start_up"] = compare_restarts(campaign, sides, options)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser("cell", __doc__)
-    parser.add_argument("--before", default=BEFORE, metavar="COMMIT", help="what to compare with")
+    parser.add_argument("--before", type=Path, required=True, metavar="DIR", help="a checkout of what to compare with")
     parser.add_argument("--rounds", type=int, help="pairs of loads (default: 60)")
     parser.add_argument("--seconds", type=float, help="of each load (default: 5)")
     parser.add_argument("--restarts", type=int, help="of a worker on each side (default: 30)")

@@ -161,7 +161,9 @@ def measure_costs(models: Path, directory: Path, images: Pixels, seed: int) -> d
     metrics.mkdir()
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
     command = [sys.executable, "-m", "campaigns.measuring", *arguments]
-    told = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True)  # noqa: S603
+    told = subprocess.run(  # noqa: S603 - our own command
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
     return found
 

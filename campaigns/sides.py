@@ -5,11 +5,13 @@ Whatever else the machine does meets both alike, and does not meet their ratio.
 
 import argparse
 import contextlib
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.garrison_system import Garrison
 from bench.load import run_load, write_bodies
 from bench.systems import Running, System
 from bench.usage import processor_seconds
@@ -39,6 +41,14 @@ class Side:
         if load.refused or load.broken:
             raise RuntimeError(f"{self.name}: {load.refused} refused, {load.broken} without an answer")
         return load.good / load.seconds, 1000 * used / load.good
+
+
+def open_before(checkout: Path, title: str) -> tuple[Garrison, str]:
+    """Return an earlier Garrison, set up in a checkout of its own, and its commit, for a result to say."""
+    command = ["git", "-C", str(checkout), "rev-parse", "--short=12", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - ours
+    place = checkout.absolute()
+    return Garrison("without", title, place / ".venv" / "bin" / "python", place / "config"), commit
 
 
 @contextlib.contextmanager

@@ -207,7 +207,7 @@ def receive(target: Target, bodies: Bodies, seed: int, lasts_s: float) -> Iterat
     """Let all of them come; they have gone at the end."""
     ends = threading.Event()
     visitors = [
-        Visitor(name, target, bodies, random.Random(f"{seed} {name}"), ends, lasts_s=lasts_s)  # noqa: S311
+        Visitor(name, target, bodies, random.Random(f"{seed} {name}"), ends, lasts_s=lasts_s)  # noqa: S311 - repeatable
         for name in HABITS
     ]
     threads = [threading.Thread(target=HABITS[visitor.name], args=(visitor,)) for visitor in visitors]

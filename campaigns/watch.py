@@ -23,7 +23,7 @@ from typing import Any
 from bench.garrison_system import Garrison
 from bench.workloads import WORKLOADS, prepare
 from campaigns.result import make_parser, start
-from campaigns.sides import compare_rates, run_sides
+from campaigns.sides import compare_rates, open_before, run_sides
 
 WORKLOAD = next(workload for workload in WORKLOADS if workload.name == "light-640")
 WORKERS, BATCH, DELAY_MS = 2, 8, 1
@@ -34,12 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write what came out."""
     options = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the servers are stopped on the way out
+    without, options.before = open_before(options.before, "before there was a watch")
     campaign = start("watch", options)
     with tempfile.TemporaryDirectory(prefix="watch-") as name:
         directory = Path(name)
         prepared = prepare(WORKLOAD, directory / "model", WORKERS, BATCH, DELAY_MS)
-        before = options.before.absolute()
-        without = Garrison("without", "before there was a watch", before / ".venv/bin/python", before / "config")
         watched = Garrison("with", arguments=("--monitoring",))
         with run_sides((without, watched), prepared, directory) as sides:
             figures = {"throughput": compare_rates(campaign, sides, options)}

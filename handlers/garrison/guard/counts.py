@@ -21,13 +21,13 @@ from garrison.watch.families import (
     GUARD_REFUSALS,
     GUARD_SECONDS,
     OTHER,
+    OWN_WORDS,
     SECOND_BUCKETS,
 )
 from garrison.watch.page import write_page
 from garrison.watch.series import Series, write_bound
 
 PROTOCOLS = ("tfserving-rest", "tfserving-grpc", "torchserve-grpc")
-OWN_WORDS = "in_its_own_words"  # for every reason that a handler behind TorchServe chose
 _BOUNDS = (*((bound, write_bound(bound)) for bound in SECOND_BUCKETS), (math.inf, write_bound(math.inf)))
 
 

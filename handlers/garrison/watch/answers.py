@@ -13,11 +13,10 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from garrison.watch import families
-from garrison.watch.families import OTHER
+from garrison.watch.families import OTHER, OWN_WORDS
 from garrison.watch.series import Series, write_bound
 
 NONE = "none"
-OWN_WORDS = "in_its_own_words"  # for every reason that a handler or the guard has worded
 ANSWERED, REFUSED, FAILED = "2xx", "4xx", "5xx"
 CLASSES = (ANSWERED, REFUSED, FAILED, OTHER)
 MAX_CLIENTS = 5000  # with series of their own, the first by name; the rest is `other`

@@ -10,6 +10,7 @@ METRICS_DIRECTORY = "metrics"  # in a worker's scratch directory
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 STEPS = ("admit", "infer", "explain", "present")
 OTHER = "other"
+OWN_WORDS = "in_its_own_words"  # for every reason that is not of the counting gate's own catalogue
 BYTE_BUCKETS = tuple(4**power for power in range(5, 14))  # 1 KiB to 64 MiB
 PIXEL_BUCKETS = tuple(4**power for power in range(4, 14))  # 16x16 to 8192x8192
 SECOND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -191,9 +191,8 @@ METHODS = OPERATORS | _words(
 )
 CLASS_VARIABLES = METHODS | {"__slots__", "__constants__", "__doc__"}
 MODULE_VARIABLES = frozenset({"__all__", "__version__", "__author__", "__doc__", "__license__", "__copyright__"})
-SEALED = frozenset(
-    {"initialize", "handle", "watch_with"}
-)  # and all that begins with an underscore and the pipeline uses
+# And all that begins with an underscore and the pipeline uses:
+SEALED = frozenset({"initialize", "handle", "watch_with"})
 SEALED_PRIVATE = _words(
     """_each _requests_at_once _admit _prepare _infer_all _explain_all _present _present_item _warm_up
     _check_blank_answer _takes _reply"""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from garrison.errors import Undecided
+from garrison.watch.families import OWN_WORDS
 from garrison.watch.seeing.prometheus import Curve, Prometheus
 from garrison.watch.seeing.samples import Sample
 from garrison.watch.seeing.state import (
@@ -13,7 +14,6 @@ from garrison.watch.seeing.state import (
     DRIFT,
     EVENTS,
     HELD,
-    IN_ITS_OWN_WORDS,
     REFUSALS,
     RESPONSES,
     SECONDS,
@@ -149,7 +149,7 @@ class _Asked:
             for gate, metric in REFUSALS.items()
             for one in self.rise(metric, "reason")
         ]
-        counted = [one for one in found if one[2] > 0.5 and one[1] != IN_ITS_OWN_WORDS]
+        counted = [one for one in found if one[2] > 0.5 and one[1] != OWN_WORDS]
         return tuple(sorted(counted, key=lambda one: (-one[2], one)))
 
     def list_alerts(self) -> tuple[Fired, ...]:

@@ -4,31 +4,32 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from garrison.watch import families
+from garrison.watch.families import OWN_WORDS
 from garrison.watch.seeing.prometheus import Alert
 from garrison.watch.seeing.samples import Change
 
 SHARES = (0.5, 0.95, 0.99)
-RESPONSES, CLIENT_RESPONSES = "garrison_gateway_responses_total", "garrison_gateway_client_responses_total"
-SECONDS = "garrison_gateway_request_seconds"
+RESPONSES, CLIENT_RESPONSES = families.GATEWAY_RESPONSES.name, families.GATEWAY_CLIENT_RESPONSES.name
+SECONDS = families.GATEWAY_SECONDS.name
 REFUSALS = {
-    "gateway": "garrison_gateway_refusals_total",
-    "contract": "garrison_contract_refusals_total",
-    "guard": "garrison_guard_refusals_total",
+    "gateway": families.GATEWAY_REFUSALS.name,
+    "contract": families.REFUSALS.name,
+    "guard": families.GUARD_REFUSALS.name,
 }
-IN_ITS_OWN_WORDS = "in_its_own_words"  # the contract or the guard said why, and counted it
-BUDGET = "garrison_gateway_budget_used_ratio"
-WORKERS, ENDED = "garrison_cell_workers", "garrison_cell_workers_ended_total"
-MEMORY = "garrison_cell_memory_bytes"
-HELD = "garrison_cell_held"
-VIOLATIONS = "garrison_cell_violations_total"
-UNSAFE = ("garrison_cell_unsafe", "garrison_launcher_unsafe")
-DRIFT = "garrison_watch_drift_ratio"
-HEALTHY = "garrison_gateway_server_healthy"
+BUDGET = families.GATEWAY_BUDGET.name
+WORKERS, ENDED = families.WORKERS.name, families.ENDED.name
+MEMORY = families.MEMORY.name
+HELD = families.HELD.name
+VIOLATIONS = families.VIOLATIONS.name
+UNSAFE = (families.UNSAFE.name, families.LAUNCHER_UNSAFE.name)
+DRIFT = families.DRIFT.name
+HEALTHY = families.GATEWAY_HEALTHY.name
 EVENTS = {
-    "management attempts": "garrison_gateway_management_attempts_total",
-    "probes": "garrison_gateway_probes_total",
+    "management attempts": families.GATEWAY_ATTEMPTS.name,
+    "probes": families.GATEWAY_PROBES.name,
     "cell violations": VIOLATIONS,
-    "admission refusals": "garrison_admission_refusals_total",
+    "admission refusals": families.ADMISSION_REFUSALS.name,
 }
 NAMES = (
     *(RESPONSES, CLIENT_RESPONSES, f"{SECONDS}_bucket", *REFUSALS.values(), BUDGET, WORKERS, ENDED, MEMORY, HELD),
@@ -154,7 +155,7 @@ def _list_refusals(change: Change) -> Iterable[Refusals]:
     for gate, metric in REFUSALS.items():
         totals, rises = change.total(metric, "reason"), change.rise(metric, "reason")
         for (reason,), total in totals.items():
-            if total and reason != IN_ITS_OWN_WORDS:
+            if total and reason != OWN_WORDS:
                 found.append(Refusals(gate, reason, rises.get((reason,), 0.0) * 60 / change.seconds, total))
     return sorted(found, key=lambda one: (-one.per_minute, -one.total, one.gate, one.reason))
 
